@@ -1,0 +1,79 @@
+"""Clean and corrupted prompts, and what of them is judged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass(eq=False)
+class Dataset:
+    """Clean prompts with a corrupted one for each, token by token.
+
+    Prompts shorter than the longest are padded on the right: attention is causal, so padding after the
+    scored positions changes nothing.
+
+    Attributes:
+        clean, corrupted: Int[prompt pos], token ids.
+        scored: Bool[prompt pos], the positions whose next-token logits the metric reads.
+        targets: Int[prompt], named answer tokens such as ``correct`` and ``incorrect``.
+        about: what the file should say of itself: task, seed, tokenizer, texts.
+    """
+
+    clean: Int[Tensor, "prompt pos"]
+    corrupted: Int[Tensor, "prompt pos"]
+    scored: Bool[Tensor, "prompt pos"]
+    targets: dict[str, Int[Tensor, "prompt"]]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.clean.shape == self.corrupted.shape == self.scored.shape:
+            shapes = [tuple(t.shape) for t in (self.clean, self.corrupted, self.scored)]
+            raise ValueError(f"clean, corrupted and scored must have one shape; they have {shapes}")
+        unscored = (~self.scored.any(1)).nonzero().flatten().tolist()
+        if unscored:
+            raise ValueError(f"prompt {unscored[0]} has no scored position")
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def scored_rows(self) -> tuple[Int[Tensor, "row"], Int[Tensor, "row"]]:
+        """Prompt and position of every scored position, by prompt and then position."""
+        prompt, pos = self.scored.nonzero(as_tuple=True)
+        return prompt, pos
+
+    def select(self, prompts: slice) -> Dataset:
+        """Some of the prompts, with their texts in ``about``."""
+        about = {**self.about, **{k: self.about[k][prompts] for k in ("clean", "corrupted") if k in self.about}}
+        targets = {name: t[prompts] for name, t in self.targets.items()}
+        return Dataset(self.clean[prompts], self.corrupted[prompts], self.scored[prompts], targets, about)
+
+    def save(self, path: Path) -> None:
+        """One safetensors file; ``about`` is JSON in its header."""
+        tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
+        tensors |= {f"target.{name}": t for name, t in self.targets.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: t.contiguous() for k, t in tensors.items()}, path, {"about": json.dumps(self.about)})
+
+    @classmethod
+    def load(cls, path: Path) -> Dataset:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            about = json.loads(file.metadata()["about"])
+        targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
+        return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, about)
+
+
+def pad(rows: list[list[int]], token: int) -> Int[Tensor, "prompt pos"]:
+    """Token lists of any lengths as one tensor, padded on the right with ``token``."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([row + [token] * (longest - len(row)) for row in rows])

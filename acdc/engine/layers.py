@@ -1,0 +1,67 @@
+"""The arithmetic of one layer, as pure functions of tensors. Leading dimensions are free."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from acdc.models.architecture import Architecture, Block
+
+ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+def norm(
+    architecture: Architecture,
+    x: Float[Tensor, "... d_model"],
+    w: Float[Tensor, "d_model"] | None,
+    b: Float[Tensor, "d_model"] | None,
+) -> Float[Tensor, "... d_model"]:
+    """The norm of this architecture with weight ``w`` and bias ``b``."""
+    if architecture.norm == "layer":
+        return F.layer_norm(x, x.shape[-1:], w, b, architecture.eps)
+    if architecture.norm == "rms":
+        return F.rms_norm(x, x.shape[-1:], w, architecture.eps)
+    return x
+
+
+def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+    """``hook_mlp_in`` to ``hook_mlp_out``: norm, projections, activation."""
+    x = norm(architecture, x, block.ln2_w, block.ln2_b)
+    activation = ACTIVATIONS[architecture.activation]
+    hidden = x @ block.w_in if block.b_in is None else x @ block.w_in + block.b_in
+    hidden = activation(x @ block.w_gate) * hidden if architecture.gated else activation(hidden)
+    out = hidden @ block.w_out
+    return out if block.b_out is None else out + block.b_out
+
+
+def rotate(
+    x: Float[Tensor, "... row d_head"],
+    cos: Float[Tensor, "row d_head"],
+    sin: Float[Tensor, "row d_head"],
+    adjacent: bool,
+) -> Float[Tensor, "... row d_head"]:
+    """Rotary position embedding (Su et al. 2021) with these rows' tables."""
+    if adjacent:
+        turned = torch.stack([-x[..., 1::2], x[..., 0::2]], -1).flatten(-2)
+    else:
+        first, second = x.chunk(2, -1)
+        turned = torch.cat([-second, first], -1)
+    return x * cos + turned * sin
+
+
+def attend(
+    q: Float[Tensor, "... query d_head"],
+    k: Float[Tensor, "... key d_head"],
+    v: Float[Tensor, "... key d_head"],
+    visible: Bool[Tensor, "... query key"],
+) -> Float[Tensor, "... query d_head"]:
+    """Scaled dot-product attention; a query sees the keys that are ``visible`` to it."""
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v

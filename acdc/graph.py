@@ -1,0 +1,314 @@
+"""The computational graph that ACDC prunes, and circuits in it. No model, no files.
+
+A *sender* writes to the residual stream (the embedding, an attention head, an MLP). A *receiver* reads
+from it (the q, k or v input of a head, an MLP, the logits). An edge carries one sender's output to one
+receiver (Conmy et al. 2023, section 2.2; node set of the original's ``TLACDCCorrespondence.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+Component = Literal["embed", "tok_embed", "pos_embed", "head", "mlp", "logits"]
+Port = Literal["q", "k", "v"]
+Kind = Literal["addition", "direct"]
+
+PORTS: tuple[Port, ...] = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A component of the model or, with a ``port``, one input of an attention head.
+
+    With grouped-query attention the k and v ports belong to key/value heads, so ``a5.h2.k`` is key head 2
+    of layer 5, shared by a group of query heads. ``layer`` is -1 for embeddings and ``n_layers`` for logits.
+    """
+
+    layer: int
+    component: Component
+    head: int | None = None
+    port: Port | None = None
+
+    @property
+    def name(self) -> str:
+        if self.component == "head":
+            port = f".{self.port}" if self.port else ""
+            return f"a{self.layer}.h{self.head}{port}"
+        return f"m{self.layer}" if self.component == "mlp" else self.component
+
+    @property
+    def owner(self) -> Node:
+        """The component that this node is a port of; itself when it is no port."""
+        return Node(self.layer, self.component, self.head)
+
+    @property
+    def sender_hook(self) -> str:
+        """TransformerLens hook point of what this node writes."""
+        names = {
+            "embed": "blocks.0.hook_resid_pre",
+            "tok_embed": "hook_embed",
+            "pos_embed": "hook_pos_embed",
+            "head": f"blocks.{self.layer}.attn.hook_result",
+            "mlp": f"blocks.{self.layer}.hook_mlp_out",
+        }
+        return names[self.component]
+
+    @property
+    def receiver_hook(self) -> str:
+        """TransformerLens hook point of what this node reads."""
+        if self.component == "logits":
+            return f"blocks.{self.layer - 1}.hook_resid_post"
+        suffix = f"hook_{self.port}_input" if self.port else "hook_mlp_in"
+        return f"blocks.{self.layer}.{suffix}"
+
+    @property
+    def projection_hook(self) -> str:
+        """TransformerLens hook point of a port after its projection: where a DIRECT edge ends."""
+        return f"blocks.{self.layer}.attn.hook_{self.port}"
+
+    @property
+    def index(self) -> tuple[None, None, int] | tuple[None]:
+        """Index of this node in its hook point's tensor, as the original writes it."""
+        return (None,) if self.head is None else (None, None, self.head)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """``addition``: from a sender to a receiver. ``direct``: a head's q, k or v as a whole; both ends the port."""
+
+    sender: Node
+    receiver: Node
+    kind: Kind = "addition"
+
+    @property
+    def name(self) -> str:
+        if self.kind == "direct":
+            return f"{self.receiver.name} (direct)"
+        return f"{self.sender.name} -> {self.receiver.name}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Every edge that a model of this shape has.
+
+    Args:
+        n_layers, n_heads: as in the model.
+        n_kv_heads: key/value heads per layer; equal to ``n_heads`` without grouped-query attention.
+        has_mlp: False for attention-only models.
+        split_embed: token and position embeddings are two senders (the paper does so for tracr).
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    has_mlp: bool = True
+    split_embed: bool = False
+
+    @cached_property
+    def senders(self) -> tuple[Node, ...]:
+        """Topological order: embeddings, then per layer the heads and the MLP."""
+        nodes = [Node(-1, c) for c in (("tok_embed", "pos_embed") if self.split_embed else ("embed",))]
+        for layer in range(self.n_layers):
+            nodes += [Node(layer, "head", h) for h in range(self.n_heads)]
+            nodes += [Node(layer, "mlp")] * self.has_mlp
+        return tuple(nodes)
+
+    @cached_property
+    def receivers(self) -> tuple[Node, ...]:
+        """Topological order: per layer the q, k and v ports and the MLP, at the end the logits."""
+        nodes = []
+        for layer in range(self.n_layers):
+            nodes += [Node(layer, "head", h, "q") for h in range(self.n_heads)]
+            nodes += [Node(layer, "head", h, port) for port in ("k", "v") for h in range(self.n_kv_heads)]
+            nodes += [Node(layer, "mlp")] * self.has_mlp
+        return (*nodes, Node(self.n_layers, "logits"))
+
+    @cached_property
+    def sender_index(self) -> dict[Node, int]:
+        return {node: i for i, node in enumerate(self.senders)}
+
+    @cached_property
+    def receiver_index(self) -> dict[Node, int]:
+        return {node: i for i, node in enumerate(self.receivers)}
+
+    @cached_property
+    def exists(self) -> np.ndarray:
+        """Bool[sender receiver]: the sender comes before the receiver. A head feeds the MLP of its own layer."""
+        sender = np.array([2 * n.layer + (n.component == "mlp") for n in self.senders])
+        receiver = np.array([2 * n.layer + (n.component == "mlp") for n in self.receivers])
+        return sender[:, None] < receiver[None, :]
+
+    @cached_property
+    def has_direct(self) -> np.ndarray:
+        """Bool[receiver]: the receiver is a head's port, so it has a direct edge."""
+        return np.array([n.port is not None for n in self.receivers])
+
+    @property
+    def n_edges(self) -> int:
+        """Edges that the original counts: addition and direct ones."""
+        return int(self.exists.sum() + self.has_direct.sum())
+
+    def first_sender(self, layer: int) -> int:
+        """Index of the first sender of a layer: its heads, then its MLP."""
+        return 1 + self.split_embed + layer * (self.n_heads + self.has_mlp)
+
+    def first_receiver(self, layer: int) -> int:
+        """Index of the first receiver of a layer: its q ports, k ports, v ports, then its MLP."""
+        return layer * (self.n_ports + self.has_mlp)
+
+    @property
+    def n_ports(self) -> int:
+        """Ports of one layer."""
+        return self.n_heads + 2 * self.n_kv_heads
+
+    def heads_reading(self, port: Node) -> list[Node]:
+        """The heads that use a port: one for q, the whole group for the k or v of a key/value head."""
+        if port.port == "q":
+            return [port.owner]
+        group = self.n_heads // self.n_kv_heads
+        return [Node(port.layer, "head", port.head * group + i) for i in range(group)]
+
+    def consumers(self, receiver: Node) -> list[Node]:
+        """The senders whose output depends directly on ``receiver``; empty for the logits."""
+        if receiver.port:
+            return self.heads_reading(receiver)
+        return [receiver] if receiver.component == "mlp" else []
+
+    def node(self, name: str) -> Node:
+        """The sender or receiver of that name.
+
+        Raises:
+            KeyError: no such node; the message names it.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise KeyError(f"no node {name!r} in a graph of {self.n_layers} layers and {self.n_heads} heads") from None
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in (*self.senders, *self.receivers)}
+
+    def to_json(self) -> dict[str, Any]:
+        keys = ("n_layers", "n_heads", "n_kv_heads", "has_mlp", "split_embed")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass(eq=False)
+class Circuit:
+    """A subset of a graph's edges.
+
+    Attributes:
+        present: Bool[sender receiver], the addition edges in the circuit.
+        direct: Bool[receiver], the direct edges in the circuit.
+    """
+
+    graph: Graph
+    present: np.ndarray
+    direct: np.ndarray = field(repr=False)
+
+    @classmethod
+    def full(cls, graph: Graph) -> Circuit:
+        return cls(graph, graph.exists.copy(), graph.has_direct.copy())
+
+    @classmethod
+    def empty(cls, graph: Graph) -> Circuit:
+        return cls(graph, np.zeros_like(graph.exists), np.zeros_like(graph.has_direct))
+
+    @classmethod
+    def from_edges(cls, graph: Graph, edges: Iterable[Edge]) -> Circuit:
+        """Raises ValueError where an edge is none of the graph's; the message names it."""
+        circuit = cls.empty(graph)
+        for edge in edges:
+            receiver = graph.receiver_index[edge.receiver]
+            if edge.kind == "direct":
+                circuit.direct[receiver] = True
+                continue
+            sender = graph.sender_index[edge.sender]
+            if not graph.exists[sender, receiver]:
+                raise ValueError(f"{edge.name} is no edge: the sender does not come before the receiver")
+            circuit.present[sender, receiver] = True
+        return circuit
+
+    def copy(self) -> Circuit:
+        return Circuit(self.graph, self.present.copy(), self.direct.copy())
+
+    @property
+    def n_edges(self) -> int:
+        """Addition and direct edges, as the original counts."""
+        return int(self.present.sum() + self.direct.sum())
+
+    @property
+    def edges(self) -> Iterator[Edge]:
+        """By receiver, then sender, in topological order; a port's direct edge after its addition edges."""
+        for r, receiver in enumerate(self.graph.receivers):
+            for s in np.flatnonzero(self.present[:, r]):
+                yield Edge(self.graph.senders[s], receiver)
+            if self.direct[r]:
+                yield Edge(receiver, receiver, "direct")
+
+    @property
+    def nodes(self) -> set[Node]:
+        """Components that send along a present edge, ports merged into their heads; and the logits."""
+        senders = {self.graph.senders[s] for s in np.flatnonzero(self.present.any(1))}
+        return senders | {self.graph.receivers[-1]} if senders else senders
+
+    def reaching_logits(self) -> Circuit:
+        """The circuit without edges into nodes from which no present edge leads on to the logits."""
+        circuit = self.copy()
+        for r in reversed(range(len(self.graph.receivers))):
+            if not circuit.is_read(r) or (self.graph.has_direct[r] and not circuit.direct[r]):
+                circuit.present[:, r] = False
+                circuit.direct[r] = False
+        return circuit
+
+    def is_read(self, receiver: int) -> bool:
+        """Some component that depends on this receiver has a present outgoing edge; the logits always have."""
+        node = self.graph.receivers[receiver]
+        if node.component == "logits":
+            return True
+        return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.consumers(node))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "graph": self.graph.to_json(),
+            "n_edges": self.n_edges,
+            "edges": [[e.sender.name, e.receiver.name] for e in self.edges if e.kind == "addition"],
+            "direct": [e.receiver.name for e in self.edges if e.kind == "direct"],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Circuit:
+        graph = Graph(**data["graph"])
+        circuit = cls.empty(graph)
+        for sender, receiver in data["edges"]:
+            s, r = graph.sender_index[graph.node(sender)], graph.receiver_index[graph.node(receiver)]
+            circuit.present[s, r] = True
+        for port in data["direct"]:
+            circuit.direct[graph.receiver_index[graph.node(port)]] = True
+        return circuit
+
+
+@dataclass(eq=False)
+class EdgeScores:
+    """One number per addition edge, larger for edges to keep first.
+
+    Attributes:
+        score: Float[sender receiver], NaN where the graph has no edge.
+    """
+
+    graph: Graph
+    score: np.ndarray
+
+    def top(self, n: int) -> Circuit:
+        """The ``n`` addition edges of largest score, and the direct edge of every port that receives one."""
+        order = np.argsort(np.where(self.graph.exists, -self.score, np.inf), axis=None, kind="stable")
+        present = np.zeros(self.graph.exists.size, dtype=bool)
+        present[order[:n]] = True
+        present = present.reshape(self.graph.exists.shape) & self.graph.exists
+        return Circuit(self.graph, present, present.any(0) & self.graph.has_direct)

@@ -1,0 +1,1 @@
+"""Methods that find circuits, one a module."""

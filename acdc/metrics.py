@@ -1,0 +1,54 @@
+"""Metrics of a circuit: logits in, one number per scored position out, and lower is better.
+
+A metric is built once per dataset from what stays fixed, then called on a circuit's logits. Its
+``columns`` name the tokens whose logits it reads, so that nothing computes the others; None is all.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from acdc.data import Dataset
+
+
+class Metric(Protocol):
+    columns: Int[Tensor, "row column"] | None
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        """``model_logits``: the whole model's, on the clean prompts at the scored positions."""
+
+    def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]: ...
+
+
+class KLDivergence:
+    """KL(model || circuit) over the vocabulary, in nats (Conmy et al. 2023, section 3; acdc_utils.py:34)."""
+
+    columns = None
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        self.model_logprobs = model_logits.log_softmax(-1)
+        self.model_probs = self.model_logprobs.exp()
+
+    def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
+        return (self.model_probs * (self.model_logprobs - logits.log_softmax(-1))).sum(-1)
+
+
+class LogitDifference:
+    """Logit of the incorrect answer minus that of the correct one (the paper's logit difference, negated).
+
+    The dataset's targets ``correct`` and ``incorrect`` are Int[prompt], one token each.
+    """
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        answers = torch.stack([dataset.targets["correct"], dataset.targets["incorrect"]], -1)
+        self.columns = answers[dataset.scored_rows[0]].to(model_logits.device)
+
+    def __call__(self, logits: Float[Tensor, "... row 2"]) -> Float[Tensor, "... row"]:
+        return logits[..., 1] - logits[..., 0]
+
+
+STANDARD: dict[str, type[Metric]] = {"kl_divergence": KLDivergence, "logit_difference": LogitDifference}

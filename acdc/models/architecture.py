@@ -1,0 +1,102 @@
+"""What the engine must know of a model: one declared record and its weights. No TransformerLens here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.graph import Graph
+
+Norm = Literal["layer", "rms", "none"]
+Positions = Literal["learned", "rotary"]
+Activation = Literal["gelu", "gelu_new", "relu", "silu"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A causal transformer with sequential pre-norm blocks; what differs between models is declared here.
+
+    ``d_mlp`` is 0 for attention-only models. ``rotary_adjacent`` tells how rotary positions pair the
+    dimensions of a head: (0, 1), (2, 3), ... (TransformerLens native) or (i, i + d_head / 2) (Llama).
+    """
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    norm: Norm
+    eps: float
+    positions: Positions
+    activation: Activation | None
+    gated: bool
+    rotary_base: float | None = None
+    rotary_adjacent: bool = False
+
+    def graph(self, split_embed: bool = False) -> Graph:
+        """Raises ValueError where token and position embeddings cannot be told apart."""
+        if split_embed and self.positions != "learned":
+            raise ValueError(f"split_embed needs learned position embeddings; this model has {self.positions} ones")
+        return Graph(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp > 0, split_embed)
+
+
+def rotary_tables(architecture: Architecture) -> tuple[Float[Tensor, "n_ctx d_head"], Float[Tensor, "n_ctx d_head"]]:
+    """Cosine and sine of every position's rotation (Su et al. 2021), in the architecture's pairing of dimensions."""
+    d_head = architecture.d_head
+    frequency = 1.0 / architecture.rotary_base ** (torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+    angle = torch.outer(torch.arange(architecture.n_ctx, dtype=torch.float32), frequency)
+    angle = angle.repeat_interleave(2, -1) if architecture.rotary_adjacent else torch.cat([angle, angle], -1)
+    return angle.cos(), angle.sin()
+
+
+@dataclass
+class Block:
+    """Weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
+
+    Norm weights are None without a norm; a bias of None is zero. ``w_gate`` is None in ungated MLPs.
+    """
+
+    ln1_w: Float[Tensor, "d_model"] | None
+    ln1_b: Float[Tensor, "d_model"] | None
+    w_port: Float[Tensor, "port d_model d_head"]
+    b_port: Float[Tensor, "port d_head"]
+    w_o: Float[Tensor, "head d_head d_model"]
+    b_o: Float[Tensor, "d_model"]
+    ln2_w: Float[Tensor, "d_model"] | None = None
+    ln2_b: Float[Tensor, "d_model"] | None = None
+    w_gate: Float[Tensor, "d_model d_mlp"] | None = None
+    w_in: Float[Tensor, "d_model d_mlp"] | None = None
+    b_in: Float[Tensor, "d_mlp"] | None = None
+    w_out: Float[Tensor, "d_mlp d_model"] | None = None
+    b_out: Float[Tensor, "d_model"] | None = None
+
+
+@dataclass
+class Weights:
+    """A model as the engine computes it."""
+
+    architecture: Architecture
+    embed: Float[Tensor, "d_vocab d_model"]
+    pos_embed: Float[Tensor, "n_ctx d_model"] | None
+    blocks: list[Block]
+    ln_final_w: Float[Tensor, "d_model"] | None
+    ln_final_b: Float[Tensor, "d_model"] | None
+    unembed: Float[Tensor, "d_model d_vocab"]
+    b_unembed: Float[Tensor, "d_vocab"] | None
+    rotary_cos: Float[Tensor, "n_ctx d_head"] | None = None
+    rotary_sin: Float[Tensor, "n_ctx d_head"] | None = None
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Weights:
+        """A copy with every tensor on ``device`` in ``dtype``."""
+
+        def move(record):
+            return {k: v.to(device, dtype) if isinstance(v, Tensor) else v for k, v in vars(record).items()}
+
+        return Weights(**{**move(self), "blocks": [Block(**move(block)) for block in self.blocks]})

@@ -1,0 +1,49 @@
+"""Tasks: prompts, metrics and, where one is known, the circuit. A module ``acdc/tasks/<name>.py`` is a task.
+
+Such a module defines ``TASK``. Nothing lists the modules: ``load`` imports by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from acdc.data import Dataset
+from acdc.errors import InputError
+from acdc.graph import Circuit, Graph
+from acdc.metrics import STANDARD, Metric
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the workflow needs of a task.
+
+    Attributes:
+        make_dataset: ``(tokenizer, n_prompts, seed) -> Dataset`` of exactly ``n_prompts`` distinct prompts,
+            in random order, so that any split of them is a fair one. The tokenizer is the model's
+            (a Hugging Face fast tokenizer) or None for a model without one. Raises InputError where the
+            prompts cannot be made: too few exist, an answer is not one token, lengths differ.
+        metrics: by the name that the config uses.
+        known_circuit: ``(graph, model) -> Circuit``, the circuit that is known for that model; raises
+            InputError for a model for which none is known. None where none is known for any.
+    """
+
+    make_dataset: Callable[[Any, int, int], Dataset]
+    metrics: Mapping[str, type[Metric]] = field(default_factory=lambda: STANDARD)
+    known_circuit: Callable[[Graph, str], Circuit] | None = None
+
+
+def load(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        InputError: there is no module ``acdc/tasks/<name>.py``.
+    """
+    try:
+        return importlib.import_module(f"{__name__}.{name}").TASK
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+        raise InputError(f"unknown task {name!r}: there is no module acdc/tasks/{name}.py") from None
