@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc.ablation import ablated_run
@@ -45,6 +45,7 @@ class Engine:
         clean = run(weights, dataset.clean, self.rows, split_embed=split_embed)
         self.ablated, self.clean = ablated.state, clean.state
         self.delta = clean.sender.sub_(ablated.sender)
+        self.rows.narrow_to(self.delta)
         self.model_logits = self.logits(self.clean.final)
         self.scratch = Scratch(self.delta, weights.architecture.d_model)
 
@@ -98,9 +99,14 @@ class Engine:
         capacity = plan.capacity(slice(n_clean, None))
         sizes = (capacity[0] + len(wide) + len(narrow), capacity[1] + len(wide))
         changes = Changes.none(plan, self.rows, sizes, 1, self.scratch)
-        changes.add(wide, self.delta[wide][:, None], wide=True)
-        changes.add(narrow, self.delta[narrow][:, None, self.rows.scored], wide=False)
+        for senders, is_wide in ((wide, True), (narrow, False)):
+            changes.add(senders, self.delta_at(senders, is_wide)[:, None], is_wide)
         return Patch(self.weights, self.rows, plan, state, changes, everything=True)
+
+    def delta_at(self, senders: list[int], wide: bool) -> Float[Tensor, "sender row d_model"]:
+        """``delta`` of some senders at wide or narrow rows."""
+        index = torch.tensor(senders, dtype=torch.long, device=self.delta.device)
+        return self.delta[index[:, None], self.rows.live if wide else self.rows.scored]
 
     def search(self, circuit: Circuit, layer: int, metric: Metric) -> Removals:
         """Removals from the receivers of one layer of ``circuit``; ``n_layers`` is the logits' layer."""
@@ -138,7 +144,7 @@ class Removals:
         """Candidates that fit into the memory set aside for one call of ``try_removing``."""
         rows = self.engine.rows
         narrow, wide = self.capacity
-        state_bytes = self.engine.delta[0, 0].nbytes * ((narrow + 1) * len(rows.scored) + (wide + 1) * rows.n)
+        state_bytes = self.engine.delta[0, 0].nbytes * ((narrow + 1) * len(rows.scored) + (wide + 1) * len(rows.live))
         return max(1, SCRATCH_BYTES // state_bytes)
 
     @property
@@ -149,7 +155,7 @@ class Removals:
         """The metric without the first of these senders, without the first two, and so on."""
         wide = bool(self.plan.wide[self.receiver])
         rows = self.patch_rows(wide)
-        removed = self.engine.delta[senders][:, rows].cumsum(0)  # [state row d_model]
+        removed = self.engine.delta_at(senders, wide).cumsum(0)  # [state row d_model]
         if self.node.component == "logits":
             final = self.state.final - removed
             self.patch = self.new_patch(len(senders))
@@ -191,8 +197,8 @@ class Removals:
         self.circuit.direct[self.receiver] = False
         self.current = metric
 
-    def patch_rows(self, wide: bool) -> slice | Tensor:
-        return slice(None) if wide else self.engine.rows.scored
+    def patch_rows(self, wide: bool) -> Int[Tensor, "row"]:
+        return self.engine.rows.live if wide else self.engine.rows.scored
 
     def new_patch(self, n_states: int) -> Patch:
         engine = self.engine

@@ -5,6 +5,8 @@ The input of a receiver is ``corrupted input + sum over present edges (current s
 some senders changes a receiver's input by the sum of the changes that reach it over present edges. A
 ``Patch`` carries such changes upwards through the layers, for several candidate circuits at once, and
 recomputes only the nodes they reach, and of a node whose output no key or value reads only the scored rows.
+
+Rows are *wide* (``Rows.live``) or *narrow* (``Rows.scored``).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc.engine import layers
@@ -28,7 +30,7 @@ class Plan:
     """What of a circuit the forward pass must know; made again whenever edges of later layers are removed.
 
     Attributes:
-        wide: Bool[receiver]; this receiver's input matters at every row. Elsewhere only scored rows matter.
+        wide: Bool[receiver]; this receiver's input matters at wide rows. Elsewhere only narrow rows matter.
         sends: Bool[sender]; some present edge leaves this sender.
         wide_senders: Bool[sender]; some wide receiver reads this sender.
     """
@@ -47,13 +49,13 @@ class Plan:
         self.wide_senders = (circuit.present & self.wide).any(1)
 
     def capacity(self, senders: slice) -> tuple[int, int]:
-        """How many of these senders can change where anything reads them: at scored rows, at all rows."""
+        """How many of these senders can change where anything reads them: at narrow rows, at wide rows."""
         return int(self.sends[senders].sum()), int(self.wide_senders[senders].sum())
 
 
 @dataclass
 class Changes:
-    """Changes of senders so far: of all rows where something wide reads them, of scored rows always."""
+    """Changes of senders so far: at wide rows where something wide reads them, at narrow rows always."""
 
     plan: Plan
     rows: Rows
@@ -67,16 +69,16 @@ class Changes:
         """No change yet; room for ``capacity`` = (narrow, wide) senders."""
         n_narrow, n_wide = capacity
         narrow = scratch.tensor("narrow", (n_narrow, n_states, len(rows.scored), scratch.d_model))
-        wide = scratch.tensor("wide", (n_wide, n_states, rows.n, scratch.d_model))
+        wide = scratch.tensor("wide", (n_wide, n_states, len(rows.live), scratch.d_model))
         return cls(plan, rows, narrow, wide, [], [])
 
     def add(self, senders: list[int], change: Float[Tensor, "sender state row d_model"], wide: bool) -> None:
-        """``change`` has all rows where ``wide``, else the scored ones."""
+        """``change`` has wide rows where ``wide``, else narrow ones."""
         if wide:
             n = len(self.wide_senders)
             self.wide[n : n + len(senders)] = change
             self.wide_senders += senders
-            change = change[:, :, self.rows.scored]
+            change = change[:, :, self.rows.scored_in_live]
         n = len(self.narrow_senders)
         self.narrow[n : n + len(senders)] = change
         self.narrow_senders += senders
@@ -151,17 +153,16 @@ class Patch:
         self.compute_mlp(layer, x)
         return self.from_layer(layer + 1)
 
-    def select(self, wide: bool):
-        return ALL if wide else self.rows.scored
+    def select(self, wide: bool) -> Int[Tensor, "row"]:
+        return self.rows.live if wide else self.rows.scored
 
     def read(self, tensor: Tensor, nodes: np.ndarray, wide: bool) -> Float[Tensor, "node row d"]:
         nodes = torch.from_numpy(nodes).to(tensor.device)
-        return tensor[nodes] if wide else tensor[nodes[:, None], self.rows.scored]
+        return tensor[nodes[:, None], self.select(wide)]
 
     def write(self, tensor: Tensor, nodes: np.ndarray, wide: bool, value: Float[Tensor, "node state row d"]) -> None:
         nodes = torch.from_numpy(nodes).to(tensor.device)
-        index = (nodes,) if wide else (nodes[:, None], self.rows.scored)
-        self.written.append((tensor, index, value, 1))
+        self.written.append((tensor, (nodes[:, None], self.select(wide)), value, 1))
 
     def ports(self, layer: int) -> dict[int, Float[Tensor, "state row d_head"]]:
         """New q, k and v of the ports that changes reach."""
@@ -193,14 +194,24 @@ class Patch:
         for wide in (True, False):
             heads = np.flatnonzero(reached & (head_wide == wide))
             if len(heads):
-                q, k, v = (self.gather(layer, ports[i, heads], new, wide or i > 0) for i in range(3))
+                q, k, v = (self.gather(layer, ports[i, heads], new, wide) for i in range(3))
                 self.compute_heads(layer, heads, q, k, v, wide)
 
     def gather(self, layer: int, ports: np.ndarray, new: dict[int, Tensor], wide: bool) -> Tensor:
-        """q, k or v of some ports, new or as in ``state``: Float[port state row d_head]."""
+        """q, k or v of some ports, new or as in ``state``: Float[port state row d_head].
+
+        Keys and values at every row; queries likewise or, of heads that are not ``wide``, at narrow rows.
+        """
+        is_query = ports[0] < self.graph.n_heads
+        rows = ALL if wide or not is_query else self.rows.scored
         old = self.state.port[layer]
-        values = [new[p] if p in new else old[p][self.select(wide)][None] for p in ports]
-        return torch.stack([v.expand(self.n_states, -1, -1) for v in values])
+        out = [old[p][rows].expand(self.n_states, -1, -1) for p in ports]
+        for i, p in enumerate(ports):
+            if p in new and rows is ALL:
+                out[i] = out[i].index_copy(1, self.rows.live, new[p].expand(self.n_states, -1, -1))
+            elif p in new:
+                out[i] = new[p].expand(self.n_states, -1, -1)
+        return torch.stack(out)
 
     def compute_heads(self, layer: int, heads: np.ndarray, q: Tensor, k: Tensor, v: Tensor, wide: bool) -> None:
         z = self.attend(q, k, v, wide)
@@ -217,12 +228,12 @@ class Patch:
         v: Float[Tensor, "head state row d_head"],
         wide: bool,
     ) -> Float[Tensor, "head state query d_head"]:
-        """Attention of all rows, or of the scored ones alone."""
+        """Attention at wide rows (of queries at every row), or at narrow ones (of queries there)."""
         rows = self.rows
         k, v = (x.unflatten(2, (rows.n_prompts, rows.n_pos)) for x in (k, v))
         if wide:
             q = q.unflatten(2, (rows.n_prompts, rows.n_pos))
-            return layers.attend(q, k, v, rows.visible).flatten(2, 3)
+            return layers.attend(q, k, v, rows.visible).flatten(2, 3)[:, :, rows.live]
         if not rows.one_per_prompt:
             k, v = k[:, :, rows.scored_prompt], v[:, :, rows.scored_prompt]
         return layers.attend(q[:, :, :, None], k, v, rows.scored_visible[:, None]).squeeze(3)

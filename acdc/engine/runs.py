@@ -21,6 +21,10 @@ class Rows:
         pos: Int[row], the position of each row.
         scored: Int[scored], the rows that the metric reads.
         scored_prompt: Int[scored], their prompts.
+        live: Int[live], the rows where some circuit can differ from another and still matter: in each prompt
+            from the first position whose clean and ablated activations differ to the last scored one.
+            All rows until ``narrow_to`` has seen the activations.
+        scored_in_live: Int[scored], where in ``live`` the scored rows are.
         one_per_prompt: every prompt has exactly one scored position.
         visible: Bool[pos pos], which keys a query sees; ``scored_visible``: the same for scored rows.
         weight: Float64[scored]; a metric's value is this weighted sum, the mean over prompts of the mean
@@ -36,6 +40,8 @@ class Rows:
     visible: Bool[Tensor, "pos pos"]
     scored_visible: Bool[Tensor, "scored pos"]
     weight: Float[Tensor, "scored"]
+    live: Int[Tensor, "live"]
+    scored_in_live: Int[Tensor, "scored"]
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device) -> Rows:
@@ -43,17 +49,35 @@ class Rows:
         prompt, pos = (t.to(device) for t in dataset.scored_rows)
         per_prompt = dataset.scored.sum(1).to(device)
         visible = torch.ones(n_pos, n_pos, dtype=torch.bool, device=device).tril()
+        scored = prompt * n_pos + pos
         return cls(
             n_prompts,
             n_pos,
             pos=torch.arange(n_pos, device=device).repeat(n_prompts),
-            scored=prompt * n_pos + pos,
+            scored=scored,
             scored_prompt=prompt,
             one_per_prompt=bool((per_prompt == 1).all()),
             visible=visible,
             scored_visible=visible[pos],
             weight=1.0 / (per_prompt[prompt].double() * n_prompts),
+            live=torch.arange(n_prompts * n_pos, device=device),
+            scored_in_live=scored,
         )
+
+    def narrow_to(self, delta: Float[Tensor, "sender row d_model"]) -> None:
+        """Set ``live`` from the differences between the clean and the ablated run.
+
+        Attention is causal: where a prompt's first rows have no difference in any sender, no circuit has any.
+        """
+        is_scored = torch.zeros(self.n, dtype=torch.bool, device=delta.device)
+        is_scored[self.scored] = True
+        grid = is_scored.view(self.n_prompts, self.n_pos)
+        differs = (delta != 0).any(2).any(0).view(self.n_prompts, self.n_pos)
+        after_first = differs.int().cummax(1).values.bool()
+        before_last = grid.int().flip(1).cummax(1).values.flip(1).bool()
+        live = ((after_first & before_last) | grid).flatten()
+        self.live = live.nonzero().flatten()
+        self.scored_in_live = live.cumsum(0)[self.scored] - 1
 
     @property
     def n(self) -> int:
