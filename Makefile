@@ -1,0 +1,54 @@
+# make reproduce   the environment, then the whole workflow        make reproduce ARGS="--dry-run"
+# make test        the environment, then the tests                 make test ARGS="-k graph"
+# make env         the environment alone (.venv), made again whenever requirements.txt changes
+#
+# PYTHON=/path/to/python   the Python (3.11 or newer) to make .venv from; without it the first that runs is taken.
+#                          From 3.14 on a C compiler is needed too: immutables, which Snakemake needs, has no wheel.
+# TORCH_INDEX=<index>      Linux gets the CUDA build of torch (gigabytes). For the CPU build give the index that
+#                          PyTorch's install page ("Start locally": Linux, Pip, CPU) prints after --index-url.
+#                          It counts when .venv is made: remove .venv to switch.
+
+VENV := .venv
+# A copy of requirements.txt, written last: an interrupted installation leaves none and is done again.
+INSTALLED := $(VENV)/requirements.txt
+# Jobs call plain `python`: it has to be the environment's. Snakemake and pytest are run through it too, for their
+# commands in .venv/bin name the directory that they were installed in and fail once the checkout has moved.
+IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: reproduce test env
+
+reproduce: $(INSTALLED)
+	@$(IN_VENV) python workflow/scripts/unlock.py
+	$(IN_VENV) python -P -m snakemake --cores all $(ARGS)
+
+test: $(INSTALLED)
+	$(IN_VENV) python -m pytest $(ARGS)
+
+env: $(INSTALLED)
+
+# A candidate is tried by running it: a pyenv shim can be on PATH and fail, Debian's python3 can lack ensurepip.
+$(INSTALLED): requirements.txt
+	@if cmp -s requirements.txt $(INSTALLED) 2>/dev/null; then exec touch $(INSTALLED); fi; \
+	set -e; set -- "$(PYTHON)"; \
+	if [ -z "$$1" ]; then set -- python3.13 python3.12 python3.11 python3 python; fi; \
+	found=; \
+	for python do \
+	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        found=$$python; break; \
+	    fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "No working Python 3.11 or newer with its venv module was found (tried $$*):" \
+	        "install one (Debian and Ubuntu: also python3-venv) or name one with 'make PYTHON=/path/to/python'." >&2; \
+	    exit 1; \
+	fi; \
+	start=$$(date +%s); \
+	pin() { sed -n "s/^\($$1==[^ ]*\).*/\1/p" requirements.txt; }; \
+	install() { $(VENV)/bin/python -m pip install --disable-pip-version-check "$$@"; }; \
+	echo "Making $(VENV) from $$("$$found" --version); to download: 0.4 GB, or gigabytes with the CUDA build of torch."; \
+	"$$found" -m venv --clear $(VENV); \
+	install --quiet "$$(pin pip)"; \
+	if [ -n "$(TORCH_INDEX)" ]; then install --index-url "$(TORCH_INDEX)" "$$(pin torch)"; fi; \
+	install --requirement requirements.txt; \
+	cp requirements.txt $(INSTALLED); \
+	echo "$(VENV) took $$(($$(date +%s) - start)) s to make and holds $$(du -sh $(VENV) | cut -f 1)."
