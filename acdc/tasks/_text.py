@@ -1,0 +1,143 @@
+"""What tasks made of text share: word lists, distinct prompts, and their way to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from acdc.data import Dataset, pad
+from acdc.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WORDS = Path(__file__).parents[2] / "data" / "words"
+
+
+class Prompt(NamedTuple):
+    """A clean prompt, its corrupted one, and two words that might follow the clean one after a space."""
+
+    clean: str
+    corrupted: str
+    correct: str
+    incorrect: str
+
+
+def words(path: Path) -> list[str]:
+    """The words of a list in data/words, in the file's order."""
+    return path.read_text(encoding="utf-8").split()
+
+
+def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: int) -> list[Prompt]:
+    """Draws until there are ``n_prompts`` prompts with different clean texts.
+
+    Args:
+        draw: given the number of prompts so far, makes the next one, at random.
+        exist: how many different clean texts ``draw`` can make.
+
+    Raises:
+        InputError: more prompts are asked for than exist, or none.
+    """
+    if not 0 < n_prompts <= exist:
+        raise InputError(f"{task} has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
+    found: dict[str, Prompt] = {}
+    while len(found) < n_prompts:
+        prompt = draw(len(found))
+        found.setdefault(prompt.clean, prompt)
+    return list(found.values())
+
+
+def encode(tokenizer: PreTrainedTokenizerBase | None, text: str) -> list[int]:
+    """The tokens of ``text`` and no others: no token that marks the beginning.
+
+    Raises:
+        InputError: the model has no tokenizer.
+    """
+    if tokenizer is None:
+        raise InputError("prompts of text need a tokenizer and this model has none: choose another model for the task")
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
+def following(tokenizer: PreTrainedTokenizerBase | None, text: str, word: str) -> list[int]:
+    """The tokens of ``word`` where it follows ``text`` after a space.
+
+    Tokenizers differ in which token the space belongs to, so that the word is never encoded by itself.
+    """
+    return encode(tokenizer, f"{text} {word}")[len(encode(tokenizer, text)) :]
+
+
+def is_one_token(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> bool:
+    """Whether these tokens of a word are one, and not the one that stands for all unknown words."""
+    return len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id
+
+
+def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> int:
+    """The token that ``answer`` is after ``text``.
+
+    Raises:
+        InputError: it is several tokens, or unknown to the tokenizer. Its first token alone would measure
+            something else without a sign of it.
+    """
+    tokens = following(tokenizer, text, answer)
+    if not is_one_token(tokenizer, tokens):
+        pieces = tokenizer.convert_ids_to_tokens(tokens)
+        raise InputError(
+            f"answer {' ' + answer!r} must be one known token and is {len(tokens)} ({', '.join(pieces)}) "
+            f"in tokenizer {tokenizer.name_or_path}: choose another model for the task"
+        )
+    return tokens[0]
+
+
+def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
+    """Tokens of the clean and of the corrupted text.
+
+    Raises:
+        InputError: their numbers differ, so that positions do not correspond.
+    """
+    clean, corrupted = encode(tokenizer, prompt.clean), encode(tokenizer, prompt.corrupted)
+    if len(clean) != len(corrupted):
+        raise InputError(
+            f"prompt {prompt.clean!r} has {len(clean)} tokens and its corrupted prompt {prompt.corrupted!r} has "
+            f"{len(corrupted)} in tokenizer {tokenizer.name_or_path}: choose another model for the task"
+        )
+    return clean, corrupted
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What to pad with. Nothing reads it, but it must be in the vocabulary."""
+    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(token for token in candidates if token is not None)
+
+
+def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: list[Prompt], **about: Any) -> Dataset:
+    """Prompts as tokens, in the order given, scored at the last token of each.
+
+    Args:
+        about: goes into the dataset's ``about``, beside the texts.
+
+    Returns:
+        ``clean`` and ``corrupted`` Int[prompt pos], padded on the right; ``targets`` ``correct`` and
+        ``incorrect`` Int[prompt].
+
+    Raises:
+        InputError: there is no tokenizer, an answer is not one token, or a prompt and its corrupted one differ
+            in length.
+    """
+    # Answers first: of a month that is two tokens this says more than that two lengths differ.
+    targets = {
+        "correct": torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts]),
+        "incorrect": torch.tensor([answer_token(tokenizer, p.clean, p.incorrect) for p in prompts]),
+    }
+    clean, corrupted = zip(*(aligned(tokenizer, p) for p in prompts), strict=True)
+    tokens = pad(clean, pad_token(tokenizer))  # [prompt pos]
+    last = torch.tensor([len(row) - 1 for row in clean])
+    return Dataset(
+        clean=tokens,
+        corrupted=pad(corrupted, pad_token(tokenizer)),
+        scored=torch.arange(tokens.shape[1]) == last[:, None],
+        targets=targets,
+        about={**about, "clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]},
+    )

@@ -1,0 +1,85 @@
+"""Indirect object identification (Wang et al. 2022, arXiv 2211.00593; Conmy et al. 2023, table 1).
+
+"Then, Mary and John went to the shop. John gave a book to" is followed by the indirect object, " Mary". The
+corrupted ("baseline") prompt names three other people, so that nobody is repeated and none is an answer (ABC).
+"""
+
+from __future__ import annotations
+
+import random
+from math import perm
+from typing import TYPE_CHECKING
+
+from acdc.data import Dataset
+from acdc.errors import InputError
+from acdc.tasks import Task, _text
+from acdc.tasks._text import WORDS, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Those of the fifteen templates in the appendix of Wang et al. that have a place
+# and an object, without the answer.
+TEMPLATES = (
+    "Then, {first} and {second} went to the {place}. {giver} gave a {object} to",
+    "Then, {first} and {second} had a lot of fun at the {place}. {giver} gave a {object} to",
+    "Then, {first} and {second} were working at the {place}. {giver} decided to give a {object} to",
+    "Then, {first} and {second} were thinking about going to the {place}. {giver} wanted to give a {object} to",
+    "After {first} and {second} went to the {place}, {giver} gave a {object} to",
+    "When {first} and {second} got a {object} at the {place}, {giver} decided to give it to",
+    "When {first} and {second} got a {object} at the {place}, {giver} decided to give the {object} to",
+    "While {first} and {second} were working at the {place}, {giver} gave a {object} to",
+    "While {first} and {second} were commuting to the {place}, {giver} gave a {object} to",
+    "After the lunch, {first} and {second} went to the {place}. {giver} gave a {object} to",
+    "Afterwards, {first} and {second} went to the {place}. {giver} gave a {object} to",
+    "The {place} {first} and {second} went to had a {object}. {giver} gave it to",
+    "Friends {first} and {second} found a {object} at the {place}. {giver} gave it to",
+)
+
+
+def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
+    """The names that are one token after a space: names of several would misalign clean and corrupted prompts.
+
+    Raises:
+        InputError: fewer than five are left, two for the clean prompt and three for the corrupted one.
+    """
+    path = WORDS / "names.txt"
+    names = [n for n in _text.words(path) if _text.is_one_token(tokenizer, _text.following(tokenizer, "and", n))]
+    if len(names) < 5:
+        raise InputError(
+            f"{path} has {len(names)} names that are one token in tokenizer {tokenizer.name_or_path} and a prompt "
+            "needs 5: add names to the file or choose another model for the task"
+        )
+    return names
+
+
+def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
+    """Half of the prompts name the indirect object first (ABBA), half second (BABA).
+
+    Returns:
+        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.
+
+    Raises:
+        InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.
+    """
+    rng = random.Random(seed)
+    names = usable_names(tokenizer)
+    places, objects = _text.words(WORDS / "places.txt"), _text.words(WORDS / "objects.txt")
+
+    def draw(done: int) -> Prompt:
+        template, place, item = rng.choice(TEMPLATES), rng.choice(places), rng.choice(objects)
+        io, subject, *others = rng.sample(names, 5)
+        pair = (io, subject) if done % 2 == 0 else (subject, io)
+        clean, corrupted = (
+            template.format(first=first, second=second, giver=giver, place=place, object=item)
+            for first, second, giver in ((*pair, subject), others)
+        )
+        return Prompt(clean, corrupted, correct=io, incorrect=subject)
+
+    exist = 2 * len(TEMPLATES) * len(places) * len(objects) * perm(len(names), 2)
+    prompts = _text.distinct("ioi", draw, n_prompts, exist)
+    rng.shuffle(prompts)
+    return _text.to_dataset(tokenizer, prompts, task="ioi", seed=seed)
+
+
+TASK = Task(make_dataset=make_dataset)

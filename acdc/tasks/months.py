@@ -1,0 +1,51 @@
+"""The month after the one given (Redwood Research, "Automatic patching for discovering circuits").
+
+"Last month it was February so this month it is" is followed by " March". The corrupted ("baseline") prompt has
+as many tokens and no month.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from acdc.data import Dataset
+from acdc.tasks import Task, _text
+from acdc.tasks._text import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CLEAN = "Last month it was {month} so this month it is"
+CORRUPTED = "This time it is here and last time it was"
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+def month_after(month: str) -> str:
+    return MONTHS[(MONTHS.index(month) + 1) % 12]
+
+
+def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
+    """One prompt a month.
+
+    Returns:
+        ``targets``: ``correct``, the next month; ``incorrect``, the given month.
+
+    Raises:
+        InputError: there is no tokenizer, more than twelve prompts are asked for, or the tokenizer splits a
+            month or gives the corrupted prompt another length.
+    """
+    rng = random.Random(seed)
+
+    def draw(done: int) -> Prompt:
+        month = rng.choice(MONTHS)
+        return Prompt(CLEAN.format(month=month), CORRUPTED, correct=month_after(month), incorrect=month)
+
+    prompts = _text.distinct("months", draw, n_prompts, exist=len(MONTHS))
+    return _text.to_dataset(tokenizer, prompts, task="months", seed=seed)
+
+
+TASK = Task(make_dataset=make_dataset)

@@ -1,0 +1,47 @@
+"""A tokenizer of whole words, so that the tasks run offline on small random models.
+
+This file cannot be called tokenizers.py: pytest puts tests/ on the import path, and transformers would import
+it in place of the library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from acdc.tasks import _text, ioi, months
+
+UNKNOWN, PAD = "<unk>", "<pad>"
+
+
+def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrainedTokenizerFast:
+    """Each word is two tokens of the vocabulary, without and with the space before it, as in byte-level BPE.
+
+    Args:
+        words: letters and digits only, or one punctuation mark.
+        split: a word to cut in two after its third letter, for tests of what happens then.
+    """
+    cut = {split[:3], split[3:]} if split else set()
+    known = sorted({*words, *cut} - {split})
+    vocabulary = [UNKNOWN, PAD, *known, *(f" {word}" for word in known)]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNKNOWN))
+    before_cut = rf"\s?{split[:3]}(?={split[3:]}\b)|" if split else ""
+    pattern = Regex(before_cut + r"\s?\w+|[^\w\s]")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNKNOWN, pad_token=PAD)
+
+
+def task_words() -> set[str]:
+    """All that the prompts and answers of the three tasks are made of."""
+    lists = {word for path in sorted(_text.WORDS.glob("*.txt")) for word in _text.words(path)}
+    templates = " ".join([*ioi.TEMPLATES, months.CLEAN, months.CORRUPTED, "done in."])
+    return lists | {*months.MONTHS} | {*re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w+\}", "", templates))}
+
+
+def task_tokenizer(split: str | None = None) -> PreTrainedTokenizerFast:
+    """``word_tokenizer`` of the three tasks' words: some 900 tokens."""
+    return word_tokenizer(task_words(), split)
