@@ -15,7 +15,7 @@ from acdc.errors import InputError
 from acdc.tasks import _text, ioi, load
 from acdc.tasks._text import Prompt
 from acdc.tasks.months import MONTHS
-from tests.word_tokenizer import task_tokenizer, task_words, word_tokenizer
+from acdc.models.word_tokenizer import task_tokenizer, task_words, word_tokenizer
 
 SIZES = {"ioi": 60, "months": 12, "months_sequence": 60}
 TOKENIZER = task_tokenizer()

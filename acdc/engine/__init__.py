@@ -11,11 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc.ablation import ablated_run
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.patched import Changes, Patch, Plan, Scratch
-from acdc.engine.runs import Rows, State, project, run
+from acdc.engine.runs import Rows, State, ablated_run, project, run
 from acdc.graph import Circuit, Node
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights

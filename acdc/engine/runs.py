@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from acdc.ablation import shuffled_positions
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.models.architecture import Weights
@@ -134,8 +135,7 @@ def run(
 
     Args:
         split_embed: token and position embeddings are recorded as two senders.
-        zero: every sender writes zero instead. Output biases of attention, norms and the biases of q, k
-            and v still act (the original's zero ablation, TLACDCExperiment.py:420-436).
+        zero: every sender writes zero instead; biases still act.
         position_order: position embeddings are permuted by it (shuffle_tensor in the original).
     """
     senders: list[Tensor] = []
@@ -161,6 +161,14 @@ def run(
             resid = resid + state.mlp_out[-1]
     state.final = resid[rows.scored]
     return Run(torch.stack(senders), state)
+
+
+def ablated_run(weights: Weights, dataset: Dataset, rows: Rows, ablation: str, split_embed: bool) -> Run:
+    """The run whose activations stand in for removed edges, see ``acdc.ablation``."""
+    if ablation == "zero":
+        return run(weights, dataset.clean, rows, split_embed=split_embed, zero=True)
+    order = shuffled_positions(dataset.clean.shape[1]) if split_embed else None
+    return run(weights, dataset.corrupted, rows, split_embed=split_embed, position_order=order)
 
 
 def embeddings(

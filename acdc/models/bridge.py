@@ -106,7 +106,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         activation=None if config.attn_only else config.act_fn,
         gated=bool(config.gated_mlp),
         rotary_base=rotary_base(config) if rotary else None,
-        rotary_adjacent=rotary and config.architecture is None,
+        rotary_adjacent=rotary and config.architecture == "TransformerLensNative",
     )
 
 

@@ -1,8 +1,4 @@
-"""A tokenizer of whole words, so that the tasks run offline on small random models.
-
-This file cannot be called tokenizers.py: pytest puts tests/ on the import path, and transformers would import
-it in place of the library.
-"""
+"""A tokenizer of whole words, with which small random models run the tasks offline."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrained
 
 
 def task_words() -> set[str]:
-    """All that the prompts and answers of the three tasks are made of."""
+    """All that the prompts and answers of the tasks ioi, months and months_sequence are made of."""
     lists = {word for path in sorted(_text.WORDS.glob("*.txt")) for word in _text.words(path)}
     templates = " ".join([*ioi.TEMPLATES, months.CLEAN, months.CORRUPTED, "done in."])
     return lists | {*months.MONTHS} | {*re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w+\}", "", templates))}

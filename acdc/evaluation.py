@@ -1,0 +1,105 @@
+"""What circuits do on held-out prompts, and what the model itself does on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.data import Dataset
+from acdc.engine import Engine
+from acdc.errors import InputError
+from acdc.graph import Circuit, EdgeScores, Graph
+from acdc.metrics import Metric
+
+TOLERANCE = 1e-3
+"""Largest difference in a logit between the engine and TransformerLens; float32 rounding stays below 1e-4."""
+
+
+def check_engine(
+    engine: Engine, clean: Float[Tensor, "scored d_vocab"], corrupted: Float[Tensor, "scored d_vocab"] | None
+) -> None:
+    """All edges must give the model's own logits, none the corrupted run's.
+
+    Args:
+        clean, corrupted: TransformerLens's logits at the scored positions; None where removed edges are
+            not replaced by a plain run on the corrupted prompts.
+
+    Raises:
+        InputError: they do not; the engine computes another model than TransformerLens.
+    """
+    expected = {"all": (Circuit.full(engine.graph), clean), "no": (Circuit.empty(engine.graph), corrupted)}
+    for which, (circuit, logits) in expected.items():
+        if logits is None:
+            continue
+        difference = (engine.logits(engine.final(circuit))[0] - logits).abs().max().item()
+        if not difference < TOLERANCE:
+            raise InputError(
+                f"with {which} edges the engine's logits differ from TransformerLens's by {difference:.2g} "
+                f"(at most {TOLERANCE} is rounding): the engine does not cover this model"
+            )
+
+
+def circuit_rows(
+    engine: Engine, metrics: Mapping[str, type[Metric]], circuits: Iterable[tuple[dict[str, Any], Circuit]]
+) -> Iterator[dict[str, Any]]:
+    """One row per circuit: what it is called, its size, and every metric on the engine's dataset.
+
+    Raises:
+        ArithmeticError: a metric is not a finite number; the message names it and the circuit.
+    """
+    bound = {name: engine.metric(kind) for name, kind in metrics.items()}
+    for labels, circuit in circuits:
+        final = engine.final(circuit)
+        values = {name: engine.measure(metric, final)[0] for name, metric in bound.items()}
+        for name, value in values.items():
+            if not np.isfinite(value):
+                raise ArithmeticError(f"{name} of circuit {labels} is {value}")
+        yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
+
+
+def random_circuits(graph: Graph, seeds: int, fractions: Iterable[float]) -> Iterator[tuple[str, Circuit]]:
+    """Nested circuits of random edges, by seed: the control that a found circuit has to beat.
+
+    Args:
+        fractions: of the graph's addition edges. Ports that receive an edge get their direct edge too.
+    """
+    n_edges = int(graph.exists.sum())
+    for seed in range(seeds):
+        score = np.random.default_rng(seed).random(graph.exists.shape)
+        scores = EdgeScores(graph, np.where(graph.exists, score, np.nan))
+        for fraction in fractions:
+            yield f"seed {seed}", scores.top(round(fraction * n_edges))
+
+
+def behaviour_rows(
+    dataset: Dataset, logits: Mapping[str, Float[Tensor, "scored d_vocab"]], metrics: Mapping[str, type[Metric]]
+) -> Iterator[dict[str, Any]]:
+    """Whether the model does the task at all: one row for clean and one for corrupted prompts.
+
+    Args:
+        logits: the model's at the scored positions, under ``clean`` and ``corrupted``.
+
+    Yields:
+        ``accuracy``, the share of scored positions whose likeliest token is the correct one;
+        ``prefers_correct``, the share where its logit is above the incorrect one's; and the mean metrics.
+    """
+    prompt = dataset.scored_rows[0]
+    correct, incorrect = (dataset.targets[name][prompt] for name in ("correct", "incorrect"))
+    for prompts, values in logits.items():
+        chosen = values.gather(1, torch.stack([correct, incorrect], 1))  # [scored 2]
+        row = {
+            "prompts": prompts,
+            "n_prompts": len(dataset),
+            "accuracy": (values.argmax(-1) == correct).float().mean().item(),
+            "prefers_correct": (chosen[:, 0] > chosen[:, 1]).float().mean().item(),
+        }
+        for name, kind in metrics.items():
+            metric = kind(dataset, logits["clean"])
+            columns = values if metric.columns is None else values.gather(1, metric.columns)
+            row[name] = metric(columns).mean().item()
+        yield row

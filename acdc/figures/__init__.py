@@ -1,0 +1,7 @@
+"""Figures: tables and circuits in, ``matplotlib`` Figures out. Nothing here reads a file or imports torch."""
+
+from acdc.figures.circuit import draw
+from acdc.figures.pareto import pareto
+from acdc.figures.style import save
+
+__all__ = ["draw", "pareto", "save"]

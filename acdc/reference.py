@@ -1,0 +1,141 @@
+"""The edge-patched forward pass through TransformerLens hooks: slow, obvious, and what the engine is held to.
+
+One full forward pass per circuit. Every hook is at a point that all TransformerLens bridges have; heads'
+inputs and outputs, which not all of them expose, are made of the neighbouring points with the bridge's weights.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from acdc.ablation import shuffled_positions
+from acdc.data import Dataset
+from acdc.graph import PORTS, Circuit, Node, Port
+
+
+def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook) -> None:
+    """A hook that changes nothing."""
+    cache[name] = x.clone()
+
+
+class Reference:
+    """The same model, dataset and ablation as an ``acdc.engine.Engine``, whose arguments these are."""
+
+    def __init__(
+        self, bridge: TransformerBridge, dataset: Dataset, *, ablation: str, split_embed: bool = False
+    ) -> None:
+        self.bridge, self.dataset, self.split_embed = bridge, dataset, split_embed
+        self.ablated = self.ablated_run(ablation)
+
+    @torch.no_grad()
+    def logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
+        """Logits of a circuit on the clean prompts, at the scored positions."""
+        current: dict[Node, Tensor] = {}
+        hooks = [*self.recording(current), *self.patching(circuit, current)]
+        return self.bridge.run_with_hooks(self.dataset.clean, fwd_hooks=hooks)[self.dataset.scored]
+
+    @torch.no_grad()
+    def ablated_run(self, ablation: str) -> dict[str, Tensor]:
+        """Activations by hook point of the run that replaces removed edges."""
+        layers, attn_only = range(self.bridge.cfg.n_layers), self.bridge.cfg.attn_only
+        embeds = [name for name in ("hook_embed", "hook_pos_embed") if name in self.bridge.hook_dict]
+        heads = [f"blocks.{layer}.attn.hook_z" for layer in layers]
+        mlps = [] if attn_only else [f"blocks.{layer}.hook_mlp_out" for layer in layers]
+        hooks = []
+        if ablation == "zero":
+            hooks = [(name, lambda x, hook: torch.zeros_like(x)) for name in (*embeds, *heads, *mlps)]
+        elif self.split_embed:
+            order = shuffled_positions(self.dataset.clean.shape[1])
+            hooks = [("hook_pos_embed", lambda x, hook: x[:, order])]
+        inputs = [f"blocks.{layer}.hook_resid_{where}" for layer in layers for where in (["pre"] + ["mid"] * bool(mlps))]
+        ports = [f"blocks.{layer}.attn.hook_{port}" for layer in layers for port in PORTS]
+        cache: dict[str, Tensor] = {}
+        for name in (*embeds, *heads, *mlps, *inputs, *ports, f"blocks.{layers[-1]}.hook_resid_post"):
+            hooks.append((name, partial(keep, cache, name)))
+        self.bridge.run_with_hooks(self.dataset.corrupted if ablation == "corrupted" else self.dataset.clean, fwd_hooks=hooks)
+        return cache
+
+    def recording(self, current: dict[Node, Tensor]) -> list:
+        """Hooks that note what every sender writes on the way: Float[prompt pos d_model]."""
+        embeds = ("tok_embed", "pos_embed") if self.split_embed else ("embed",)
+        hooks = []
+        for name in embeds:
+            node = Node(-1, name)
+            hooks.append((node.sender_hook, partial(self.record, current, node)))
+        for layer in range(self.bridge.cfg.n_layers):
+            hooks.append((f"blocks.{layer}.attn.hook_z", partial(self.record_heads, current, layer)))
+            if not self.bridge.cfg.attn_only:
+                node = Node(layer, "mlp")
+                hooks.append((node.sender_hook, partial(self.record, current, node)))
+        return hooks
+
+    def record(self, current: dict[Node, Tensor], node: Node, x: Float[Tensor, "prompt pos d_model"], hook) -> None:
+        current[node] = x
+
+    def record_heads(
+        self, current: dict[Node, Tensor], layer: int, z: Float[Tensor, "prompt pos head d_head"], hook
+    ) -> None:
+        for head in range(z.shape[2]):
+            current[Node(layer, "head", head)] = z[:, :, head] @ self.bridge.blocks[layer].attn.W_O[head]
+
+    def patching(self, circuit: Circuit, current: dict[Node, Tensor]) -> list:
+        """Hooks that give every receiver its own input."""
+        hooks = []
+        for layer in range(self.bridge.cfg.n_layers):
+            for port in PORTS:
+                patch = partial(self.patch_port, circuit, current, layer, port)
+                hooks.append((f"blocks.{layer}.attn.hook_{port}", patch))
+            if not self.bridge.cfg.attn_only:
+                hooks.append((f"blocks.{layer}.mlp.hook_in", partial(self.patch_mlp, circuit, current, layer)))
+        logits = circuit.graph.receivers[-1]
+        return [*hooks, (logits.receiver_hook, lambda x, hook: self.receive(circuit, current, logits))]
+
+    def receive(self, circuit: Circuit, current: dict[Node, Tensor], receiver: Node) -> Tensor:
+        """The receiver's input: the ablated run's, plus what present edges change: Float[prompt pos d_model]."""
+        graph = circuit.graph
+        x = self.ablated[self.residual_hook(receiver)].clone()
+        for s in circuit.present[:, graph.receiver_index[receiver]].nonzero()[0]:
+            sender = graph.senders[s]
+            x += current[sender] - self.ablated_output(sender)
+        return x
+
+    def residual_hook(self, receiver: Node) -> str:
+        """Where the residual stream is that a receiver reads."""
+        if receiver.component == "logits":
+            return receiver.receiver_hook
+        return f"blocks.{receiver.layer}.hook_resid_{'mid' if receiver.component == 'mlp' else 'pre'}"
+
+    def ablated_output(self, sender: Node) -> Tensor:
+        if sender.component != "head":
+            return self.ablated[sender.sender_hook]
+        z = self.ablated[f"blocks.{sender.layer}.attn.hook_z"]
+        return z[:, :, sender.head] @ self.bridge.blocks[sender.layer].attn.W_O[sender.head]
+
+    def patch_port(
+        self, circuit: Circuit, current: dict, layer: int, port: Port, x: Float[Tensor, "prompt pos head d_head"], hook
+    ) -> Tensor:
+        """q, k or v of every head, each from its own input; as in the ablated run where its direct edge is cut."""
+        block = self.bridge.blocks[layer]
+        w, b = getattr(block.attn, f"W_{port.upper()}"), getattr(block.attn, f"b_{port.upper()}", None)
+        out = self.ablated[f"blocks.{layer}.attn.hook_{port}"].clone()
+        for head in range(x.shape[2]):
+            node = Node(layer, "head", head, port)
+            if circuit.direct[circuit.graph.receiver_index[node]]:
+                out[:, :, head] = self.norm(block, "ln1", self.receive(circuit, current, node)) @ w[head]
+                out[:, :, head] += 0 if b is None else b[head]
+        return out
+
+    def patch_mlp(
+        self, circuit: Circuit, current: dict, layer: int, x: Float[Tensor, "prompt pos d_model"], hook
+    ) -> Tensor:
+        return self.norm(self.bridge.blocks[layer], "ln2", self.receive(circuit, current, Node(layer, "mlp")))
+
+    def norm(self, block, name: str, x: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt pos d_model"]:
+        """The bridge's own norm, without its hooks; models without norms have none."""
+        norm = getattr(block, name, None)
+        return x if norm is None else norm.original_component(x)

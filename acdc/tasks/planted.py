@@ -1,0 +1,64 @@
+"""The task of the model that the workflow builds with a known circuit, see ``acdc.models.planted``.
+
+Seven different tokens, then one of the second to sixth again; the answer is the successor of what followed
+it the first time. The corrupted ("baseline") prompt is another one of the same form.
+"""
+
+from __future__ import annotations
+
+import random
+from math import perm
+from typing import Any
+
+import torch
+
+from acdc.data import Dataset
+from acdc.errors import InputError
+from acdc.graph import Circuit, Graph
+from acdc.models import planted as model
+from acdc.tasks import Task
+
+
+def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    """``targets``: ``correct``; ``incorrect``, the answer of the corrupted prompt, which is another one."""
+    rng = random.Random(seed)
+    exist = perm(model.N_TOKENS, model.N_POS - 1) * 5
+    if not 0 < n_prompts <= exist:
+        raise InputError(f"planted has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
+    clean: dict[tuple[int, ...], None] = {}
+    while len(clean) < n_prompts:
+        clean[draw(rng)] = None
+    corrupted = []
+    for prompt in clean:
+        other = draw(rng)
+        while answer(other) == answer(prompt):
+            other = draw(rng)
+        corrupted.append(other)
+    scored = torch.zeros(n_prompts, model.N_POS, dtype=torch.bool)
+    scored[:, -1] = True
+    targets = {
+        name: torch.tensor([answer(p) for p in prompts])
+        for name, prompts in (("correct", clean), ("incorrect", corrupted))
+    }
+    about = {"task": "planted", "seed": seed, "clean": list(clean), "corrupted": corrupted}
+    return Dataset(torch.tensor(list(clean)), torch.tensor(corrupted), scored, targets, about)
+
+
+def draw(rng: random.Random) -> tuple[int, ...]:
+    """One prompt."""
+    tokens = rng.sample(range(model.N_TOKENS), model.N_POS - 1)
+    return (*tokens, tokens[rng.randrange(1, model.N_POS - 2)])
+
+
+def answer(prompt: tuple[int, ...]) -> int:
+    """The successor of what followed the last token the first time."""
+    return (prompt[prompt.index(prompt[-1]) + 1] + 1) % model.N_TOKENS
+
+
+def known_circuit(graph: Graph, model_name: str) -> Circuit:
+    if model_name != "planted":
+        raise InputError(f"task planted: no circuit is known for model {model_name!r}, only for 'planted'")
+    return model.known_circuit(graph)
+
+
+TASK = Task(make_dataset=make_dataset, known_circuit=known_circuit)
