@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def circuit_rows(
         yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
 
 
-def random_circuits(graph: Graph, seeds: int, fractions: Iterable[float]) -> Iterator[tuple[str, Circuit]]:
+def random_circuits(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[str, Circuit]]:
     """Nested circuits of random edges, by seed: the control that a found circuit has to beat.
 
     Args:

@@ -91,6 +91,18 @@ class Edge:
             return f"{self.receiver.name} (direct)"
         return f"{self.sender.name} -> {self.receiver.name}"
 
+    @property
+    def sender_hook(self) -> tuple[str, tuple]:
+        """TransformerLens hook point and index where this edge starts."""
+        hook = self.sender.receiver_hook if self.kind == "direct" else self.sender.sender_hook
+        return hook, self.sender.index
+
+    @property
+    def receiver_hook(self) -> tuple[str, tuple]:
+        """TransformerLens hook point and index where this edge ends."""
+        hook = self.receiver.projection_hook if self.kind == "direct" else self.receiver.receiver_hook
+        return hook, self.receiver.index
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -165,6 +177,11 @@ class Graph:
     def n_ports(self) -> int:
         """Ports of one layer."""
         return self.n_heads + 2 * self.n_kv_heads
+
+    def edges_into(self, layer: int) -> int:
+        """How many edges enter receivers of this layer and the later ones."""
+        later = slice(self.first_receiver(layer), None) if layer <= self.n_layers else slice(0, 0)
+        return int(self.exists[:, later].sum() + self.has_direct[later].sum())
 
     def heads_reading(self, port: Node) -> list[Node]:
         """The heads that use a port: one for q, the whole group for the k or v of a key/value head."""

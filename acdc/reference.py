@@ -52,12 +52,16 @@ class Reference:
         elif self.split_embed:
             order = shuffled_positions(self.dataset.clean.shape[1])
             hooks = [("hook_pos_embed", lambda x, hook: x[:, order])]
-        inputs = [f"blocks.{layer}.hook_resid_{where}" for layer in layers for where in (["pre"] + ["mid"] * bool(mlps))]
+        inputs = [
+            f"blocks.{layer}.hook_resid_{where}" for layer in layers for where in (["pre"] + ["mid"] * bool(mlps))
+        ]
         ports = [f"blocks.{layer}.attn.hook_{port}" for layer in layers for port in PORTS]
         cache: dict[str, Tensor] = {}
         for name in (*embeds, *heads, *mlps, *inputs, *ports, f"blocks.{layers[-1]}.hook_resid_post"):
             hooks.append((name, partial(keep, cache, name)))
-        self.bridge.run_with_hooks(self.dataset.corrupted if ablation == "corrupted" else self.dataset.clean, fwd_hooks=hooks)
+        self.bridge.run_with_hooks(
+            self.dataset.corrupted if ablation == "corrupted" else self.dataset.clean, fwd_hooks=hooks
+        )
         return cache
 
     def recording(self, current: dict[Node, Tensor]) -> list:

@@ -94,7 +94,9 @@ class Engine:
         n_clean = self.graph.first_sender(layer + 1)
         later = slice(self.graph.first_receiver(layer + 1), None)
         read = circuit.present[:, later].any(1)
-        wide, narrow = (np.flatnonzero(read[:n_clean] & (plan.wide_senders[:n_clean] == w)).tolist() for w in (True, False))
+        wide, narrow = (
+            np.flatnonzero(read[:n_clean] & (plan.wide_senders[:n_clean] == w)).tolist() for w in (True, False)
+        )
         capacity = plan.capacity(slice(n_clean, None))
         sizes = (capacity[0] + len(wide) + len(narrow), capacity[1] + len(wide))
         changes = Changes.none(plan, self.rows, sizes, 1, self.scratch)

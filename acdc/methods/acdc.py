@@ -99,7 +99,7 @@ def acdc(
     head_order: HeadOrder = "descending",
     progress: Progress | None = None,
     after_layer: Callable[[Progress], None] = lambda progress: None,
-    after_step: Callable[[Progress], None] = lambda progress: None,
+    after_step: Callable[[Progress, int], None] = lambda progress, n_edges: None,
 ) -> Progress:
     """Prune the whole graph at one threshold.
 
@@ -109,7 +109,7 @@ def acdc(
             paper used ascending for induction.
         progress: an interrupted run to go on with.
         after_layer: called with the progress when a layer is done; a good time to save it.
-        after_step: called when a receiver is done.
+        after_step: called when the edges of one kind into a receiver are decided, with their number.
     """
     progress = progress or Progress.start(engine.graph)
     while progress.layer >= 0:
@@ -122,7 +122,7 @@ def acdc(
                 step.prune_direct()
             else:
                 step.prune(sender_order(engine.graph, receiver, head_order))
-            after_step(progress)
+            after_step(progress, step.n_edges(kind))
         progress.layer -= 1
         after_layer(progress)
     return progress
@@ -135,6 +135,9 @@ class Step:
         self.removals, self.progress, self.receiver, self.threshold = removals, progress, receiver, threshold
         self.circuit, self.graph = progress.circuit, progress.circuit.graph
         self.index = self.graph.receiver_index[receiver]
+
+    def n_edges(self, kind: Kind) -> int:
+        return 1 if kind == "direct" else int(self.graph.exists[:, self.index].sum())
 
     def is_read(self, kind: Kind) -> bool:
         """The node that these edges enter has a present outgoing edge."""

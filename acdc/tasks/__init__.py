@@ -21,8 +21,9 @@ class Task:
     """What the workflow needs of a task.
 
     Attributes:
-        make_dataset: ``(tokenizer, n_prompts, seed) -> Dataset`` of exactly ``n_prompts`` distinct prompts,
-            in random order, so that any split of them is a fair one. The tokenizer is the model's
+        make_dataset: ``(tokenizer, n_prompts, seed, **options) -> Dataset`` of exactly ``n_prompts`` distinct
+            prompts, in random order, so that any split of them is a fair one. Options, with defaults, are
+            what the config may say of the prompts under ``options``. The tokenizer is the model's
             (a Hugging Face fast tokenizer) or None for a model without one. Raises InputError where the
             prompts cannot be made: too few exist, an answer is not one token, lengths differ.
         metrics: by the name that the config uses.
@@ -30,7 +31,7 @@ class Task:
             InputError for a model for which none is known. None where none is known for any.
     """
 
-    make_dataset: Callable[[Any, int, int], Dataset]
+    make_dataset: Callable[..., Dataset]
     metrics: Mapping[str, type[Metric]] = field(default_factory=lambda: STANDARD)
     known_circuit: Callable[[Graph, str], Circuit] | None = None
 

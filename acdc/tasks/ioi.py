@@ -53,8 +53,13 @@ def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     return names
 
 
-def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
+def make_dataset(
+    tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int, n_templates: int = len(TEMPLATES)
+) -> Dataset:
     """Half of the prompts name the indirect object first (ABBA), half second (BABA).
+
+    Args:
+        n_templates: how many of ``TEMPLATES``, from the first on.
 
     Returns:
         ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.
@@ -62,12 +67,15 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     Raises:
         InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.
     """
+    if not 0 < n_templates <= len(TEMPLATES):
+        raise InputError(f"task ioi: n_templates is {n_templates}: it must be 1 to {len(TEMPLATES)}")
+    templates = TEMPLATES[:n_templates]
     rng = random.Random(seed)
     names = usable_names(tokenizer)
     places, objects = _text.words(WORDS / "places.txt"), _text.words(WORDS / "objects.txt")
 
     def draw(done: int) -> Prompt:
-        template, place, item = rng.choice(TEMPLATES), rng.choice(places), rng.choice(objects)
+        template, place, item = rng.choice(templates), rng.choice(places), rng.choice(objects)
         io, subject, *others = rng.sample(names, 5)
         pair = (io, subject) if done % 2 == 0 else (subject, io)
         clean, corrupted = (
@@ -76,7 +84,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
         )
         return Prompt(clean, corrupted, correct=io, incorrect=subject)
 
-    exist = 2 * len(TEMPLATES) * len(places) * len(objects) * perm(len(names), 2)
+    exist = 2 * n_templates * len(places) * len(objects) * perm(len(names), 2)
     prompts = _text.distinct("ioi", draw, n_prompts, exist)
     rng.shuffle(prompts)
     return _text.to_dataset(tokenizer, prompts, task="ioi", seed=seed)

@@ -1,0 +1,28 @@
+"""acdc: datasets -> circuits -> evaluation and recovery -> figures. `snakemake --cores all` makes everything."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "workflow/config/default.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/discovery.smk"
+include: "workflow/rules/recovery.smk"
+include: "workflow/rules/figures.smk"
+
+
+for path in task_rule_files():
+
+    include: path
+
+
+rule all:
+    default_target: True
+    input:
+        study_tables(),
+        study_figures(),

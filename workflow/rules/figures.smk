@@ -1,0 +1,39 @@
+"""Figures. Requires: tables, circuits and traces. Gives: figures/{study}/{model}/{task}/, one file per format."""
+
+FORMATS = config["figures"]["formats"]
+
+
+def pareto_tables(wildcards):
+    """Evaluations of a task under one ablation: the controls, and the search with each metric."""
+    labels = dict(wildcards.items())
+    metrics = [search["metric"] for search in task_of(wildcards)["searches"]]
+    return [
+        f"{RESULTS}/controls_{{ablation}}.csv".format(**labels),
+        *expand(f"{SEARCH}/evaluation.csv", **labels, metric=metrics),
+    ]
+
+
+rule pareto:
+    input:
+        pareto_tables,
+    output:
+        expand(f"{FIGURES}/pareto_{{ablation}}.{{format}}", format=FORMATS, allow_missing=True),
+    log:
+        "results/{study}/logs/pareto/{model}/{task}/{ablation}.log",
+    shell:
+        "python -m acdc pareto --tables {input:q} --out {output:q} 2> {log:q}"
+
+
+rule draw:
+    input:
+        circuit=f"{SEARCH}/{{threshold}}/circuit.json",
+        trace=f"{SEARCH}/{{threshold}}/trace.csv",
+    output:
+        expand(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}.{{format}}", format=FORMATS, allow_missing=True),
+    log:
+        "results/{study}/logs/draw/{model}/{task}/{metric}/{ablation}/{threshold}.log",
+    params:
+        max_edges=config["figures"]["max_edges"],
+    shell:
+        "python -m acdc draw --circuit {input.circuit:q} --trace {input.trace:q} --max-edges {params.max_edges}"
+        " --out {output:q} 2> {log:q}"

@@ -1,0 +1,112 @@
+"""Metrics of circuits. Requires: circuits of all thresholds of a search, and the held-out prompts.
+
+Gives: evaluation.csv (every metric of the task on held-out prompts, per circuit), controls.csv (the same for
+random circuits, all edges, no edges), recovery.csv where a circuit is known, and the study's joined tables.
+"""
+
+
+rule evaluate:
+    input:
+        model="data/{study}/models/{model}",
+        dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
+        circuits=found_circuits,
+    output:
+        f"{SEARCH}/evaluation.csv",
+    log:
+        "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}.tsv"
+    params:
+        split_embed=split_embed,
+        device=config["device"],
+    resources:
+        gpu=gpus,
+    shell:
+        "python -m acdc evaluate --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
+        " {params.split_embed} --device {params.device} --threads {threads} --circuits {input.circuits:q}"
+        " --out {output:q} 2> {log:q}"
+
+
+rule controls:
+    input:
+        model="data/{study}/models/{model}",
+        dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
+    output:
+        f"{RESULTS}/controls_{{ablation}}.csv",
+    log:
+        "results/{study}/logs/controls/{model}/{task}/{ablation}.log",
+    benchmark:
+        "results/{study}/benchmarks/controls/{model}/{task}/{ablation}.tsv"
+    params:
+        split_embed=split_embed,
+        device=config["device"],
+        seeds=config["random_circuits"]["seeds"],
+        fractions=config["random_circuits"]["fractions"],
+    resources:
+        gpu=gpus,
+    shell:
+        "python -m acdc controls --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        " --dataset {input.dataset:q} --ablation {wildcards.ablation:q} {params.split_embed} --device {params.device}"
+        " --threads {threads} --seeds {params.seeds} --fractions {params.fractions:q} --out {output:q} 2> {log:q}"
+
+
+rule recover:
+    input:
+        circuits=found_circuits,
+        evaluation=f"{SEARCH}/evaluation.csv",
+        code=lambda w: task_module(w.task),
+    output:
+        f"{SEARCH}/recovery.csv",
+    log:
+        "results/{study}/logs/recover/{model}/{task}/{metric}/{ablation}.log",
+    benchmark:
+        "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}.tsv"
+    shell:
+        "python -m acdc recover --task {wildcards.task:q} --model-name {wildcards.model:q}"
+        " --circuits {input.circuits:q} --evaluation {input.evaluation:q} --out {output:q} 2> {log:q}"
+
+
+rule behaviour_table:
+    input:
+        each_search(f"{RESULTS}/behaviour.csv"),
+    output:
+        "results/{study}/behaviour.csv",
+    log:
+        "results/{study}/logs/tables/behaviour.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule evaluation_table:
+    input:
+        each_search(f"{RESULTS}/controls_{{ablation}}.csv"),
+        each_search(f"{SEARCH}/evaluation.csv"),
+    output:
+        "results/{study}/evaluation.csv",
+    log:
+        "results/{study}/logs/tables/evaluation.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule recovery_table:
+    input:
+        each_search(f"{SEARCH}/recovery.csv", known_only=True),
+    output:
+        "results/{study}/recovery.csv",
+    log:
+        "results/{study}/logs/tables/recovery.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule timing_table:
+    input:
+        each_search("results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"),
+    output:
+        "results/{study}/timing.csv",
+    log:
+        "results/{study}/logs/tables/timing.log",
+    shell:
+        "python -m acdc timing {input:q} --out {output:q} 2> {log:q}"
