@@ -67,7 +67,7 @@ class Dataset:
     @classmethod
     def load(cls, path: Path) -> Dataset:
         with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
             about = json.loads(file.metadata()["about"])
         targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
         return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, about)

@@ -12,10 +12,10 @@ from transformers import AutoTokenizer, GPT2Config, LlamaConfig
 
 from acdc.data import Dataset
 from acdc.errors import InputError
+from acdc.models.word_tokenizer import task_tokenizer, task_words, word_tokenizer
 from acdc.tasks import _text, ioi, load
 from acdc.tasks._text import Prompt
 from acdc.tasks.months import MONTHS
-from acdc.models.word_tokenizer import task_tokenizer, task_words, word_tokenizer
 
 SIZES = {"ioi": 60, "months": 12, "months_sequence": 60}
 TOKENIZER = task_tokenizer()

@@ -24,12 +24,12 @@ SPLITS = ("discovery", "test")
 
 
 wildcard_constraints:
-    study=r"[\w.-]+",
-    model=r"[\w.-]+",
-    task=r"[\w.-]+",
-    metric=r"\w+",
-    ablation=r"\w+",
-    threshold=r"[\d.e-]+",
+    study=r"[\w.-]{1,}",
+    model=r"[\w.-]{1,}",
+    task=r"[\w.-]{1,}",
+    metric=r"\w{1,}",
+    ablation=r"\w{1,}",
+    threshold=r"[\d.e-]{1,}",
 
 
 def refuse(sentence):
@@ -116,6 +116,22 @@ def model_of(wildcards):
     return next(m for m in config["models"] if m["name"] == wildcards.model)
 
 
+def model_inputs(wildcards):
+    entry = model_of(wildcards)
+    if "wheel" in entry:
+        return {"wheel": f"data/{wildcards.study}/models/{wildcards.model}.whl"}
+    return {"code": f"acdc/models/{entry['build']}.py"} if "build" in entry else {}
+
+
+def model_source(wildcards, input):
+    """The source as flags of `acdc model`."""
+    entry = model_of(wildcards)
+    flags = {key: entry[key] for key in ("file", "hub", "revision", "folder", "build") if key in entry}
+    if "wheel" in entry:
+        flags["wheel"] = input.wheel
+    return [part for key, value in flags.items() for part in (f"--{key}", value)]
+
+
 def thresholds_of(wildcards):
     """The thresholds of a task's search with one metric, as in the config."""
     return next(s["thresholds"] for s in task_of(wildcards)["searches"] if s["metric"] == wildcards.metric)
@@ -125,6 +141,16 @@ def found_circuits(wildcards):
     """Circuits of all thresholds of one search."""
     pattern = f"{SEARCH}/{{threshold}}/circuit.json"
     return expand(pattern, **dict(wildcards.items()), threshold=thresholds_of(wildcards))
+
+
+def pareto_tables(wildcards):
+    """Evaluations of a task under one ablation: the controls, and the search with each metric."""
+    labels = dict(wildcards.items())
+    metrics = [search["metric"] for search in task_of(wildcards)["searches"]]
+    return [
+        f"{RESULTS}/controls_{{ablation}}.csv".format(**labels),
+        *expand(f"{SEARCH}/evaluation.csv", **labels, metric=metrics),
+    ]
 
 
 def split_embed(wildcards):

@@ -16,13 +16,13 @@ rule circuit:
         "results/{study}/logs/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.log",
     benchmark:
         "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"
+    resources:
+        gpu=gpus,
     params:
         head_order=lambda w: task_of(w).get("head_order", "descending"),
         split_embed=split_embed,
         device=config["device"],
         checkpoint=lambda w, output: os.path.join(os.path.dirname(output.circuit), "checkpoint.json"),
-    resources:
-        gpu=gpus,
     shell:
         "python -m acdc circuit --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
         " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"

@@ -3,16 +3,6 @@
 FORMATS = config["figures"]["formats"]
 
 
-def pareto_tables(wildcards):
-    """Evaluations of a task under one ablation: the controls, and the search with each metric."""
-    labels = dict(wildcards.items())
-    metrics = [search["metric"] for search in task_of(wildcards)["searches"]]
-    return [
-        f"{RESULTS}/controls_{{ablation}}.csv".format(**labels),
-        *expand(f"{SEARCH}/evaluation.csv", **labels, metric=metrics),
-    ]
-
-
 rule pareto:
     input:
         pareto_tables,
@@ -29,7 +19,9 @@ rule draw:
         circuit=f"{SEARCH}/{{threshold}}/circuit.json",
         trace=f"{SEARCH}/{{threshold}}/trace.csv",
     output:
-        expand(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}.{{format}}", format=FORMATS, allow_missing=True),
+        expand(
+            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}.{{format}}", format=FORMATS, allow_missing=True
+        ),
     log:
         "results/{study}/logs/draw/{model}/{task}/{metric}/{ablation}/{threshold}.log",
     params:

