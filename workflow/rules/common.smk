@@ -14,7 +14,7 @@ import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
 
-# A job's process knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
+# Every job knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
 shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
 
 RESULTS = "results/{study}/{model}/{task}"
@@ -24,12 +24,12 @@ SPLITS = ("discovery", "test")
 
 
 wildcard_constraints:
-    study=r"[\w.-]{1,}",
-    model=r"[\w.-]{1,}",
-    task=r"[\w.-]{1,}",
-    metric=r"\w{1,}",
-    ablation=r"\w{1,}",
-    threshold=r"[\d.e-]{1,}",
+    study=r"[\w.-]+",
+    model=r"[\w.-]+",
+    task=r"[\w.-]+",
+    metric=r"\w+",
+    ablation=r"\w+",
+    threshold=r"[\d.e-]+",
 
 
 def refuse(sentence):
