@@ -119,7 +119,7 @@ def model_of(wildcards):
 def model_inputs(wildcards):
     entry = model_of(wildcards)
     if "wheel" in entry:
-        return {"wheel": f"data/{wildcards.study}/models/{wildcards.model}.whl"}
+        return {"wheel": f"data/{wildcards.study}/downloads/{wildcards.model}.whl"}
     return {"code": f"acdc/models/{entry['build']}.py"} if "build" in entry else {}
 
 

