@@ -68,18 +68,11 @@ def dataset(
     from acdc.models.bridge import load_tokenizer
 
     definition = tasks.load(task)
-    check_metrics(task, definition, metrics)
+    tasks.check_metrics(task, metrics)
     check_options(task, definition, options)
     made = definition.make_dataset(load_tokenizer(model), n_prompts + n_test_prompts, seed, **options)
     made.select(slice(n_prompts)).save(out / "discovery.safetensors")
     made.select(slice(n_prompts, None)).save(out / "test.safetensors")
-
-
-def check_metrics(task: str, definition: Task, metrics: list[str]) -> None:
-    """Raises InputError for a metric that the task does not have."""
-    unknown = [name for name in metrics if name not in definition.metrics]
-    if unknown:
-        raise InputError(f"task {task} has no metric {unknown[0]!r}: it has {', '.join(definition.metrics)}")
 
 
 def check_options(task: str, definition: Task, options: dict[str, Any]) -> None:
@@ -102,7 +95,7 @@ def behaviour(model: Path, task: str, model_name: str, dataset: Path, threads: i
         "clean": bridge_logits(bridge, data, data.clean),
         "corrupted": bridge_logits(bridge, data, data.corrupted),
     }
-    rows = behaviour_rows(data, logits, tasks.load(task).metrics)
+    rows = behaviour_rows(data, logits, tasks.metrics_of(task))
     write_table([{"task": task, "model": model_name, **row} for row in rows], out)
 
 
@@ -126,6 +119,7 @@ def circuit(
     from acdc import tasks
     from acdc.methods.acdc import acdc
 
+    tasks.check_metrics(task, [metric])
     settings = {
         "method": "acdc",
         "task": task,
@@ -140,12 +134,11 @@ def circuit(
     }
     engine = load_engine(model, dataset, ablation, split_embed, device, threads)
     settings["device"] = engine.delta.device.type
-    check_metrics(task, tasks.load(task), [metric])
     progress = checkpoints.load(checkpoint, engine.graph, settings)
     with progress_bar(engine, progress) as after_step:
         progress = acdc(
             engine,
-            engine.metric(tasks.load(task).metrics[metric]),
+            engine.metric(tasks.metrics_of(task)[metric]),
             float(threshold),
             head_order=head_order,
             progress=progress,
@@ -195,7 +188,7 @@ def evaluate(
     found = (
         ({**labels, "setting": settings["threshold"]}, circuit) for settings, _, circuit in map(read_circuit, circuits)
     )
-    write_table(list(circuit_rows(engine, tasks.load(task).metrics, found)), out)
+    write_table(list(circuit_rows(engine, tasks.metrics_of(task), found)), out)
 
 
 def controls(
@@ -225,7 +218,7 @@ def controls(
             for setting, circuit in random_circuits(engine.graph, seeds, [float(fraction) for fraction in fractions])
         ),
     ]
-    write_table(list(circuit_rows(engine, tasks.load(task).metrics, circuits)), out)
+    write_table(list(circuit_rows(engine, tasks.metrics_of(task), circuits)), out)
 
 
 def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:

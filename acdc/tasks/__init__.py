@@ -6,7 +6,8 @@ Such a module defines ``TASK``. Nothing lists the modules: ``load`` imports by n
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from acdc.data import Dataset
@@ -47,3 +48,16 @@ def load(name: str) -> Task:
         if error.name != f"{__name__}.{name}":
             raise
         raise InputError(f"unknown task {name!r}: there is no module acdc/tasks/{name}.py") from None
+
+
+def metrics_of(name: str) -> Mapping[str, type[Metric]]:
+    """The metrics of a task; the standard ones where its datasets come from a rule and it has no module."""
+    return load(name).metrics if importlib.util.find_spec(f"{__name__}.{name}") else STANDARD
+
+
+def check_metrics(name: str, metrics: Iterable[str]) -> None:
+    """Raises InputError for a metric that the task does not have."""
+    known = metrics_of(name)
+    unknown = [metric for metric in metrics if metric not in known]
+    if unknown:
+        raise InputError(f"task {name} has no metric {unknown[0]!r}: it has {', '.join(known)}")

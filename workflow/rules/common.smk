@@ -6,6 +6,7 @@ Gives: `task_of` and `model_of` by wildcards, and the lists of files that the ot
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -89,8 +90,8 @@ def check_task(entry):
     name = entry["name"]
     if entry["model"] not in {model["name"] for model in config["models"]}:
         refuse(f"task {name}: model {entry['model']} is not among models")
-    if not Path(task_module(name)).exists():
-        refuse(f"unknown task {name}: there is no module {task_module(name)}")
+    if not any(Path(path).exists() for path in (task_module(name), task_rules(name))):
+        refuse(f"unknown task {name}: there is neither a module {task_module(name)} nor a rule file {task_rules(name)}")
     metrics = [search["metric"] for search in entry["searches"]]
     if len(set(metrics)) < len(metrics):
         refuse(f"task {name}: a metric has two entries under searches, put all its thresholds into one")
@@ -100,9 +101,21 @@ def task_module(name):
     return os.path.relpath(Path(workflow.basedir, "acdc/tasks", f"{name}.py"))
 
 
+def task_rules(name):
+    """Where the rule is that makes a task's dataset, for those who prefer a rule to a module."""
+    return os.path.relpath(Path(workflow.basedir, "workflow/rules/tasks", f"{name}.smk"))
+
+
 def task_rule_files():
-    """Rule files of people who make a task's dataset by rules of their own."""
-    return sorted(str(path) for path in Path(workflow.basedir, "workflow/rules/tasks").glob("*.smk"))
+    """Rule files of the tasks that have one; ``include`` wants paths relative to the Snakefile."""
+    names = dict.fromkeys(task["name"] for task in config["tasks"])
+    return [task_rules(name) for name in names if Path(task_rules(name)).exists()]
+
+
+def tasks_by_module():
+    """A pattern of the tasks whose datasets the rule ``dataset`` makes."""
+    names = {task["name"] for task in config["tasks"] if not Path(task_rules(task["name"])).exists()}
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
 
 def task_of(wildcards):

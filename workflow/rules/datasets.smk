@@ -1,4 +1,5 @@
 """Datasets: a task's clean and corrupted ("baseline") prompts. Requires: the model's folder, for its tokenizer.
+A task that has its own rule in workflow/rules/tasks/{task}.smk makes these files there.
 
 Gives: data/{study}/datasets/{model}/{task}/{discovery,test}.safetensors, and a table that tells whether the
 model does the task at all.
@@ -16,6 +17,8 @@ rule dataset:
         "results/{study}/logs/dataset/{model}/{task}.log",
     benchmark:
         "results/{study}/benchmarks/dataset/{model}/{task}.tsv"
+    wildcard_constraints:
+        task=tasks_by_module(),
     params:
         n_prompts=lambda w: task_of(w)["n_prompts"],
         n_test_prompts=lambda w: task_of(w)["n_test_prompts"],
