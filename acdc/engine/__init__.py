@@ -1,4 +1,4 @@
-"""The edge-patched model, fast: the metric of any circuit, and of removals one after another.
+"""The edge-patched model, fast: any circuit's logits and metric here, removals one after another in ``removals``.
 
 Nothing here searches. ``acdc.reference`` computes the same through TransformerLens hooks, slowly; tests
 hold this engine to it and to the original implementation's own results.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.patched import Changes, Patch, Plan, Scratch
-from acdc.engine.runs import Rows, State, ablated_run, project, run
-from acdc.graph import Circuit, Node
+from acdc.engine.runs import Rows, State, ablated_run, run
+from acdc.graph import Circuit
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights
-
-SCRATCH_BYTES = 2**29
 
 
 class Engine:
@@ -82,7 +80,8 @@ class Engine:
         """
         state = self.ablated.copy()
         for later in range(layer + 1, self.graph.n_layers):
-            state.take_over(self.ablated, later)
+            if circuit.present[self.graph.first_sender(later) : self.graph.first_sender(later + 1)].any():
+                state.take_over(self.ablated, later)
         patch = self.patch_from_clean(circuit, layer, state)
         patch.from_layer(layer + 1)
         patch.commit(0)
@@ -107,101 +106,4 @@ class Engine:
     def delta_at(self, senders: list[int], wide: bool) -> Float[Tensor, "sender row d_model"]:
         """``delta`` of some senders at wide or narrow rows."""
         index = torch.tensor(senders, dtype=torch.long, device=self.delta.device)
-        return self.delta[index[:, None], self.rows.live if wide else self.rows.scored]
-
-    def search(self, circuit: Circuit, layer: int, metric: Metric) -> Removals:
-        """Removals from the receivers of one layer of ``circuit``; ``n_layers`` is the logits' layer."""
-        return Removals(self, circuit, layer, metric)
-
-
-class Removals:
-    """A circuit that loses edges into the receivers of one layer, and its metric.
-
-    All edges into earlier layers must be present. ``circuit`` is changed by ``commit``.
-
-    Attributes:
-        current: the metric of the circuit as it is.
-    """
-
-    def __init__(self, engine: Engine, circuit: Circuit, layer: int, metric: Metric) -> None:
-        self.engine, self.circuit, self.layer, self.metric = engine, circuit, layer, metric
-        if layer == engine.graph.n_layers:
-            self.state = engine.clean.copy()
-        else:
-            self.state = engine.settle(circuit, layer)
-            self.state.take_over(engine.clean, layer)
-        self.current = engine.measure(metric, self.state.final[None])[0]
-        self.patch: Patch | None = None
-
-    def start(self, receiver: Node) -> None:
-        """Go on with this receiver."""
-        self.receiver = self.engine.graph.receiver_index[receiver]
-        self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
-        self.node = receiver
-        self.plan = Plan(self.circuit)
-
-    @property
-    def most_states(self) -> int:
-        """Candidates that fit into the memory set aside for one call of ``try_removing``."""
-        rows = self.engine.rows
-        narrow, wide = self.capacity
-        state_bytes = self.engine.delta[0, 0].nbytes * ((narrow + 1) * len(rows.scored) + (wide + 1) * len(rows.live))
-        return max(1, SCRATCH_BYTES // state_bytes)
-
-    @property
-    def capacity(self) -> tuple[int, int]:
-        return self.plan.capacity(slice(self.engine.graph.first_sender(self.layer), None))
-
-    def try_removing(self, senders: list[int]) -> list[float]:
-        """The metric without the first of these senders, without the first two, and so on."""
-        wide = bool(self.plan.wide[self.receiver])
-        rows = self.patch_rows(wide)
-        removed = self.engine.delta_at(senders, wide).cumsum(0)  # [state row d_model]
-        if self.node.component == "logits":
-            final = self.state.final - removed
-            self.patch = self.new_patch(len(senders))
-            self.patch.written.append((self.state.final, (slice(None),), final, 0))
-        elif self.node.component == "mlp":
-            self.patch = self.new_patch(len(senders))
-            final = self.patch.from_mlp(self.layer, self.state.mlp_in[self.layer][rows] - removed)
-        else:
-            final = self.try_port_input(removed, wide)
-        self.tried = senders
-        return self.engine.measure(self.metric, final)
-
-    def try_port_input(self, removed: Float[Tensor, "state row d_model"], wide: bool) -> Tensor:
-        rows = self.patch_rows(wide)
-        state, port = self.state.port_in[self.layer], slice(self.port, self.port + 1)
-        x = state[port][:, rows][:, None] - removed
-        pos = self.engine.rows.pos[rows]
-        self.patch = self.new_patch(x.shape[1])
-        self.patch.write(state, np.array([self.port]), wide, x)
-        return self.patch.from_port(self.layer, self.port, project(self.engine.weights, self.layer, port, x, pos)[0])
-
-    def try_cutting_direct(self) -> float:
-        """The metric with the ablated run's q, k or v as a whole."""
-        rows = self.patch_rows(bool(self.plan.wide[self.receiver]))
-        self.patch = self.new_patch(1)
-        value = self.engine.ablated.port[self.layer][self.port][rows]
-        final = self.patch.from_port(self.layer, self.port, value[None])
-        return self.engine.measure(self.metric, final)[0]
-
-    def commit(self, n: int, metric: float) -> None:
-        """Remove the first ``n`` of the senders just tried; ``metric`` is what they gave."""
-        self.patch.commit(n - 1)
-        self.circuit.present[self.tried[:n], self.receiver] = False
-        self.current = metric
-
-    def commit_direct(self, metric: float) -> None:
-        """Cut the direct edge just tried."""
-        self.patch.commit(0)
-        self.circuit.direct[self.receiver] = False
-        self.current = metric
-
-    def patch_rows(self, wide: bool) -> Int[Tensor, "row"]:
-        return self.engine.rows.live if wide else self.engine.rows.scored
-
-    def new_patch(self, n_states: int) -> Patch:
-        engine = self.engine
-        changes = Changes.none(self.plan, engine.rows, self.capacity, n_states, engine.scratch)
-        return Patch(engine.weights, engine.rows, self.plan, self.state, changes)
+        return self.delta[index[:, None], self.rows.at(wide)]

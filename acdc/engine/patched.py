@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from acdc.engine import layers
@@ -153,16 +153,13 @@ class Patch:
         self.compute_mlp(layer, x)
         return self.from_layer(layer + 1)
 
-    def select(self, wide: bool) -> Int[Tensor, "row"]:
-        return self.rows.live if wide else self.rows.scored
-
     def read(self, tensor: Tensor, nodes: np.ndarray, wide: bool) -> Float[Tensor, "node row d"]:
         nodes = torch.from_numpy(nodes).to(tensor.device)
-        return tensor[nodes[:, None], self.select(wide)]
+        return tensor[nodes[:, None], self.rows.at(wide)]
 
     def write(self, tensor: Tensor, nodes: np.ndarray, wide: bool, value: Float[Tensor, "node state row d"]) -> None:
         nodes = torch.from_numpy(nodes).to(tensor.device)
-        self.written.append((tensor, (nodes[:, None], self.select(wide)), value, 1))
+        self.written.append((tensor, (nodes[:, None], self.rows.at(wide)), value, 1))
 
     def ports(self, layer: int) -> dict[int, Float[Tensor, "state row d_head"]]:
         """New q, k and v of the ports that changes reach."""
@@ -176,7 +173,7 @@ class Patch:
                 continue
             x = self.read(self.state.port_in[layer], ports, wide)[:, None] + self.changes.into(start + ports, wide)
             index = torch.from_numpy(ports).to(x.device)
-            value = project(self.weights, layer, index, x, self.rows.pos[self.select(wide)])
+            value = project(self.weights, layer, index, x, self.rows.pos[self.rows.at(wide)])
             self.write(self.state.port_in[layer], ports, wide, x)
             self.write(self.state.port[layer], ports, wide, value)
             new |= dict(zip(ports.tolist(), value, strict=True))
@@ -246,7 +243,7 @@ class Patch:
         reached = self.changes.reach(slice(receiver, receiver + 1))[0]
         if not self.plan.sends[sender] or not (reached or self.everything):
             return
-        x = self.state.mlp_in[layer][self.select(wide)][None]
+        x = self.state.mlp_in[layer][self.rows.at(wide)][None]
         self.compute_mlp(layer, x + self.changes.into(np.array([receiver]), wide)[0] if reached else x)
 
     def mlp_nodes(self, layer: int) -> tuple[int, int]:
@@ -256,7 +253,7 @@ class Patch:
     def compute_mlp(self, layer: int, x: Float[Tensor, "state row d_model"]) -> None:
         receiver, sender = self.mlp_nodes(layer)
         wide = bool(self.plan.wide[receiver])
-        rows = self.select(wide)
+        rows = self.rows.at(wide)
         out = layers.mlp(self.weights.architecture, self.weights.blocks[layer], x)
         self.written += [(self.state.mlp_in[layer], (rows,), x, 0), (self.state.mlp_out[layer], (rows,), out, 0)]
         self.changes.add([sender], (out - self.state.mlp_out[layer][rows])[None], wide)

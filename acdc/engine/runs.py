@@ -65,6 +65,10 @@ class Rows:
             scored_in_live=scored,
         )
 
+    def at(self, wide: bool) -> Int[Tensor, "row"]:
+        """The rows at which something is computed: ``live`` where it is wide, else ``scored``."""
+        return self.live if wide else self.scored
+
     def narrow_to(self, delta: Float[Tensor, "sender row d_model"]) -> None:
         """Set ``live`` from the differences between the clean and the ablated run.
 

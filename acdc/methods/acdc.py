@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from acdc.engine import Engine, Removals
+from acdc.engine import Engine
+from acdc.engine.removals import Removals
 from acdc.graph import Circuit, Edge, Graph, Kind, Node
 from acdc.metrics import Metric
 
@@ -113,7 +114,7 @@ def acdc(
     """
     progress = progress or Progress.start(engine.graph)
     while progress.layer >= 0:
-        removals = engine.search(progress.circuit, progress.layer, metric)
+        removals = Removals(engine, progress.circuit, progress.layer, metric)
         for receiver, kind in layer_steps(engine.graph, progress.layer):
             step = Step(removals, progress, receiver, threshold)
             if not step.is_read(kind):
