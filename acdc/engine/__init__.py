@@ -53,8 +53,7 @@ class Engine:
         weights = self.weights
         x = layers.norm(weights.architecture, final, weights.ln_final_w, weights.ln_final_b)
         if metric is None or metric.columns is None:
-            logits = x @ weights.unembed
-            return logits if weights.b_unembed is None else logits + weights.b_unembed
+            return weights.readout(x)
         logits = torch.einsum("...sd,dsc->...sc", x, weights.unembed[:, metric.columns])
         return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
 

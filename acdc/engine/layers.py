@@ -35,10 +35,7 @@ def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"
     """``hook_mlp_in`` to ``hook_mlp_out``: norm, projections, activation."""
     x = norm(architecture, x, block.ln2_w, block.ln2_b)
     activation = ACTIVATIONS[architecture.activation]
-    hidden = x @ block.w_in if block.b_in is None else x @ block.w_in + block.b_in
-    hidden = activation(x @ block.w_gate) * hidden if architecture.gated else activation(hidden)
-    out = hidden @ block.w_out
-    return out if block.b_out is None else out + block.b_out
+    return block.down(activation(block.gate(x)) * block.up(x) if architecture.gated else activation(block.up(x)))
 
 
 def rotate(
