@@ -77,7 +77,7 @@ class Engine:
         Computed afresh, so that rounding does not pile up over thousands of removals. The layers up to
         ``layer`` are left as ablated: nothing of them is cut, so what they send is the clean run's.
         """
-        state = self.ablated.copy()
+        circuit, state = circuit.reaching_logits(), self.ablated.copy()
         for later in range(layer + 1, self.graph.n_layers):
             if circuit.present[self.graph.first_sender(later) : self.graph.first_sender(later + 1)].any():
                 state.take_over(self.ablated, later)

@@ -19,7 +19,8 @@ SCRATCH_BYTES = 2**29
 class Removals:
     """A circuit that loses edges into the receivers of one layer, and its metric.
 
-    All edges into earlier layers must be present. ``circuit`` is changed by ``commit``.
+    All edges into earlier layers must be present, and an MLP is decided before the heads of its layer, which
+    it reads. ``circuit`` is changed by ``commit``.
 
     Attributes:
         current: the metric of the circuit as it is.

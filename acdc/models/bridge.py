@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,7 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.errors import InputError
-from acdc.models.architecture import Architecture, Block, Weights, rotary_tables
+from acdc.models.architecture import Activation, Architecture, Block, Weights, rotary_tables
 
 NATIVE_CONFIG = "native.json"
 NORMS = {"LN": "layer", "RMS": "rms", None: "none"}
@@ -90,6 +90,10 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
     for name, covered in UNSUPPORTED.items():
         if getattr(config, name, None) not in covered:
             raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
+    if not config.attn_only and config.act_fn not in get_args(Activation):
+        raise InputError(f"the engine does not cover models with act_fn = {config.act_fn!r}")
+    if config.final_rms and config.normalization_type != "RMS":
+        raise InputError(f"the engine does not cover final_rms = True with {config.normalization_type} norms")
     rotary = config.positional_embedding_type == "rotary"
     return Architecture(
         n_layers=config.n_layers,

@@ -1,0 +1,202 @@
+"""The engine computes any circuit as the oracle does, and its rows are those that matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acdc.ablation import NAMES
+from acdc.data import Dataset
+from acdc.engine import Engine
+from acdc.engine.removals import Removals
+from acdc.errors import InputError
+from acdc.evaluation import check_engine
+from acdc.graph import Circuit
+from acdc.methods.acdc import layer_steps, sender_order
+from acdc.metrics import STANDARD
+from acdc.models.bridge import weights_of
+from tests.models import (
+    KINDS,
+    LEARNED_POSITIONS,
+    N_POS,
+    bridge,
+    engine,
+    logits_of,
+    measure,
+    prompts,
+    random_circuit,
+    reference,
+)
+
+FLOAT_ERROR = 1e-4
+SPLITS = [(kind, split) for kind in KINDS for split in ((False, True) if kind in LEARNED_POSITIONS else (False,))]
+kinds = pytest.mark.parametrize("kind", KINDS)
+splits = pytest.mark.parametrize(("kind", "split_embed"), SPLITS)
+ablations = pytest.mark.parametrize("ablation", NAMES)
+scored = pytest.mark.parametrize("several", (False, True), ids=("one_scored", "several_scored"))
+shares = st.one_of(st.just(1.0), st.floats(0, 1))
+
+
+def logits(engine: Engine, circuit: Circuit) -> torch.Tensor:
+    return engine.logits(engine.final(circuit))[0]
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, atol=FLOAT_ERROR, rtol=0)
+
+
+@splits
+@ablations
+@scored
+@given(seed=st.integers(0, 2**32 - 1), addition=shares, direct=shares)
+def test_any_circuit_has_the_oracles_logits(kind, split_embed, ablation, several, seed, addition, direct):
+    setup = kind, ablation, split_embed, several
+    circuit = random_circuit(engine(*setup).graph, seed, addition, direct)
+    assert_same(logits(engine(*setup), circuit), reference(*setup).logits(circuit))
+
+
+@splits
+@ablations
+def test_random_circuits_differ_so_that_the_oracle_can_contradict(kind, split_embed, ablation):
+    setup = engine(kind, ablation, split_embed)
+    half = random_circuit(setup.graph, 0, 0.5, 0.9)
+    for other in (Circuit.full(setup.graph), Circuit.empty(setup.graph)):
+        assert (logits(setup, half) - logits(setup, other)).abs().max() > 100 * FLOAT_ERROR
+
+
+@splits
+@ablations
+@scored
+def test_all_edges_are_the_model(kind, split_embed, ablation, several):
+    setup, dataset = engine(kind, ablation, split_embed, several), prompts(several)
+    expected = logits_of(bridge(kind), dataset, dataset.clean)
+    assert_same(logits(setup, Circuit.full(setup.graph)), expected)
+    assert_same(setup.model_logits, expected)
+
+
+@kinds
+@scored
+def test_no_edges_are_the_corrupted_run(kind, several):
+    setup, dataset = engine(kind, several=several), prompts(several)
+    expected = logits_of(bridge(kind), dataset, dataset.corrupted)
+    assert_same(logits(setup, Circuit.empty(setup.graph)), expected)
+
+
+@kinds
+def test_check_passes_the_engine_of_a_model_and_refuses_one_of_other_weights(kind):
+    dataset, weights = prompts(False), weights_of(bridge(kind))
+    clean, corrupted = (logits_of(bridge(kind), dataset, tokens) for tokens in (dataset.clean, dataset.corrupted))
+    check_engine(engine(kind), clean, corrupted)
+    block = replace(weights.blocks[-1], w_o=1.05 * weights.blocks[-1].w_o)
+    other = Engine(replace(weights, blocks=[*weights.blocks[:-1], block]), dataset, ablation="corrupted")
+    with pytest.raises(InputError, match="with all edges"):
+        check_engine(other, clean, corrupted)
+
+
+def test_check_refuses_another_corrupted_run_unless_there_is_none_to_compare():
+    dataset = prompts(False)
+    clean = logits_of(bridge("llama"), dataset, dataset.clean)
+    with pytest.raises(InputError, match="with no edges"):
+        check_engine(engine("llama"), clean, clean)
+    check_engine(engine("llama", "zero"), clean, None)
+
+
+def test_check_refuses_nan():
+    dataset = prompts(False)
+    clean = logits_of(bridge("llama"), dataset, dataset.clean)
+    with pytest.raises(InputError, match="nan"):
+        check_engine(engine("llama"), clean * torch.nan, None)
+
+
+@scored
+def test_live_rows_run_from_the_first_difference_to_the_last_scored_position(several):
+    dataset = prompts(several)
+    expected = torch.zeros_like(dataset.scored)
+    for prompt, row in enumerate(expected):
+        first = (dataset.clean[prompt] != dataset.corrupted[prompt]).nonzero()[0].item()
+        row[first : dataset.scored[prompt].nonzero()[-1].item() + 1] = True
+    expected |= dataset.scored
+    rows = engine("gpt2", several=several).rows
+    assert rows.live.tolist() == expected.flatten().nonzero().flatten().tolist()
+    assert torch.equal(rows.live[rows.scored_in_live], rows.scored)
+    assert len(rows.live) < dataset.clean.numel()
+
+
+def test_padding_after_the_scored_position_changes_nothing():
+    dataset = prompts(False)
+    junk = torch.randint(0, 50, dataset.clean.shape, generator=torch.Generator().manual_seed(5))
+    after = torch.arange(N_POS) > dataset.scored_rows[1][:, None]
+    padded = Dataset(
+        *(torch.where(after, junk, tokens) for tokens in (dataset.clean, dataset.corrupted)),
+        dataset.scored,
+        dataset.targets,
+    )
+    assert not torch.equal(padded.clean, dataset.clean)
+    other = Engine(weights_of(bridge("llama")), padded, ablation="corrupted")
+    circuit = random_circuit(other.graph, 0, 0.5, 0.9)
+    assert_same(logits(other, circuit), logits(engine("llama"), circuit))
+
+
+@kinds
+@pytest.mark.parametrize("metric", STANDARD)
+@scored
+def test_measure_is_the_mean_over_prompts_of_the_mean_over_positions(kind, metric, several):
+    setup, dataset = engine(kind, several=several), prompts(several)
+    circuit = random_circuit(setup.graph, 0, 0.5, 0.9)
+    bound = STANDARD[metric](dataset, logits_of(bridge(kind), dataset, dataset.clean))
+    expected = measure(bound, dataset, reference(kind, several=several).logits(circuit))
+    assert setup.measure(setup.metric(STANDARD[metric]), setup.final(circuit)) == pytest.approx([expected], abs=1e-4)
+
+
+@splits
+@ablations
+@scored
+def test_removals_of_every_layer_are_measured_and_committed_as_the_oracle_does(kind, split_embed, ablation, several):
+    """In circuits that have all edges into the layer and below; heads 0 lose q, k and v, heads 1 edges into them."""
+    setup, oracle = (make(kind, ablation, split_embed, several) for make in (engine, reference))
+    graph, dataset, kl = setup.graph, prompts(several), setup.metric(STANDARD["kl_divergence"])
+
+    def expected(circuit: Circuit) -> float:
+        return measure(kl, dataset, oracle.logits(circuit))
+
+    for layer in range(graph.n_layers + 1):
+        circuit, random = Circuit.full(graph), random_circuit(graph, layer, 0.6, 0.9)
+        later = slice(min(graph.first_receiver(layer + 1), len(graph.receivers)), None)
+        circuit.present[:, later], circuit.direct[later] = random.present[:, later], random.direct[later]
+        circuit = circuit.reaching_logits()
+        removals = Removals(setup, circuit, layer, kl)
+        assert removals.current == pytest.approx(expected(circuit), abs=FLOAT_ERROR)
+        for receiver, kind in layer_steps(graph, layer):
+            r = graph.receiver_index[receiver]
+            if not circuit.is_read(r) or receiver.head not in (None, 0, 1) or (kind == "direct" and receiver.head):
+                continue
+            removals.start(receiver)
+            if kind == "direct":
+                value = removals.try_cutting_direct()
+                removals.commit_direct(value)
+                assert value == pytest.approx(expected(circuit), abs=FLOAT_ERROR)
+            elif circuit.direct[r] or not receiver.port:
+                senders = sender_order(graph, receiver, "descending")[:3]
+                values, without = removals.try_removing(senders), circuit.copy()
+                for sender, value in zip(senders, values, strict=True):
+                    without.present[sender, r] = False
+                    assert value == pytest.approx(expected(without), abs=FLOAT_ERROR)
+                removals.commit(1, values[0])
+                assert circuit.present[:, r].sum() == graph.exists[:, r].sum() - 1
+
+
+@kinds
+def test_double_precision_agrees_with_single(kind):
+    double = Engine(weights_of(bridge(kind)).to("cpu", torch.float64), prompts(False), ablation="corrupted")
+    circuit = random_circuit(double.graph, 0, 0.5, 0.9)
+    assert double.model_logits.dtype == torch.float64
+    assert_same(logits(double, circuit).float(), logits(engine(kind), circuit))
+
+
+def test_rotary_positions_cannot_be_split():
+    with pytest.raises(ValueError, match="split_embed"):
+        Engine(weights_of(bridge("llama")), prompts(False), ablation="corrupted", split_embed=True)

@@ -1,0 +1,87 @@
+"""The oracle, where plain TransformerLens hooks can say the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from acdc.ablation import NAMES
+from acdc.graph import Circuit, Node
+from tests.models import KINDS, LEARNED_POSITIONS, bridge, engine, logits_of, prompts, random_circuit, reference
+
+DATASET = prompts(True)
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def graph(kind: str, split_embed: bool = False):
+    return engine(kind, split_embed=split_embed).graph
+
+
+def patched(kind: str, hooks: list) -> torch.Tensor:
+    with torch.no_grad():
+        return bridge(kind).run_with_hooks(DATASET.clean, fwd_hooks=hooks)[DATASET.scored]
+
+
+def corrupted_activation(kind: str, name: str) -> torch.Tensor:
+    with torch.no_grad():
+        return bridge(kind).run_with_cache(DATASET.corrupted)[1][name]
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@kinds
+@pytest.mark.parametrize("ablation", NAMES)
+def test_all_edges_are_the_model(kind, ablation):
+    found = reference(kind, ablation, several=True).logits(Circuit.full(graph(kind)))
+    assert_same(found, logits_of(bridge(kind), DATASET, DATASET.clean))
+
+
+@kinds
+def test_no_edges_are_the_corrupted_run(kind):
+    found = reference(kind, several=True).logits(Circuit.empty(graph(kind)))
+    assert_same(found, logits_of(bridge(kind), DATASET, DATASET.corrupted))
+
+
+@pytest.mark.parametrize("kind", LEARNED_POSITIONS)
+def test_split_embeddings_are_one_where_both_edges_go_together(kind):
+    whole, parts = graph(kind), graph(kind, split_embed=True)
+    circuit = random_circuit(whole, 0, 0.6, 0.9)
+    both = Circuit(parts, circuit.present[[0, 0, *range(1, len(whole.senders))]], circuit.direct)
+    found = reference(kind, "zero", True, True).logits(both)
+    assert_same(found, reference(kind, "zero", several=True).logits(circuit))
+
+
+@kinds
+@pytest.mark.parametrize("port", "qkv")
+def test_cut_direct_edge_is_the_corrupted_runs_q_k_or_v(kind, port):
+    name, circuit = f"blocks.1.attn.hook_{port}", Circuit.full(graph(kind))
+    circuit.direct[circuit.graph.receiver_index[Node(1, "head", 1, port)]] = False
+    value = corrupted_activation(kind, name)
+
+    def patch(x, hook):
+        return torch.cat([x[:, :, :1], value[:, :, 1:2], x[:, :, 2:]], 2)
+
+    found = reference(kind, several=True).logits(circuit)
+    assert_same(found, patched(kind, [(name, patch)]))
+    assert (found - logits_of(bridge(kind), DATASET, DATASET.clean)).abs().max() > 1e-3
+
+
+@kinds
+def test_cut_edge_takes_the_senders_difference_from_the_receivers_input(kind):
+    """Of the embedding to the logits: the residual stream before the final norm is read by nothing else."""
+    circuit, clean = Circuit.full(graph(kind)), "blocks.0.hook_resid_pre"
+    circuit.present[0, -1] = False
+    with torch.no_grad():
+        difference = bridge(kind).run_with_cache(DATASET.clean)[1][clean] - corrupted_activation(kind, clean)
+    last = Node(circuit.graph.n_layers, "logits").receiver_hook
+    assert_same(reference(kind, several=True).logits(circuit), patched(kind, [(last, lambda x, hook: x - difference)]))
+
+
+@kinds
+@pytest.mark.parametrize("ablation", NAMES)
+def test_edges_into_what_nothing_reads_change_nothing(kind, ablation):
+    oracle, circuit = reference(kind, ablation, several=True), random_circuit(graph(kind), 0, 0.4, 0.7)
+    assert circuit.reaching_logits().n_edges < circuit.n_edges
+    assert_same(oracle.logits(circuit.reaching_logits()), oracle.logits(circuit))

@@ -1,0 +1,162 @@
+"""Engine, search and oracle do what the original implementation did, edge by edge. See vectors/README.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from acdc.engine import Engine
+from acdc.graph import Circuit, Edge
+from acdc.methods.acdc import Progress, acdc, layer_steps
+from acdc.metrics import KLDivergence
+from acdc.models.bridge import weights_of
+from acdc.reference import Reference
+from tests.models import VECTORS, measure, vector_bridge, vector_dataset, vector_inputs
+
+FILES = (
+    "tiny3l_mlp/acdc_t0.01",
+    "tiny3l_mlp/acdc_t0.05",
+    "tiny3l_mlp/acdc_t0.05_pos",
+    "tiny3l_mlp/acdc_t0.05_reverse",
+    "tiny3l_mlp/acdc_t0.05_zero",
+    "small2l/acdc_t0.02",
+    "small2l/acdc_t0.05",
+)
+N_SAMPLED = 25
+COUNTED = ("ADDITION", "DIRECT_COMPUTATION")
+
+
+@dataclass
+class Original:
+    """One run of the original, and what ours is given to repeat it."""
+
+    case: str
+    data: dict[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        return self.data["summary"]["threshold"]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        summary = self.data["summary"]
+        return {
+            "ablation": "zero" if summary["zero_ablation"] else "corrupted",
+            "split_embed": summary["use_pos_embed"],
+        }
+
+    @property
+    def head_order(self) -> str:
+        return "ascending" if self.data["summary"]["indices_mode"] == "reverse" else "descending"
+
+
+@cache
+def load(file: str) -> Original:
+    return Original(file.split("/")[0], json.loads((VECTORS / f"{file}.json").read_text()))
+
+
+@cache
+def run(file: str) -> Progress:
+    original = load(file)
+    engine = Engine(weights_of(vector_bridge(original.case)), vector_dataset(original.case), **original.arguments)
+    return acdc(engine, engine.metric(KLDivergence), original.threshold, head_order=original.head_order)
+
+
+def key(edge: Edge) -> tuple:
+    """An edge as the original names it: receiver hook, index, sender hook, index."""
+    return (*edge.receiver_hook, *edge.sender_hook)
+
+
+def original_key(row: list) -> tuple:
+    return (row[0], tuple(row[1]), row[2], tuple(row[3]))
+
+
+@pytest.fixture(params=FILES)
+def file(request) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("case", ("tiny3l_mlp", "small2l"))
+@pytest.mark.parametrize("prompts", ("clean", "corrupted"))
+def test_rearranged_weights_are_the_originals_model(case, prompts):
+    inputs = vector_inputs(case)
+    with torch.no_grad():
+        logits = vector_bridge(case)(inputs[prompts])
+    torch.testing.assert_close(logits, inputs[f"{prompts}_logits"], atol=2e-5, rtol=0)
+
+
+def test_edges_are_tried_in_the_originals_order(file):
+    graph = run(file).circuit.graph
+    tried = [key(Edge(graph.node(row.sender), graph.node(row.receiver), row.kind)) for row in run(file).trace]
+    assert tried == [original_key(row) for row in load(file).data["evaluation_order"]]
+
+
+def test_effects_are_the_originals(file):
+    effects = [row.effect for row in run(file).trace]
+    assert effects == pytest.approx([row[4] for row in load(file).data["evaluation_order"]], abs=2e-6, rel=0)
+
+
+def test_circuit_is_the_originals(file):
+    original = [row for row in load(file).data["edges"] if row[5] in COUNTED]
+    circuit = run(file).circuit
+    assert {key(edge) for edge in circuit.edges} == {original_key(row) for row in original if row[4]}
+    assert {key(edge) for edge in Circuit.full(circuit.graph).edges} == {original_key(row) for row in original}
+
+
+def test_kinds_of_edges_are_the_originals(file):
+    kinds = {original_key(row): row[5] for row in load(file).data["edges"]}
+    for edge in Circuit.full(run(file).circuit.graph).edges:
+        assert kinds[key(edge)] == ("DIRECT_COMPUTATION" if edge.kind == "direct" else "ADDITION")
+
+
+def test_counts_and_final_metric_are_the_originals(file):
+    summary, found = load(file).data["summary"], run(file)
+    assert found.circuit.graph.n_edges == summary["n_edges_total"]
+    assert found.circuit.n_edges == summary["n_edges_final"]
+    assert len(found.trace) == summary["n_edge_evaluations"]
+    assert found.metric == pytest.approx(summary["final_metric"], abs=2e-6)
+    margin = found.smallest_margin(load(file).threshold)
+    assert margin == pytest.approx(summary["closest_margin_to_threshold"], abs=2e-6)
+
+
+def test_receivers_are_visited_in_the_originals_order(file):
+    graph = run(file).circuit.graph
+    visited = []
+    for layer in reversed(range(graph.n_layers + 1)):
+        for node, kind in layer_steps(graph, layer):
+            visited.append((node.projection_hook if kind == "direct" else node.receiver_hook, node.index))
+    nodes = load(file).data["nodes"]
+    assert visited == [(hook, tuple(index)) for hook, index, kind in nodes if kind in COUNTED]
+
+
+def test_oracle_gives_the_originals_effects(file):
+    """Edges into nodes that no longer reach the logits were removed untried; they change nothing."""
+    original = load(file)
+    dataset = vector_dataset(original.case)
+    oracle = Reference(vector_bridge(original.case), dataset, **original.arguments)
+    metric = KLDivergence(dataset, vector_inputs(original.case)["clean_logits"][:, -1])
+    circuit = Circuit.full(run(file).circuit.graph)
+    edges = {key(edge): edge for edge in circuit.edges}
+    rows = original.data["evaluation_order"]
+    sampled = {round(i * (len(rows) - 1) / (N_SAMPLED - 1)) for i in range(N_SAMPLED)}
+    assert len(sampled) == N_SAMPLED
+    for i, row in enumerate(rows):
+        without = remove(circuit, edges[original_key(row)])
+        if i in sampled:
+            after, before = (measure(metric, dataset, oracle.logits(c)) for c in (without, circuit))
+            assert after - before == pytest.approx(row[4], abs=1e-5, rel=0), f"row {i}"
+        circuit = without if row[4] < original.threshold else circuit
+
+
+def remove(circuit: Circuit, edge: Edge) -> Circuit:
+    circuit, receiver = circuit.copy(), circuit.graph.receiver_index[edge.receiver]
+    if edge.kind == "direct":
+        circuit.direct[receiver] = False
+    else:
+        circuit.present[circuit.graph.sender_index[edge.sender], receiver] = False
+    return circuit
