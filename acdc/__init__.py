@@ -1,0 +1,1 @@
+"""Automatic circuit discovery: see README.md and `python -m acdc --help`."""
