@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, GPT2Config, LlamaConfig
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.models.word_tokenizer import task_tokenizer, task_words, word_tokenizer
-from acdc.tasks import _text, ioi, load
-from acdc.tasks._text import Prompt
+from acdc.prompts import WORDS, Prompt, to_dataset, words
+from acdc.tasks import ioi, load
 from acdc.tasks.months import MONTHS
 
 SIZES = {"ioi": 60, "months": 12, "months_sequence": 60}
@@ -31,7 +31,7 @@ def answers(dataset: Dataset, target: str) -> list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    names = _text.words(_text.WORDS / "names.txt")
+    names = words(WORDS / "names.txt")
     return [word for word in re.findall(r"\w+", text) if word in names]
 
 
@@ -143,11 +143,11 @@ def test_ioi_uses_every_template():
 
 def test_ioi_leaves_out_names_that_the_tokenizer_splits_or_does_not_know():
     known = word_tokenizer(task_words() - {"Mary"}, split="Michael")
-    assert {*_text.words(_text.WORDS / "names.txt")} - {*ioi.usable_names(known)} == {"Mary", "Michael"}
+    assert {*words(WORDS / "names.txt")} - {*ioi.usable_names(known)} == {"Mary", "Michael"}
 
 
 def test_ioi_needs_five_names():
-    names = _text.words(_text.WORDS / "names.txt")
+    names = words(WORDS / "names.txt")
     other_words = task_words() - {*names}
     make("ioi", 5, tokenizer=word_tokenizer(other_words | {*names[:5]}))
     tokenizer = word_tokenizer(other_words | {*names[:4]})
@@ -242,7 +242,7 @@ def test_padding_falls_back_to_the_end_token_and_to_zero(special, expected):
     tokenizer.pad_token = None
     for name, token in special.items():
         setattr(tokenizer, name, token)
-    dataset = _text.to_dataset(tokenizer, [Prompt("a a", "b b", "a", "b"), Prompt("a", "b", "a", "b")])
+    dataset = to_dataset(tokenizer, [Prompt("a a", "b b", "a", "b"), Prompt("a", "b", "a", "b")])
     assert dataset.clean[1, 1] == dataset.corrupted[1, 1] == expected
 
 

@@ -306,7 +306,8 @@ class TestStudies:
 
 TOY = '''"""The same month again."""
 
-from acdc.tasks import Task, _text
+from acdc.prompts import Prompt, distinct, to_dataset
+from acdc.tasks import Task
 from acdc.tasks.months import MONTHS, month_after
 
 
@@ -314,9 +315,9 @@ def make_dataset(tokenizer, n_prompts, seed):
     def draw(done):
         month = MONTHS[(seed + done) % 12]
         clean = f"This month it is {month} and this time it is"
-        return _text.Prompt(clean, "This time it is here and last time it was", month, month_after(month))
+        return Prompt(clean, "This time it is here and last time it was", month, month_after(month))
 
-    return _text.to_dataset(tokenizer, _text.distinct("toy", draw, n_prompts, exist=12), task="toy", seed=seed)
+    return to_dataset(tokenizer, distinct("toy", draw, n_prompts, exist=12), task="toy", seed=seed)
 
 
 TASK = Task(make_dataset=make_dataset)

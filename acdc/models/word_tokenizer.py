@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from acdc.tasks import _text, ioi, months
+from acdc.prompts import WORDS, words
+from acdc.tasks import ioi, months
 
 UNKNOWN, PAD = "<unk>", "<pad>"
 
@@ -33,7 +34,7 @@ def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrained
 
 def task_words() -> set[str]:
     """All that the prompts and answers of the tasks ioi, months and months_sequence are made of."""
-    lists = {word for path in sorted(_text.WORDS.glob("*.txt")) for word in _text.words(path)}
+    lists = {word for path in sorted(WORDS.glob("*.txt")) for word in words(path)}
     templates = " ".join([*ioi.TEMPLATES, months.CLEAN, months.CORRUPTED, "done in."])
     return lists | {*months.MONTHS} | {*re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w+\}", "", templates))}
 

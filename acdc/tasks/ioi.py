@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
 from acdc.errors import InputError
-from acdc.tasks import Task, _text
-from acdc.tasks._text import WORDS, Prompt
+from acdc.prompts import WORDS, Prompt, distinct, following, is_one_token, to_dataset, words
+from acdc.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +44,7 @@ def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
         InputError: fewer than five are left, two for the clean prompt and three for the corrupted one.
     """
     path = WORDS / "names.txt"
-    names = [n for n in _text.words(path) if _text.is_one_token(tokenizer, _text.following(tokenizer, "and", n))]
+    names = [n for n in words(path) if is_one_token(tokenizer, following(tokenizer, "and", n))]
     if len(names) < 5:
         raise InputError(
             f"{path} has {len(names)} names that are one token in tokenizer {tokenizer.name_or_path} and a prompt "
@@ -72,7 +72,7 @@ def make_dataset(
     templates = TEMPLATES[:n_templates]
     rng = random.Random(seed)
     names = usable_names(tokenizer)
-    places, objects = _text.words(WORDS / "places.txt"), _text.words(WORDS / "objects.txt")
+    places, objects = words(WORDS / "places.txt"), words(WORDS / "objects.txt")
 
     def draw(done: int) -> Prompt:
         template, place, item = rng.choice(templates), rng.choice(places), rng.choice(objects)
@@ -85,9 +85,9 @@ def make_dataset(
         return Prompt(clean, corrupted, correct=io, incorrect=subject)
 
     exist = 2 * n_templates * len(places) * len(objects) * perm(len(names), 2)
-    prompts = _text.distinct("ioi", draw, n_prompts, exist)
+    prompts = distinct("ioi", draw, n_prompts, exist)
     rng.shuffle(prompts)
-    return _text.to_dataset(tokenizer, prompts, task="ioi", seed=seed)
+    return to_dataset(tokenizer, prompts, task="ioi", seed=seed)
 
 
 TASK = Task(make_dataset=make_dataset)

@@ -10,8 +10,8 @@ import random
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
-from acdc.tasks import Task, _text
-from acdc.tasks._text import Prompt
+from acdc.prompts import Prompt, distinct, to_dataset
+from acdc.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,8 +44,8 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
         month = rng.choice(MONTHS)
         return Prompt(CLEAN.format(month=month), CORRUPTED, correct=month_after(month), incorrect=month)
 
-    prompts = _text.distinct("months", draw, n_prompts, exist=len(MONTHS))
-    return _text.to_dataset(tokenizer, prompts, task="months", seed=seed)
+    prompts = distinct("months", draw, n_prompts, exist=len(MONTHS))
+    return to_dataset(tokenizer, prompts, task="months", seed=seed)
 
 
 TASK = Task(make_dataset=make_dataset)

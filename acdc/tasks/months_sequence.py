@@ -14,8 +14,8 @@ from math import perm
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
-from acdc.tasks import Task, _text
-from acdc.tasks._text import WORDS, Prompt
+from acdc.prompts import WORDS, Prompt, answer_token, distinct, to_dataset, words
+from acdc.tasks import Task
 from acdc.tasks.months import MONTHS, month_after
 
 if TYPE_CHECKING:
@@ -50,18 +50,18 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
         InputError: there is no tokenizer, it splits a month, or fewer prompts exist than are asked for.
     """
     rng = random.Random(seed)
-    items = _text.words(WORDS / "items.txt")
+    items = words(WORDS / "items.txt")
     # Months of several tokens could give clean and corrupted prompts one length and still misalign them.
     for month in MONTHS:
-        _text.answer_token(tokenizer, "done in", month)
+        answer_token(tokenizer, "done in", month)
 
     def draw(done: int) -> Prompt:
         first, chosen = rng.randrange(12), rng.sample(items, 5)
         *given, correct = (MONTHS[(first + i) % 12] for i in range(5))
         return Prompt(text(chosen, given), text(chosen, scrambled(rng, given)), correct, incorrect=given[-1])
 
-    prompts = _text.distinct("months_sequence", draw, n_prompts, exist=12 * perm(len(items), 5))
-    return _text.to_dataset(tokenizer, prompts, task="months_sequence", seed=seed)
+    prompts = distinct("months_sequence", draw, n_prompts, exist=12 * perm(len(items), 5))
+    return to_dataset(tokenizer, prompts, task="months_sequence", seed=seed)
 
 
 TASK = Task(make_dataset=make_dataset)

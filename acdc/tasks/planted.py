@@ -16,15 +16,14 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.models import planted as model
+from acdc.prompts import check_count
 from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
     """``targets``: ``correct``; ``incorrect``, the answer of the corrupted prompt, which is another one."""
     rng = random.Random(seed)
-    exist = perm(model.N_TOKENS, model.N_POS - 1) * 5
-    if not 0 < n_prompts <= exist:
-        raise InputError(f"planted has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
+    check_count("planted", n_prompts, exist=perm(model.N_TOKENS, model.N_POS - 1) * (model.N_POS - 3))
     clean: dict[tuple[int, ...], None] = {}
     while len(clean) < n_prompts:
         clean[draw(rng)] = None

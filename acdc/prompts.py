@@ -1,4 +1,4 @@
-"""What tasks made of text share: word lists, distinct prompts, and their way to tokens."""
+"""What tasks of text share: word lists, distinct prompts, and their way to tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from acdc.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WORDS = Path(__file__).parents[2] / "data" / "words"
+WORDS = Path(__file__).parents[1] / "data" / "words"
 
 
 class Prompt(NamedTuple):
@@ -41,13 +41,18 @@ def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: in
     Raises:
         InputError: more prompts are asked for than exist, or none.
     """
-    if not 0 < n_prompts <= exist:
-        raise InputError(f"{task} has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
+    check_count(task, n_prompts, exist)
     found: dict[str, Prompt] = {}
     while len(found) < n_prompts:
         prompt = draw(len(found))
         found.setdefault(prompt.clean, prompt)
     return list(found.values())
+
+
+def check_count(task: str, n_prompts: int, exist: int) -> None:
+    """Raises InputError where more prompts are asked for than exist, or none."""
+    if not 0 < n_prompts <= exist:
+        raise InputError(f"{task} has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
 
 
 def encode(tokenizer: PreTrainedTokenizerBase | None, text: str) -> list[int]:
