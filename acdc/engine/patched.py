@@ -140,18 +140,35 @@ class Patch:
             self.mlp(layer)
         return self.final()
 
+    def from_port_input(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> Tensor:
+        """Start from a port's new input; rows as ``plan.wide`` of the port says."""
+        new = self.compute_ports(layer, np.array([port]), x[None], self.is_wide(layer, port))
+        return self.from_ports(layer, new)
+
     def from_port(self, layer: int, port: int, value: Float[Tensor, "state row d_head"]) -> Tensor:
         """Start from a port's new q, k or v; rows as ``plan.wide`` of the port says."""
-        wide = self.plan.wide[self.graph.first_receiver(layer) + port]
+        wide = self.is_wide(layer, port)
         self.write(self.state.port[layer], np.array([port]), wide, value[None])
-        self.attention(layer, {port: value})
+        return self.from_ports(layer, {port: value})
+
+    def from_ports(self, layer: int, new: dict[int, Float[Tensor, "state row d_head"]]) -> Tensor:
+        """Start from the new values of some ports."""
+        self.attention(layer, new)
         self.mlp(layer)
         return self.from_layer(layer + 1)
+
+    def is_wide(self, layer: int, port: int) -> bool:
+        return bool(self.plan.wide[self.graph.first_receiver(layer) + port])
 
     def from_mlp(self, layer: int, x: Float[Tensor, "state row d_model"]) -> Tensor:
         """Start from an MLP's new input."""
         self.compute_mlp(layer, x)
         return self.from_layer(layer + 1)
+
+    def from_final(self, x: Float[Tensor, "state scored d_model"]) -> Tensor:
+        """Start, and end, with a new final residual stream."""
+        self.written.append((self.state.final, (ALL,), x, 0))
+        return x
 
     def read(self, tensor: Tensor, nodes: np.ndarray, wide: bool) -> Float[Tensor, "node row d"]:
         nodes = torch.from_numpy(nodes).to(tensor.device)
@@ -172,12 +189,18 @@ class Patch:
             if not len(ports):
                 continue
             x = self.read(self.state.port_in[layer], ports, wide)[:, None] + self.changes.into(start + ports, wide)
-            index = torch.from_numpy(ports).to(x.device)
-            value = project(self.weights, layer, index, x, self.rows.pos[self.rows.at(wide)])
-            self.write(self.state.port_in[layer], ports, wide, x)
-            self.write(self.state.port[layer], ports, wide, value)
-            new |= dict(zip(ports.tolist(), value, strict=True))
+            new |= self.compute_ports(layer, ports, x, wide)
         return new
+
+    def compute_ports(
+        self, layer: int, ports: np.ndarray, x: Float[Tensor, "port state row d_model"], wide: bool
+    ) -> dict[int, Float[Tensor, "state row d_head"]]:
+        """q, k or v of some ports from their new inputs."""
+        index = torch.from_numpy(ports).to(x.device)
+        value = project(self.weights, layer, index, x, self.rows.pos[self.rows.at(wide)])
+        self.write(self.state.port_in[layer], ports, wide, x)
+        self.write(self.state.port[layer], ports, wide, value)
+        return dict(zip(ports.tolist(), value, strict=True))
 
     def attention(self, layer: int, new: dict[int, Float[Tensor, "state row d_head"]]) -> None:
         """Recompute the heads that read a new port."""
@@ -263,6 +286,4 @@ class Patch:
         logits = len(self.graph.receivers) - 1
         if not self.changes.reach(slice(logits, logits + 1))[0]:
             return self.state.final[None].expand(self.n_states, -1, -1)
-        x = self.state.final + self.changes.into(np.array([logits]), False)[0]
-        self.written.append((self.state.final, (ALL,), x, 0))
-        return x
+        return self.from_final(self.state.final + self.changes.into(np.array([logits]), False)[0])

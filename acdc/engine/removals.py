@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor
-
 from acdc.engine import Engine
 from acdc.engine.patched import Changes, Patch, Plan
-from acdc.engine.runs import project
 from acdc.graph import Circuit, Node
 from acdc.metrics import Metric
 
@@ -58,28 +53,17 @@ class Removals:
     def try_removing(self, senders: list[int]) -> list[float]:
         """The metric without the first of these senders, without the first two, and so on."""
         wide = bool(self.plan.wide[self.receiver])
-        rows = self.engine.rows.at(wide)
+        rows, state = self.engine.rows.at(wide), self.state
         removed = self.engine.delta_at(senders, wide).cumsum(0)  # [state row d_model]
+        self.tried, self.patch = senders, self.new_patch(len(senders))
         if self.node.component == "logits":
-            final = self.state.final - removed
-            self.patch = self.new_patch(len(senders))
-            self.patch.written.append((self.state.final, (slice(None),), final, 0))
+            final = self.patch.from_final(state.final - removed)
         elif self.node.component == "mlp":
-            self.patch = self.new_patch(len(senders))
-            final = self.patch.from_mlp(self.layer, self.state.mlp_in[self.layer][rows] - removed)
+            final = self.patch.from_mlp(self.layer, state.mlp_in[self.layer][rows] - removed)
         else:
-            final = self.try_port_input(removed, wide)
-        self.tried = senders
+            x = state.port_in[self.layer][self.port][rows] - removed
+            final = self.patch.from_port_input(self.layer, self.port, x)
         return self.engine.measure(self.metric, final)
-
-    def try_port_input(self, removed: Float[Tensor, "state row d_model"], wide: bool) -> Tensor:
-        rows = self.engine.rows.at(wide)
-        state, port = self.state.port_in[self.layer], slice(self.port, self.port + 1)
-        x = state[port][:, rows][:, None] - removed
-        pos = self.engine.rows.pos[rows]
-        self.patch = self.new_patch(x.shape[1])
-        self.patch.write(state, np.array([self.port]), wide, x)
-        return self.patch.from_port(self.layer, self.port, project(self.engine.weights, self.layer, port, x, pos)[0])
 
     def try_cutting_direct(self) -> float:
         """The metric with the ablated run's q, k or v as a whole."""
