@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from acdc.errors import InputError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from acdc.data import Dataset
     from acdc.engine import Engine
     from acdc.graph import Circuit
@@ -118,6 +120,7 @@ def circuit(
     from acdc import checkpoint as checkpoints
     from acdc import tasks
     from acdc.methods.acdc import acdc
+    from acdc.models.sources import sha256_of
 
     tasks.check_metrics(task, [metric])
     settings = {
@@ -129,7 +132,7 @@ def circuit(
         "threshold": threshold,
         "head_order": head_order,
         "split_embed": split_embed,
-        "dataset_sha256": digest(dataset),
+        "dataset_sha256": sha256_of(dataset),
         "versions": versions(),
     }
     engine = load_engine(model, dataset, ablation, split_embed, device, threads)
@@ -222,15 +225,13 @@ def controls(
 
 
 def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:
-    import pandas as pd
-
     from acdc import tasks
     from acdc.recovery import edge_confusion, node_confusion
 
     definition = tasks.load(task)
     if definition.known_circuit is None:
         raise InputError(f"task {task} knows no circuit: set its known_circuit to false in the config")
-    test = pd.read_csv(evaluation, dtype={"setting": str}).set_index("setting")
+    test = read_tables([evaluation]).set_index("setting")
     rows = []
     for settings, result, found in map(read_circuit, circuits):
         known = definition.known_circuit(found.graph, model_name)
@@ -244,10 +245,7 @@ def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, 
 
 
 def table(files: list[Path], out: Path) -> None:
-    import pandas as pd
-
-    parts = [pd.read_csv(file, dtype={"setting": str, "threshold": str}) for file in files]
-    write_frame(pd.concat(parts, ignore_index=True), out)
+    write_frame(read_tables(files), out)
 
 
 def timing(files: list[Path], out: Path) -> None:
@@ -264,13 +262,10 @@ def timing(files: list[Path], out: Path) -> None:
 
 
 def pareto(tables: list[Path], out: list[Path]) -> None:
-    import pandas as pd
-
     from acdc.figures import pareto as figure
     from acdc.figures import save
 
-    parts = [pd.read_csv(file, dtype={"setting": str}) for file in tables]
-    save(figure(pd.concat(parts, ignore_index=True)), out)
+    save(figure(read_tables(tables)), out)
 
 
 def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
@@ -323,12 +318,6 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def digest(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def versions() -> dict[str, str]:
     from importlib.metadata import version
 
@@ -343,6 +332,14 @@ def read_circuit(path: Path) -> tuple[dict[str, Any], dict[str, Any], Circuit]:
     return data["settings"], data["result"], Circuit.from_json(data["circuit"])
 
 
+def read_tables(files: list[Path]) -> DataFrame:
+    """Tables of the same columns as one; thresholds stay as the config writes them."""
+    import pandas as pd
+
+    parts = [pd.read_csv(file, dtype={"setting": str, "threshold": str}) for file in files]
+    return pd.concat(parts, ignore_index=True)
+
+
 def write_json(data: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
@@ -354,7 +351,7 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
     write_frame(pd.DataFrame(rows), path)
 
 
-def write_frame(frame: Any, path: Path) -> None:
+def write_frame(frame: DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, lineterminator="\n")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine import Engine
+from acdc.engine.runs import Rows
 from acdc.errors import InputError
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import Metric
@@ -88,6 +89,7 @@ def behaviour_rows(
         ``accuracy``, the share of scored positions whose likeliest token is the correct one;
         ``prefers_correct``, the share where its logit is above the incorrect one's; and the mean metrics.
     """
+    weight = Rows.of(dataset, logits["clean"].device).weight
     prompt = dataset.scored_rows[0]
     correct, incorrect = (dataset.targets[name][prompt] for name in ("correct", "incorrect"))
     for prompts, values in logits.items():
@@ -101,5 +103,5 @@ def behaviour_rows(
         for name, kind in metrics.items():
             metric = kind(dataset, logits["clean"])
             columns = values if metric.columns is None else values.gather(1, metric.columns)
-            row[name] = metric(columns).mean().item()
+            row[name] = (metric(columns).double() @ weight).item()
         yield row

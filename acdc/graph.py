@@ -292,11 +292,12 @@ class Circuit:
         return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.consumers(node))
 
     def to_json(self) -> dict[str, Any]:
+        edges = list(self.edges)
         return {
             "graph": self.graph.to_json(),
-            "n_edges": self.n_edges,
-            "edges": [[e.sender.name, e.receiver.name] for e in self.edges if e.kind == "addition"],
-            "direct": [e.receiver.name for e in self.edges if e.kind == "direct"],
+            "n_edges": len(edges),
+            "edges": [[e.sender.name, e.receiver.name] for e in edges if e.kind == "addition"],
+            "direct": [e.receiver.name for e in edges if e.kind == "direct"],
         }
 
     @classmethod

@@ -17,6 +17,7 @@ class EdgeBar:
         # A log file is no terminal: a line there every ten seconds is enough.
         interval = 0.2 if sys.stderr.isatty() else 10
         done = graph.edges_into(progress.layer + 1)
+        self.kept = self.seen = 0
         self.bar = tqdm(total=graph.n_edges, initial=done, unit="edge", mininterval=interval, maxinterval=interval)
 
     def __enter__(self) -> EdgeBar:
@@ -26,6 +27,7 @@ class EdgeBar:
         self.bar.close()
 
     def __call__(self, progress: Progress, n_edges: int) -> None:
-        kept = sum(not row.removed for row in progress.trace)
-        self.bar.set_postfix(tried=len(progress.trace), kept=kept, refresh=False)
+        self.kept += sum(not row.removed for row in progress.trace[self.seen :])
+        self.seen = len(progress.trace)
+        self.bar.set_postfix(tried=self.seen, kept=self.kept, refresh=False)
         self.bar.update(n_edges)

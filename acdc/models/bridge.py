@@ -19,7 +19,7 @@ NATIVE_CONFIG = "native.json"
 NORMS = {"LN": "layer", "RMS": "rms", None: "none"}
 POSITIONS = {"standard": "learned", "rotary": "rotary"}
 
-UNSUPPORTED: dict[str, tuple] = {
+COVERED: dict[str, tuple] = {
     "parallel_attn_mlp": (False, None),
     "attn_scores_soft_cap": (-1.0, 0.0, None),
     "output_logits_soft_cap": (-1.0, 0.0, None),
@@ -87,7 +87,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         InputError: the engine does not cover the model; the message names the setting.
     """
     config = bridge.cfg
-    for name, covered in UNSUPPORTED.items():
+    for name, covered in COVERED.items():
         if getattr(config, name, None) not in covered:
             raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
     if not config.attn_only and config.act_fn not in get_args(Activation):

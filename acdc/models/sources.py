@@ -49,10 +49,15 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
         shutil.move(wheel, path)
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_digest(path: Path, sha256: str) -> None:
     """Raises InputError where the file's SHA-256 is another."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != sha256:
         raise InputError(
             f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned"

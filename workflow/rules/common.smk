@@ -4,6 +4,7 @@ Requires: nothing that is generated. Never imports torch or acdc: a dry run stay
 Gives: `task_of` and `model_of` by wildcards, and the lists of files that the other stages ask for.
 """
 
+import functools
 import json
 import os
 import re
@@ -174,12 +175,15 @@ def split_embed(wildcards):
 
 def gpus(wildcards):
     """1 where jobs run on a GPU: it is not shared. Without one they run side by side."""
-    if config["device"] == "cpu":
-        return 0
-    if config["device"] == "cuda":
-        return 1
-    found = shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
-    return int(bool(found))
+    return int(config["device"] == "cuda" or (config["device"] == "auto" and has_gpu()))
+
+
+@functools.cache
+def has_gpu():
+    """Asked once, not for every job."""
+    return (
+        bool(shutil.which("nvidia-smi")) and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
+    )
 
 
 def searches():
