@@ -151,7 +151,7 @@ def circuit(
             after_layer=lambda p: checkpoints.save(checkpoint, p, settings),
             after_step=after_step,
         )
-    warn_of_ties(progress, float(threshold))
+    warn_of_ties(progress, float(threshold), precision)
     result = {
         "n_edges": progress.circuit.n_edges,
         "n_nodes": len(progress.circuit.nodes),
@@ -167,15 +167,16 @@ def circuit(
     checkpoint.unlink(missing_ok=True)
 
 
-def warn_of_ties(progress: Progress, threshold: float) -> None:
+def warn_of_ties(progress: Progress, threshold: float, precision: str) -> None:
     """Say on stderr that rounding may have made a decision, where it may have."""
     ties = progress.near_ties(threshold)
     if ties:
+        more_digits = "precision: float64 for the task, or " if precision == "float32" else ""
         print(
             f"acdc: warning: {ties} of {len(progress.trace)} decisions came as near to the threshold {threshold:g} as"
             f" rounding reaches (nearest {progress.smallest_margin(threshold):.1e}, rounding"
             f" {progress.float_error:.1e}): another machine may decide otherwise;"
-            " precision: float64 for the task, or another threshold, settles it",
+            f" {more_digits}another threshold settles it",
             file=sys.stderr,
         )
 

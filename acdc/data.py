@@ -18,8 +18,8 @@ from torch import Tensor
 class Dataset:
     """Clean prompts with a corrupted one for each, token by token.
 
-    Prompts shorter than the longest are padded on the right: attention is causal, so padding after the
-    scored positions changes nothing.
+    Prompts shorter than the longest are padded on the right: where attention is causal, padding after the
+    scored positions changes nothing. A model whose attention is not needs prompts of one length.
 
     Attributes:
         clean, corrupted: Int[prompt pos], token ids.

@@ -297,6 +297,18 @@ class Circuit:
                 circuit.direct[r] = False
         return circuit
 
+    def is_fed(self) -> np.ndarray:
+        """Bool[receiver]: a path of present edges leads from an embedding to it."""
+        graph = self.graph
+        sends = np.array([node.layer < 0 for node in graph.senders])
+        fed = np.zeros(len(graph.receivers), dtype=bool)
+        for r, receiver in enumerate(graph.receivers):
+            fed[r] = (self.present[:, r] & sends).any()
+            # What a head writes is made of its values; queries and keys only tell where from.
+            if fed[r] and (receiver.component == "mlp" or (receiver.port == "v" and self.direct[r])):
+                sends[[graph.sender_index[node] for node in graph.consumers(receiver)]] = True
+        return fed
+
     def is_read(self, receiver: int) -> bool:
         """Some component that depends on this receiver has a present outgoing edge; the logits always have."""
         node = self.graph.receivers[receiver]

@@ -163,12 +163,14 @@ class TestTies:
         row = Tried("m0", "embed", "addition", 1.0, 1.0 + effect, effect, False)
         return Progress(Circuit.full(Graph(1, 1, 1)), -1, [row, row._replace(effect=5.0)], 2, float_error=1e-6)
 
-    def test_decisions_that_rounding_may_have_made_are_told_in_one_line(self, capsys):
-        warn_of_ties(self.progress(0.1 + 5e-7), 0.1)
+    @pytest.mark.parametrize("precision", ("float32", "float64"))
+    def test_decisions_that_rounding_may_have_made_are_told_in_one_line(self, capsys, precision):
+        warn_of_ties(self.progress(0.1 + 5e-7), 0.1, precision)
         said = capsys.readouterr().err
         assert said.startswith("acdc: warning: 1 of 2 decisions") and said.count("\n") == 1
-        assert "5.0e-07" in said and "1.0e-06" in said and "precision: float64" in said
+        assert "5.0e-07" in said and "1.0e-06" in said and "another threshold" in said
+        assert ("precision: float64" in said) == (precision == "float32")
 
     def test_other_searches_say_nothing(self, capsys):
-        warn_of_ties(self.progress(0.1 + 2e-6), 0.1)
+        warn_of_ties(self.progress(0.1 + 2e-6), 0.1, "float32")
         assert capsys.readouterr().err == ""

@@ -181,8 +181,8 @@ def test_removals_of_every_layer_are_measured_and_committed_as_the_oracle_does(k
                 continue
             removals.start(receiver)
             if kind == "direct":
-                value = removals.try_cutting_direct()
-                removals.commit_direct(value)
+                (value,) = removals.try_cutting_direct()
+                removals.commit(0, value)
                 assert value == pytest.approx(expected(circuit), abs=FLOAT_ERROR)
             elif circuit.direct[r] or not receiver.port:
                 senders, stays = sender_order(graph, receiver, "descending")[:4], [False, True, False, False]

@@ -142,6 +142,28 @@ def test_full_and_empty_circuits_reach_the_logits_as_they_are(graph):
     assert Circuit.empty(graph).reaching_logits().n_edges == 0
 
 
+@graphs
+def test_is_fed_where_a_path_of_edges_starts_at_an_embedding(graph):
+    """Along MLPs and values; a direct edge that is cut ends the path."""
+    for seed in range(5):
+        circuit = random_circuit(graph, seed, 0.15, 0.6)
+
+        def sends(node: Node, circuit=circuit) -> bool:
+            if node.layer < 0:
+                return True
+            reads = [
+                r
+                for r, receiver in enumerate(graph.receivers)
+                if node in graph.consumers(receiver) and receiver.port in ("v", None)
+            ]
+            return all(fed(r) and (circuit.direct[r] or not graph.has_direct[r]) for r in reads)
+
+        def fed(r: int, circuit=circuit, sends=sends) -> bool:
+            return any(sends(graph.senders[s]) for s in np.flatnonzero(circuit.present[:, r]))
+
+        assert circuit.is_fed().tolist() == [fed(r) for r in range(len(graph.receivers))]
+
+
 def scores(graph: Graph, n_values: int | None = None) -> EdgeScores:
     rng = np.random.default_rng(0)
     score = rng.random(graph.exists.shape) if n_values is None else rng.integers(n_values, size=graph.exists.shape)

@@ -48,7 +48,7 @@ class Engine:
         shuffle_positions: bool = True,
         memory: int = 2**31,
     ) -> None:
-        self.weights, self.dataset, self.memory = weights, dataset, memory
+        self.weights, self.dataset, self.ablation, self.memory = weights, dataset, ablation, memory
         self.graph = weights.architecture.graph(split_embed)
         size = prompts_per_chunk(weights, self.graph, dataset, memory)
         self.parts = [dataset.select(slice(i, i + size)) for i in range(0, len(dataset), size)]

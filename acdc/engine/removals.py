@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -50,14 +51,17 @@ class Removals:
         # A plan tells what the senders of this layer and later ones are read by: only MLPs of this layer lose such.
         if self.plan is None or self.node.component == "mlp":
             self.plan = Plan(self.circuit)
-            for chunk, state in zip(self.engine.chunks, self.states, strict=True):
-                self.plan.narrow(state, chunk.rows)
+            self.narrow()
             self.most_states = self.states_that_fit()
         self.node = receiver
         self.receiver = self.engine.graph.receiver_index[receiver]
         self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
         self.wide = bool(self.plan.wide[self.receiver])
         self.inputs = [self.whole_input(chunk) for chunk in self.engine.chunks]
+
+    def narrow(self) -> None:
+        for chunk, state in zip(self.engine.chunks, self.states, strict=True):
+            self.plan.narrow(state, chunk.rows)
 
     def whole_input(self, chunk: Chunk) -> Float[Tensor, "row d_model"]:
         """The receiver's input while it has all its edges.
@@ -90,7 +94,9 @@ class Removals:
         """
         n = len(senders)
         gone = torch.tril(~torch.tensor(stays).expand(n, n), -1) | torch.eye(n, dtype=torch.bool)
-        self.gone = [[sender for sender, is_gone in zip(senders, row, strict=True) if is_gone] for row in gone]
+        self.candidates = [self.circuit.copy() for _ in senders]
+        for candidate, which in zip(self.candidates, gone.numpy(), strict=True):
+            candidate.present[np.array(senders)[which], self.receiver] = False
         return self.evaluate(lambda i, which: self.without(i, senders, gone[which]))
 
     def without(self, i: int, senders: list[int], gone: Bool[Tensor, "state sender"]) -> tuple[Patch, Tensor]:
@@ -110,45 +116,64 @@ class Removals:
         delta = self.engine.chunks[i].delta_at(senders, self.wide).double()
         return torch.tensordot(gone.to(delta), delta, 1)
 
-    def try_cutting_direct(self) -> float:
-        """The metric with the ablated run's q, k or v as a whole."""
+    def try_cutting_direct(self) -> list[float]:
+        """The metric with the ablated run's q, k or v as a whole, the only candidate."""
 
         def cut(i: int, which: slice) -> tuple[Patch, Tensor]:
             patch, key = self.new_patch(i, 1), ("port", self.layer, self.port)
             return patch, patch.from_port(self.layer, self.port, self.engine.chunks[i].ablated[key])
 
-        return self.evaluate(cut)[0]
+        self.candidates = [self.circuit.copy()]
+        self.candidates[0].direct[self.receiver] = False
+        return self.evaluate(cut)
 
     def evaluate(self, attempt: Attempt) -> list[float]:
         self.attempt, finals = attempt, []
         for i in range(len(self.states)):
             self.patch, final = attempt(i, slice(None))
             finals.append(final)
-        return self.engine.measure(self.metric, finals)
+        metrics = self.engine.measure(self.metric, finals)
+        self.starving = [self.starves(candidate) for candidate in self.candidates]
+        for i in np.flatnonzero(self.starving):
+            (metrics[i],) = self.engine.measure(self.metric, self.engine.finals(self.candidates[i]))
+        return metrics
+
+    def starves(self, candidate: Circuit) -> bool:
+        """Under zero ablation, nothing flows along the edges of some later receiver any more.
+
+        Its input is then what biases make of nothing, often exactly zero. Only a pass afresh leaves it that: where
+        one change after another was taken away, rounding is left, and norms blow it up.
+        """
+        emptied = not (candidate.present[:, self.receiver].any() and candidate.direct[self.receiver])
+        if self.engine.ablation != "zero" or not emptied:
+            return False
+        starved = self.circuit.is_fed() & ~candidate.is_fed()
+        return bool((starved & candidate.present.any(0)).any())
 
     def commit(self, i: int, metric: float) -> None:
-        """Remove what candidate ``i`` of those just tried lacks; ``metric`` is what it gave."""
+        """Go on with candidate ``i`` of those just tried; ``metric`` is what it gave."""
         self.accept(i)
-        whole = torch.ones(1, len(self.gone[i]), dtype=torch.bool)
-        self.inputs = [x - self.removed(j, self.gone[i], whole)[0] for j, x in enumerate(self.inputs)]
-        self.circuit.present[self.gone[i], self.receiver] = False
-        self.current = metric
-
-    def commit_direct(self, metric: float) -> None:
-        """Cut the direct edge just tried."""
-        self.accept(0)
-        self.circuit.direct[self.receiver] = False
+        present = self.candidates[i].present[:, self.receiver]
+        gone = np.flatnonzero(self.circuit.present[:, self.receiver] & ~present).tolist()
+        whole = torch.ones(1, len(gone), dtype=torch.bool)
+        self.inputs = [x - self.removed(j, gone, whole)[0] for j, x in enumerate(self.inputs)]
+        self.circuit.present[:, self.receiver] = present
+        self.circuit.direct[self.receiver] = self.candidates[i].direct[self.receiver]
         self.current = metric
 
     def accept(self, i: int) -> None:
         """Make candidate ``i`` the state."""
-        if len(self.states) == 1:
+        if self.starving[i]:
+            circuit = self.candidates[i].reaching_logits()
+            self.states = [chunk.settle(circuit, self.layer - 1) for chunk in self.engine.chunks]
+            self.narrow()
+        elif len(self.states) == 1:
             self.patch.commit(i)
-            return
-        # Of several chunks only the last one's candidates are still there: to keep all is what chunks are to avoid.
-        for chunk in range(len(self.states)):
-            patch, _ = self.attempt(chunk, slice(i, i + 1))
-            patch.commit(0)
+        else:
+            # Only the last chunk's candidates are still there: to keep all is what chunks are to avoid.
+            for chunk in range(len(self.states)):
+                patch, _ = self.attempt(chunk, slice(i, i + 1))
+                patch.commit(0)
 
     def new_patch(self, i: int, n_states: int) -> Patch:
         rows = self.engine.chunks[i].rows

@@ -208,10 +208,10 @@ class Step:
     def prune_direct(self) -> None:
         """Try the head's q, k or v as a whole."""
         self.removals.start(self.receiver)
-        after = self.removals.try_cutting_direct()
+        (after,) = self.removals.try_cutting_direct()
         self.progress.evaluations += 1
         if self.decide_one(Edge(self.receiver, self.receiver, "direct"), self.removals.current, after):
-            self.removals.commit_direct(after)
+            self.removals.commit(0, after)
 
     def decide_one(self, edge: Edge, before: float, after: float) -> bool:
         """Note one tried edge; True where it is removed.
