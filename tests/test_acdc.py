@@ -40,14 +40,13 @@ def test_search_decides_as_one_forward_pass_per_edge_does(kind, ablation, metric
 
 
 @runs
-@pytest.mark.parametrize(("first", "largest"), [(1, 1), (32, 32), (3, 5)])
-def test_block_size_changes_no_decision(monkeypatch, kind, ablation, metric, threshold, head_order, first, largest):
+@pytest.mark.parametrize("size", (1, 4, 32))
+def test_block_size_changes_no_decision(monkeypatch, kind, ablation, metric, threshold, head_order, size):
     usual = search(kind, ablation, metric, threshold, head_order)
-    monkeypatch.setattr("acdc.methods.speculation.FIRST_BLOCK", first)
-    monkeypatch.setattr("acdc.methods.speculation.LARGEST_BLOCK", largest)
+    monkeypatch.setattr("acdc.methods.speculation.Speculation.size", size)
     other = search(kind, ablation, metric, threshold, head_order)
     assert_same(other, usual, FLOAT_ERROR)
-    assert other.evaluations >= len(other.trace) and (largest > 1 or other.evaluations == len(other.trace))
+    assert other.evaluations >= len(other.trace) and (size > 1 or other.evaluations == len(other.trace))
 
 
 def test_little_memory_changes_no_decision_and_tries_one_edge_at_a_time(monkeypatch):

@@ -180,12 +180,11 @@ def test_examples_are_of_every_sort():
 
 
 @seeds
-@pytest.mark.parametrize(("first", "largest"), [(1, 1), (32, 32), (2, 7)])
-def test_block_size_changes_nothing(monkeypatch, seed, first, largest):
+@pytest.mark.parametrize("size", (1, 3, 32))
+def test_block_size_changes_nothing(monkeypatch, seed, size):
     drawn = example(seed)
     usual = drawn.search(drawn.engine())
-    monkeypatch.setattr("acdc.methods.speculation.FIRST_BLOCK", first)
-    monkeypatch.setattr("acdc.methods.speculation.LARGEST_BLOCK", largest)
+    monkeypatch.setattr("acdc.methods.speculation.Speculation.size", size)
     assert_same(drawn.search(drawn.engine()), usual, FLOAT64_ERROR * drawn.scale)
 
 

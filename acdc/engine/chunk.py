@@ -68,7 +68,7 @@ class Chunk:
         changes = Changes.none(plan, self.rows, (n_narrow + len(read), n_wide + len(read)), 1, self.scratch)
         for sender in read:
             wide = bool(plan.wide_senders[sender])
-            changes.add(sender, self.delta_at([sender], wide), wide)
+            changes.add(sender, self.delta_at([sender], wide), 0.0, wide)
         return Patch(self.weights, self.rows, plan, state, changes, everything=True)
 
     def delta_at(self, senders: list[int], wide: bool) -> Float[Tensor, "sender row d_model"]:

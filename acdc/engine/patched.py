@@ -88,14 +88,22 @@ class Changes:
         wide = scratch.tensor("wide", (n_wide, n_states, len(rows.live), scratch.d_model))
         return cls(plan, rows, narrow, wide, [], [])
 
-    def add(self, sender: int, change: Float[Tensor, "state row d_model"], wide: bool) -> None:
-        """``change`` has wide rows where ``wide``, else narrow ones."""
-        if wide:
-            self.wide[len(self.wide_senders)] = change
-            self.wide_senders.append(sender)
-            change = change[:, self.rows.scored_in_live]
-        self.narrow[len(self.narrow_senders)] = change
+    def add(
+        self,
+        sender: int,
+        new: Float[Tensor, "state row d_model"],
+        old: Float[Tensor, "row d_model"] | float,
+        wide: bool,
+    ) -> None:
+        """Note that a sender changes from ``old`` to ``new``, at wide rows where ``wide``, else at narrow ones."""
+        narrow = self.narrow[len(self.narrow_senders)]
         self.narrow_senders.append(sender)
+        if not wide:
+            torch.sub(new, old, out=narrow)
+            return
+        change = torch.sub(new, old, out=self.wide[len(self.wide_senders)])
+        self.wide_senders.append(sender)
+        torch.index_select(change, 1, self.rows.scored_in_live, out=narrow)
 
     def reach(self, receivers: slice) -> np.ndarray:
         """Bool[receiver]: an edge from a changed sender enters it."""
@@ -143,8 +151,8 @@ class Patch:
     def commit(self, i: int) -> None:
         """Put what candidate ``i`` changes into ``state``."""
         for key, value in self.new.items():
-            # A copy, so that the other candidates' memory can be used again.
-            self.state[key] = value[i].clone() if len(value) > 1 else value[0]
+            # A copy, so that the memory of other candidates and receivers can be used again.
+            self.state[key] = value[i].clone()
         self.new = {}
 
     def from_layer(self, first: int) -> Float[Tensor, "state scored d_model"]:
@@ -192,7 +200,7 @@ class Patch:
             if len(ports):
                 change = self.changes.into(start + ports, wide)
                 for i, port in enumerate(ports.tolist()):
-                    self.compute_port(layer, port, change[i] + self.state["port_in", layer, port])
+                    self.compute_port(layer, port, change[i].add_(self.state["port_in", layer, port]))
 
     def compute_port(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> None:
         """q, k or v of a port from its new input."""
@@ -230,7 +238,7 @@ class Patch:
         outputs, sender = self.weights.blocks[layer].outputs, self.graph.first_sender(layer)
         for i, head in enumerate(heads):
             self.new["z", layer, head] = z[i]
-            self.changes.add(sender + head, outputs[head](z[i] - self.state["z", layer, head]), wide)
+            self.changes.add(sender + head, outputs[head](z[i] - self.state["z", layer, head]), 0.0, wide)
 
     def attend(
         self,
@@ -259,7 +267,8 @@ class Patch:
             return
         x = self.state["mlp_in", layer, 0]
         if reached:
-            self.compute_mlp(layer, self.changes.into(np.array([receiver]), self.plan.mlp_is_wide(layer))[0] + x)
+            change = self.changes.into(np.array([receiver]), self.plan.mlp_is_wide(layer))
+            self.compute_mlp(layer, change[0].add_(x))
         else:
             self.compute_mlp(layer, x[None])
 
@@ -267,11 +276,11 @@ class Patch:
         out = layers.mlp(self.weights.architecture, self.weights.blocks[layer], x)
         self.new["mlp_in", layer, 0], self.new["mlp_out", layer, 0] = x, out
         sender = self.graph.first_sender(layer + 1) - 1
-        self.changes.add(sender, out - self.state["mlp_out", layer, 0], self.plan.mlp_is_wide(layer))
+        self.changes.add(sender, out, self.state["mlp_out", layer, 0], self.plan.mlp_is_wide(layer))
 
     def final(self) -> Float[Tensor, "state scored d_model"]:
         """The residual stream before the final norm, at scored rows."""
         logits, old = len(self.graph.receivers) - 1, self.state["final", 0, 0]
         if not self.changes.reach(slice(logits, logits + 1))[0]:
             return old.expand(self.n_states, -1, -1)
-        return self.from_final(self.changes.into(np.array([logits]), False)[0] + old)
+        return self.from_final(self.changes.into(np.array([logits]), False)[0].add_(old))

@@ -17,7 +17,7 @@ from acdc.engine.runs import State
 from acdc.graph import Circuit, Node
 from acdc.metrics import Metric
 
-CPU_BYTES = 2**28
+CPU_BYTES = 2**29
 """More memory than this for candidates makes a CPU slower: what it has just written is no longer in its cache."""
 
 Attempt = Callable[[int, slice], tuple[Patch, Float[Tensor, "state scored d_model"]]]

@@ -186,7 +186,7 @@ class Step:
             metrics = self.removals.try_removing(block, stays)
             self.progress.evaluations += len(block)
             decisions = self.decide(block, stays, metrics)
-            self.speculation.learn(decisions, len(block))
+            self.speculation.learn(decisions, stays)
             senders = senders[len(decisions) :]
 
     def decide(self, block: list[int], stays: list[bool], metrics: list[float]) -> list[bool]:

@@ -6,27 +6,34 @@ No decision depends on a guess.
 from __future__ import annotations
 
 from collections import deque
+from math import sqrt
 
-FIRST_BLOCK, LARGEST_BLOCK = 4, 32
-N_RECENT = 16
+LARGEST_BLOCK = 32
+N_RECENT = 64
 
 
 class Speculation:
-    """Guesses which edges will stay, and how far ahead guessing pays.
-
-    Attributes:
-        size: how many edges to try at once. It doubles when every guess was right and else shrinks towards the
-            number that was.
-    """
+    """Guesses which edges will stay, and how far ahead guessing pays."""
 
     def __init__(self) -> None:
-        self.size = FIRST_BLOCK
         self.recent: deque[bool] = deque(maxlen=N_RECENT)
+        self.right: deque[bool] = deque(maxlen=N_RECENT)
         self.guesses: dict[int, bool] = {}
 
     def start(self) -> None:
         """Go on with another receiver."""
         self.guesses = {}
+
+    @property
+    def size(self) -> int:
+        """How many edges to try at once.
+
+        A block's price is about that of one candidate more than it has, and what follows a wrong guess is tried
+        again. If a guess is wrong with probability p, about sqrt(2 / p) candidates decide most edges for the price.
+        """
+        wrong = len(self.right) - sum(self.right)
+        p = (wrong + 0.5) / (len(self.right) + 1)
+        return min(round(sqrt(2 / p)), LARGEST_BLOCK)
 
     def stays(self, sender: int) -> bool:
         """The guess for a sender: what was seen of it in vain or, if nothing, what most of the last edges did."""
@@ -36,8 +43,7 @@ class Speculation:
         """What a sender seems to do, from a try that did not count."""
         self.guesses[sender] = stays
 
-    def learn(self, decisions: list[bool], n_tried: int) -> None:
-        """What of the last ``n_tried`` edges was decided: True where an edge stayed."""
+    def learn(self, decisions: list[bool], guesses: list[bool]) -> None:
+        """What was decided: True where an edge stayed. The last of as many guesses may have been wrong."""
         self.recent.extend(decisions)
-        n = len(decisions)
-        self.size = min(2 * self.size, LARGEST_BLOCK) if n == n_tried else max(1, (n_tried + n) // 2)
+        self.right.extend(a == b for a, b in zip(decisions, guesses, strict=False))
