@@ -371,6 +371,20 @@ class TestNewTask:
         shutil.copy2(ROOT / "acdc/tasks/months.py", module)
         assert "dataset" in self.jobs(result) and tasks == {"months"}
 
+    def test_another_revision_of_a_model_makes_it_again(self, finished):
+        """Under the same name, with the old one's folder there."""
+        hub = {"name": "tiny-llama", "hub": "someone/something"}
+        planted = {"name": "planted", "build": "planted"}
+        old, new = ([{**hub, "revision": name}, planted] for name in ("a" * 40, "b" * 40))
+        configs = [finished.overlay(f"revision{i}.yaml", {"models": models}) for i, models in enumerate((old, new))]
+        touched = finished.snakemake("--cores", "1", "--touch", "--configfile", CONFIG, configs[0])
+        assert touched.returncode == 0, touched.stdout
+        again = [
+            self.jobs(finished.snakemake("-n", "--cores", "1", "--configfile", CONFIG, config)) for config in configs
+        ]
+        finished.snakemake("--cores", "1", "--touch", "--configfile", CONFIG)
+        assert "model" not in again[0] and again[1].count("model") == 1
+
 
 Edit = Callable[[dict[str, Any]], Any]
 

@@ -3,11 +3,12 @@
 What is always held grows with the prompts (``resident``). What candidates need on top (``per_candidate``) is
 capped by ``Engine.memory``: fewer candidates are tried at once and, where one candidate of all prompts does
 not fit, the prompts go through the model in chunks. Neither changes a decision.
+
+Left out: the pruned receiver's own input in float64, attention scores, and what the two plain runs need for a
+moment while a chunk is made.
 """
 
 from __future__ import annotations
-
-from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.patched import Plan
@@ -58,9 +59,5 @@ def prompts_per_chunk(weights: Weights, graph: Graph, dataset: Dataset, memory: 
     a = weights.architecture
     of_layer = (graph.n_ports + 3) * a.d_model + 2 * graph.n_ports * a.d_head
     busy = max(2 * graph.n_ports * a.d_model, (2 + a.gated) * a.d_mlp)
-    per_row = (a.n_layers * of_layer + len(graph.senders) * a.d_model + busy) * item_size(weights.embed)
+    per_row = (a.n_layers * of_layer + len(graph.senders) * a.d_model + busy) * weights.embed.element_size()
     return max(1, min(len(dataset), memory // (per_row * dataset.clean.shape[1])))
-
-
-def item_size(x: Tensor) -> int:
-    return x.element_size()

@@ -139,12 +139,12 @@ def model_inputs(wildcards):
     return {"code": f"acdc/models/{entry['build']}.py"} if "build" in entry else {}
 
 
-def model_source(wildcards, input):
-    """The source as flags of `acdc model`."""
+def model_source(wildcards):
+    """The source as flags of `acdc model`. Snakemake compares no params that are made from inputs."""
     entry = model_of(wildcards)
     flags = {key: entry[key] for key in ("file", "hub", "revision", "folder", "build") if key in entry}
     if "wheel" in entry:
-        flags["wheel"] = input.wheel
+        flags["wheel"] = model_inputs(wildcards)["wheel"]
     return [part for key, value in flags.items() for part in (f"--{key}", value)]
 
 
