@@ -144,8 +144,9 @@ class Removals:
         Its input is then what biases make of nothing, often exactly zero. Only a pass afresh leaves it that: where
         one change after another was taken away, rounding is left, and norms blow it up.
         """
-        emptied = not (candidate.present[:, self.receiver].any() and candidate.direct[self.receiver])
-        if self.engine.ablation != "zero" or not emptied:
+        if self.engine.ablation != "zero":
+            return False
+        if candidate.present[:, self.receiver].any() and (candidate.direct[self.receiver] or not self.node.port):
             return False
         starved = self.circuit.is_fed() & ~candidate.is_fed()
         return bool((starved & candidate.present.any(0)).any())
