@@ -1,15 +1,18 @@
 """What replaces a removed edge: the activations of an ablated run.
 
-``corrupted``: the corrupted prompts; where token and position embeddings are two senders, position embeddings
-are permuted too, or no position edge could ever matter. ``zero``: every sender writes zero, while biases of
-attention outputs, norms, q, k and v still act. (The original's TLACDCExperiment.py:414-455.)
+``corrupted``: the corrupted prompts. ``corrupted_permuted``: the same with position embeddings permuted across
+positions, or no edge that carries positions could ever matter. ``zero``: every sender
+writes zero, while biases of attention outputs, norms, q, k and v still act. (The original's
+TLACDCExperiment.py:414-455. Its corrupted ablation permutes whenever the embeddings are split; the paper's
+published points for tracr come back without the permutation.)
 """
 
 from __future__ import annotations
 
 import torch
 
-NAMES = ("corrupted", "zero")
+PERMUTED = "corrupted_permuted"
+NAMES = ("corrupted", PERMUTED, "zero")
 
 
 def shuffled_positions(n_pos: int) -> torch.Tensor:

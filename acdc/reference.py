@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from acdc.ablation import shuffled_positions
+from acdc.ablation import PERMUTED, shuffled_positions
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Node, Port
 from acdc.models.bridge import SHORTFORMER
@@ -34,10 +34,8 @@ class Reference:
         *,
         ablation: str,
         split_embed: bool = False,
-        shuffle_positions: bool = True,
     ) -> None:
-        self.bridge, self.dataset = bridge, dataset
-        self.split_embed, self.shuffle_positions = split_embed, shuffle_positions
+        self.bridge, self.dataset, self.split_embed = bridge, dataset, split_embed
         self.ablated = self.ablated_run(ablation)
 
     @torch.no_grad()
@@ -58,12 +56,12 @@ class Reference:
         hooks = []
         if ablation == "zero":
             hooks = [(name, lambda x, hook: torch.zeros_like(x)) for name in outputs]
-        elif self.split_embed and self.shuffle_positions:
+        elif ablation == PERMUTED:
             order = shuffled_positions(self.dataset.clean.shape[1])
             hooks = [("hook_pos_embed", lambda x, hook: x[:, order])]
         cache: dict[str, Tensor] = {}
         hooks += [(name, partial(keep, cache, name)) for name in (*outputs, *self.residual_hooks(), *ports)]
-        tokens = self.dataset.corrupted if ablation == "corrupted" else self.dataset.clean
+        tokens = self.dataset.clean if ablation == "zero" else self.dataset.corrupted
         self.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
         return cache
 

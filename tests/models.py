@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from acdc.ablation import NAMES, PERMUTED
 from acdc.data import Dataset
 from acdc.engine import Engine
 from acdc.graph import Circuit, Graph
@@ -63,6 +64,11 @@ NATIVE_KINDS: dict[str, dict[str, Any]] = {
 }
 KINDS = ("gpt2", "llama", "pythia", *NATIVE_KINDS)
 LEARNED_POSITIONS = ("gpt2", "layer_norm", "no_norm", "attention_only", "bidirectional")
+
+
+def ablations_of(kind: str) -> tuple[str, ...]:
+    """Only position embeddings can be permuted."""
+    return tuple(name for name in NAMES if name != PERMUTED or kind in LEARNED_POSITIONS)
 
 
 HUGGING_FACE_NAMES = {

@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from acdc.ablation import NAMES
 from acdc.graph import Circuit, Node
-from acdc.reference import Reference
-from tests.models import KINDS, LEARNED_POSITIONS, bridge, engine, logits_of, prompts, random_circuit, reference
+from tests.models import (
+    KINDS,
+    LEARNED_POSITIONS,
+    ablations_of,
+    bridge,
+    engine,
+    logits_of,
+    prompts,
+    random_circuit,
+    reference,
+)
 
 DATASET = prompts(True)
 kinds = pytest.mark.parametrize("kind", KINDS)
+kinds_and_ablations = pytest.mark.parametrize(("kind", "ablation"), [(k, a) for k in KINDS for a in ablations_of(k)])
 
 
 def graph(kind: str, split_embed: bool = False):
@@ -32,8 +41,7 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-@kinds
-@pytest.mark.parametrize("ablation", NAMES)
+@kinds_and_ablations
 def test_all_edges_are_the_model(kind, ablation):
     found = reference(kind, ablation, several=True).logits(Circuit.full(graph(kind)))
     assert_same(found, logits_of(bridge(kind), DATASET, DATASET.clean))
@@ -55,11 +63,12 @@ def test_split_embeddings_are_one_where_both_edges_go_together(kind):
 
 
 @pytest.mark.parametrize("kind", LEARNED_POSITIONS)
-def test_positions_of_split_embeddings_are_permuted_unless_switched_off(kind):
-    circuit, corrupted = Circuit.empty(graph(kind, True)), logits_of(bridge(kind), DATASET, DATASET.corrupted)
-    plain = Reference(bridge(kind), DATASET, ablation="corrupted", split_embed=True, shuffle_positions=False)
-    assert_same(plain.logits(circuit), corrupted)
-    assert (reference(kind, split_embed=True, several=True).logits(circuit) - corrupted).abs().max() > 0.1
+@pytest.mark.parametrize("split_embed", (False, True))
+def test_positions_are_permuted_only_where_asked_for(kind, split_embed):
+    circuit, corrupted = Circuit.empty(graph(kind, split_embed)), logits_of(bridge(kind), DATASET, DATASET.corrupted)
+    assert_same(reference(kind, "corrupted", split_embed, several=True).logits(circuit), corrupted)
+    permuted = reference(kind, "corrupted_permuted", split_embed, several=True).logits(circuit)
+    assert (permuted - corrupted).abs().max() > 0.1
 
 
 @kinds
@@ -123,8 +132,7 @@ def test_cut_edge_takes_the_senders_difference_from_the_receivers_input(kind):
     assert_same(reference(kind, several=True).logits(circuit), patched(kind, [(last, lambda x, hook: x - difference)]))
 
 
-@kinds
-@pytest.mark.parametrize("ablation", NAMES)
+@kinds_and_ablations
 def test_edges_into_what_nothing_reads_change_nothing(kind, ablation):
     oracle, circuit = reference(kind, ablation, several=True), random_circuit(graph(kind), 0, 0.4, 0.7)
     assert circuit.reaching_logits().n_edges < circuit.n_edges

@@ -25,7 +25,7 @@ from acdc.methods.acdc import Progress, acdc
 from acdc.metrics import L2, STANDARD, Metric
 from acdc.models.bridge import weights_of
 from acdc.reference import Reference
-from tests.models import LEARNED_POSITIONS, N_VOCAB, random_bridge, random_circuit
+from tests.models import LEARNED_POSITIONS, N_VOCAB, ablations_of, random_bridge, random_circuit
 from tests.search import assert_same, oracle_search
 
 KINDS = ("gpt2", "attention_only", "llama", "pythia", "shortformer", "bidirectional")
@@ -73,7 +73,7 @@ class Example:
             n_layers=rng.randint(1, 3),
             n_heads=n_heads,
             n_kv_heads=rng.choice(groups) if kind == "llama" else n_heads,
-            ablation=rng.choice(NAMES),
+            ablation=rng.choice(ablations_of(kind)),
             split_embed=kind in LEARNED_POSITIONS and rng.random() < 0.5,
             metric=rng.choice(list(METRICS)),
             head_order=rng.choice(HEAD_ORDERS),

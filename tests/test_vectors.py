@@ -59,11 +59,9 @@ class Original:
     @property
     def arguments(self) -> dict[str, Any]:
         summary = self.data["summary"]
-        return {
-            "ablation": "zero" if summary["zero_ablation"] else "corrupted",
-            "split_embed": summary["use_pos_embed"],
-            "shuffle_positions": "NOSCRAMBLE" not in self.file,
-        }
+        permuted = summary["use_pos_embed"] and "NOSCRAMBLE" not in self.file
+        corrupted = "corrupted_permuted" if permuted else "corrupted"
+        return {"ablation": "zero" if summary["zero_ablation"] else corrupted, "split_embed": summary["use_pos_embed"]}
 
     @property
     def head_order(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc.ablation import PERMUTED
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.chunk import Chunk
@@ -28,11 +29,13 @@ class Engine:
 
     Args:
         weights: on the device and in the precision to compute in.
-        ablation: ``corrupted`` or ``zero``, see ``acdc.ablation``.
+        ablation: ``corrupted``, ``corrupted_permuted`` or ``zero``, see ``acdc.ablation``.
         split_embed: token and position embeddings are two senders.
-        shuffle_positions: where they are, corrupted ablation permutes the positions.
         memory: bytes that a search may use for candidates, beyond what it always holds (``acdc.engine.memory``).
             Prompts are computed in chunks where one candidate of all prompts does not fit.
+
+    Raises:
+        InputError: positions are to be split off or permuted and the model has none in its residual stream.
 
     Attributes:
         model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
@@ -45,17 +48,16 @@ class Engine:
         *,
         ablation: str,
         split_embed: bool = False,
-        shuffle_positions: bool = True,
         memory: int = 2**31,
     ) -> None:
         self.weights, self.dataset, self.ablation, self.memory = weights, dataset, ablation, memory
         self.graph = weights.architecture.graph(split_embed)
+        if ablation == PERMUTED:
+            weights.architecture.check_learned(ablation)
         size = prompts_per_chunk(weights, self.graph, dataset, memory)
         self.parts = [dataset.select(slice(i, i + size)) for i in range(0, len(dataset), size)]
         self.scratch = Scratch(weights.embed, weights.architecture.d_model)
-        self.chunks = [
-            Chunk(weights, self.graph, part, ablation, shuffle_positions, self.scratch) for part in self.parts
-        ]
+        self.chunks = [Chunk(weights, self.graph, part, ablation, self.scratch) for part in self.parts]
         self.model_logits = torch.cat([self.logits(chunk.clean["final", 0, 0]) for chunk in self.chunks])
 
     @property

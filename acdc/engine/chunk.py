@@ -27,14 +27,12 @@ class Chunk:
         graph: Graph,
         dataset: Dataset,
         ablation: str,
-        shuffle_positions: bool,
         scratch: Scratch,
     ) -> None:
         self.weights, self.graph, self.scratch = weights, graph, scratch
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
-        split = graph.split_embed
-        ablated = ablated_run(weights, dataset, self.rows, ablation, split, shuffle_positions)
-        clean = run(weights, dataset.clean, self.rows, split_embed=split)
+        ablated = ablated_run(weights, dataset, self.rows, ablation, graph.split_embed)
+        clean = run(weights, dataset.clean, self.rows, split_embed=graph.split_embed)
         delta = clean.sender.sub_(ablated.sender)
         self.rows.narrow_to(delta)
         self.delta = delta if len(self.rows.live) == self.rows.n else delta[:, self.rows.live]

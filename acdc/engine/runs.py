@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc.ablation import shuffled_positions
+from acdc.ablation import PERMUTED, shuffled_positions
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.models.architecture import Weights
@@ -181,13 +181,11 @@ def run(
     return Run(sender, state)
 
 
-def ablated_run(
-    weights: Weights, dataset: Dataset, rows: Rows, ablation: str, split_embed: bool, shuffle_positions: bool
-) -> Run:
+def ablated_run(weights: Weights, dataset: Dataset, rows: Rows, ablation: str, split_embed: bool) -> Run:
     """The run whose activations stand in for removed edges, see ``acdc.ablation``."""
     if ablation == "zero":
         return run(weights, dataset.clean, rows, split_embed=split_embed, zero=True)
-    order = shuffled_positions(dataset.clean.shape[1]) if split_embed and shuffle_positions else None
+    order = shuffled_positions(dataset.clean.shape[1]) if ablation == PERMUTED else None
     return run(weights, dataset.corrupted, rows, split_embed=split_embed, position_order=order)
 
 

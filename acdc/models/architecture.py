@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc.errors import InputError
 from acdc.graph import Graph
 
 Norm = Literal["layer", "rms", "none"]
@@ -52,10 +53,18 @@ class Architecture:
     rotary_adjacent: bool = False
 
     def graph(self, split_embed: bool = False) -> Graph:
-        """Raises ValueError where token and position embeddings cannot be told apart."""
-        if split_embed and self.positions != "learned":
-            raise ValueError(f"split_embed needs learned position embeddings; this model has {self.positions} ones")
+        """Raises InputError where token and position embeddings cannot be told apart."""
+        if split_embed:
+            self.check_learned("split_embed")
         return Graph(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp > 0, split_embed, self.parallel)
+
+    def check_learned(self, setting: str) -> None:
+        """Raises InputError where the residual stream has no position embeddings; ``setting`` needs them."""
+        if self.positions != "learned":
+            raise InputError(
+                f"{setting} needs position embeddings in the residual stream and this model has {self.positions} ones:"
+                " leave it out for this model"
+            )
 
 
 def rotary_tables(
