@@ -6,6 +6,7 @@ import argparse
 import inspect
 import json
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,25 @@ if TYPE_CHECKING:
     from acdc.tasks import Task
 
 
+@dataclass(frozen=True)
+class EngineFlags:
+    """The flags that an engine is made of; the stages that have one share them."""
+
+    model: Path
+    dataset: Path
+    ablation: str
+    split_embed: bool
+    device: str
+    precision: str
+    memory_gib: float
+    threads: int
+
+
 def main() -> None:
     arguments = vars(parser().parse_args())
     command = arguments.pop("command")
+    if "ablation" in arguments:
+        arguments["flags"] = EngineFlags(**{field.name: arguments.pop(field.name) for field in fields(EngineFlags)})
     try:
         command(**arguments)
     except (InputError, ArithmeticError) as error:
@@ -75,7 +92,8 @@ def dataset(
     check_options(task, definition, options)
     made = definition.make_dataset(load_tokenizer(model), n_prompts + n_test_prompts, seed, **options)
     made.select(slice(n_prompts)).save(out / "discovery.safetensors")
-    made.select(slice(n_prompts, None)).save(out / "test.safetensors")
+    # A task that has no other prompts is tested on the same ones.
+    made.select(slice(n_prompts if n_test_prompts else 0, None)).save(out / "test.safetensors")
 
 
 def check_options(task: str, definition: Task, options: dict[str, Any]) -> None:
@@ -103,67 +121,67 @@ def behaviour(model: Path, task: str, model_name: str, dataset: Path, threads: i
 
 
 def circuit(
-    model: Path,
-    dataset: Path,
+    flags: EngineFlags,
     task: str,
     model_name: str,
     metric: str,
-    ablation: str,
-    threshold: str,
+    thresholds: list[str],
     head_order: str,
-    split_embed: bool,
-    device: str,
-    precision: str,
-    memory_gib: float,
-    threads: int,
-    checkpoint: Path,
-    out_circuit: Path,
-    out_trace: Path,
+    out: Path,
 ) -> None:
-    from acdc import checkpoint as checkpoints
     from acdc import tasks
-    from acdc.methods.acdc import acdc
     from acdc.models.sources import sha256_of
 
     tasks.check_metrics(task, [metric])
+    engine = load_engine(flags)
     settings = {
         "method": "acdc",
         "task": task,
         "model": model_name,
         "metric": metric,
-        "ablation": ablation,
-        "threshold": threshold,
+        "ablation": flags.ablation,
         "head_order": head_order,
-        "split_embed": split_embed,
-        "dataset_sha256": sha256_of(dataset),
+        "split_embed": flags.split_embed,
+        "dataset_sha256": sha256_of(flags.dataset),
         "versions": versions(),
+        "device": engine.device.type,
+        "precision": flags.precision,
     }
-    engine = load_engine(model, dataset, ablation, split_embed, device, precision, memory_gib, threads)
-    settings |= {"device": engine.device.type, "precision": precision}
+    for threshold in thresholds:
+        search(engine, settings | {"threshold": threshold}, out / threshold)
+
+
+def search(engine: Engine, settings: dict[str, Any], out: Path) -> None:
+    """One search, from its checkpoint where there is one; circuit.json and trace.csv in a folder of its own."""
+    from acdc import checkpoint as checkpoints
+    from acdc import tasks
+    from acdc.methods.acdc import acdc
+
+    checkpoint, threshold = out / "checkpoint.json", float(settings["threshold"])
     progress = checkpoints.load(checkpoint, engine.graph, settings)
     with progress_bar(engine, progress) as after_step:
         progress = acdc(
             engine,
-            engine.metric(tasks.metrics_of(task)[metric]),
-            float(threshold),
-            head_order=head_order,
+            engine.metric(tasks.metrics_of(settings["task"])[settings["metric"]]),
+            threshold,
+            head_order=settings["head_order"],
             progress=progress,
             after_layer=lambda p: checkpoints.save(checkpoint, p, settings),
             after_step=after_step,
         )
-    warn_of_ties(progress, float(threshold), precision)
+    warn_of_ties(progress, threshold, settings["precision"])
     result = {
         "n_edges": progress.circuit.n_edges,
         "n_nodes": len(progress.circuit.nodes),
         "final_metric": progress.metric,
         "tried": len(progress.trace),
         "evaluations": progress.evaluations,
-        "smallest_margin": progress.smallest_margin(float(threshold)),
+        "smallest_margin": progress.smallest_margin(threshold),
         "float_error": progress.float_error,
-        "near_ties": progress.near_ties(float(threshold)),
+        "near_ties": progress.near_ties(threshold),
     }
-    write_table([row._asdict() for row in progress.trace], out_trace)
-    write_json({"settings": settings, "result": result, "circuit": progress.circuit.to_json()}, out_circuit)
+    write_table([row._asdict() for row in progress.trace], out / "trace.csv")
+    write_json({"settings": settings, "result": result, "circuit": progress.circuit.to_json()}, out / "circuit.json")
     checkpoint.unlink(missing_ok=True)
 
 
@@ -191,25 +209,18 @@ def log(circuit: Path, trace: Path) -> None:
 
 
 def evaluate(
-    model: Path,
-    dataset: Path,
+    flags: EngineFlags,
     task: str,
     model_name: str,
     metric: str,
-    ablation: str,
-    split_embed: bool,
-    device: str,
-    precision: str,
-    memory_gib: float,
-    threads: int,
     circuits: list[Path],
     out: Path,
 ) -> None:
     from acdc import tasks
     from acdc.evaluation import circuit_rows
 
-    engine = load_engine(model, dataset, ablation, split_embed, device, precision, memory_gib, threads)
-    labels = {"task": task, "model": model_name, "metric": metric, "ablation": ablation, "method": "acdc"}
+    engine = load_engine(flags)
+    labels = {"task": task, "model": model_name, "metric": metric, "ablation": flags.ablation, "method": "acdc"}
     found = (
         ({**labels, "setting": settings["threshold"]}, circuit) for settings, _, circuit in map(read_circuit, circuits)
     )
@@ -217,16 +228,9 @@ def evaluate(
 
 
 def controls(
-    model: Path,
-    dataset: Path,
+    flags: EngineFlags,
     task: str,
     model_name: str,
-    ablation: str,
-    split_embed: bool,
-    device: str,
-    precision: str,
-    memory_gib: float,
-    threads: int,
     seeds: int,
     fractions: list[str],
     out: Path,
@@ -235,8 +239,8 @@ def controls(
     from acdc.evaluation import circuit_rows, random_circuits
     from acdc.graph import Circuit
 
-    engine = load_engine(model, dataset, ablation, split_embed, device, precision, memory_gib, threads)
-    labels = {"task": task, "model": model_name, "metric": "-", "ablation": ablation}
+    engine = load_engine(flags)
+    labels = {"task": task, "model": model_name, "metric": "-", "ablation": flags.ablation}
     circuits = [
         ({**labels, "method": "full", "setting": "-"}, Circuit.full(engine.graph)),
         ({**labels, "method": "empty", "setting": "-"}, Circuit.empty(engine.graph)),
@@ -250,22 +254,39 @@ def controls(
 
 def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:
     from acdc import tasks
-    from acdc.recovery import edge_confusion, node_confusion
+    from acdc.recovery import LEVELS
 
-    definition = tasks.load(task)
-    if definition.known_circuit is None:
-        raise InputError(f"task {task} knows no circuit: set its known_circuit to false in the config")
+    known_circuits = tasks.known_circuits(task, model_name)
     test = read_tables([evaluation]).set_index("setting")
     rows = []
     for settings, result, found in map(read_circuit, circuits):
-        known = definition.known_circuit(found.graph, model_name)
         labels = {key: settings[key] for key in ("task", "model", "metric", "ablation", "method")}
-        for level, count in (("edge", edge_confusion), ("node", node_confusion)):
-            row = {**labels, "level": level, "threshold": settings["threshold"]}
-            row |= {key: result[key] for key in ("n_edges", "n_nodes")} | count(found, known).row()
-            row |= {"final_metric": result["final_metric"], "evaluations": result["evaluations"]}
-            rows.append({**row, "test_metric": test.loc[settings["threshold"], settings["metric"]]})
+        sizes = {key: result[key] for key in ("n_edges", "n_nodes")}
+        measured = {key: result[key] for key in ("final_metric", "evaluations")}
+        measured["test_metric"] = test.loc[settings["threshold"], settings["metric"]]
+        for known, circuit_of in known_circuits.items():
+            for level, confusion in LEVELS.items():
+                which = {"known": known, "level": level, "threshold": settings["threshold"]}
+                counts = confusion(found, circuit_of(found.graph))
+                rows.append(labels | which | sizes | counts.row() | measured)
     write_table(rows, out)
+
+
+def auc(recovery: Path, published: Path, out: Path) -> None:
+    import pandas as pd
+
+    from acdc.published import auc_table
+
+    write_frame(auc_table(read_tables([recovery]), pd.read_csv(published, comment="#")), out)
+
+
+def roc(recovery: Path, published: Path, level: str, out: list[Path]) -> None:
+    import pandas as pd
+
+    from acdc.figures import roc as figure
+    from acdc.figures import save
+
+    save(figure(read_tables([recovery]), pd.read_csv(published, comment="#"), level), out)
 
 
 def table(files: list[Path], out: Path) -> None:
@@ -303,16 +324,7 @@ def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
     save(figure(found, pd.read_csv(trace), title, max_edges=max_edges), out)
 
 
-def load_engine(
-    model: Path,
-    dataset: Path,
-    ablation: str,
-    split_embed: bool,
-    device: str,
-    precision: str,
-    memory_gib: float,
-    threads: int,
-) -> Engine:
+def load_engine(flags: EngineFlags) -> Engine:
     """The engine for a model and a dataset, compared with TransformerLens on all prompts before it is used."""
     import torch
 
@@ -321,14 +333,13 @@ def load_engine(
     from acdc.evaluation import check_engine
     from acdc.models.bridge import load_bridge, weights_of
 
-    set_threads(threads)
-    data, bridge = Dataset.load(dataset), load_bridge(model)
-    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    weights = weights_of(bridge).to(place, getattr(torch, precision))
-    memory = round(memory_gib * 2**30)
-    engine = Engine(weights, data, ablation=ablation, split_embed=split_embed, memory=memory)
-    plain = ablation == "corrupted" and not split_embed
-    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if plain else None
+    set_threads(flags.threads)
+    data, bridge = Dataset.load(flags.dataset), load_bridge(flags.model)
+    place = flags.device if flags.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    weights = weights_of(bridge).to(place, getattr(torch, flags.precision))
+    memory = round(flags.memory_gib * 2**30)
+    engine = Engine(weights, data, ablation=flags.ablation, split_embed=flags.split_embed, memory=memory)
+    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if flags.ablation == "corrupted" else None
     check_engine(engine, bridge_logits(bridge, data, data.clean).to(place), corrupted)
     return engine
 
@@ -429,15 +440,13 @@ def parser() -> argparse.ArgumentParser:
     add_model(flag)
     flag("--out", type=Path, required=True)
 
-    flag = add(circuit, "Run ACDC at one threshold. Killed, it goes on from its checkpoint.")
+    flag = add(circuit, "Run ACDC. Killed, it goes on from its checkpoint.")
     add_model(flag)
     add_engine(flag)
     flag("--metric", required=True)
-    flag("--threshold", required=True, help="in the metric's unit")
+    flag("--thresholds", nargs="+", required=True, help="in the metric's unit; one search after another")
     flag("--head-order", choices=("descending", "ascending"), default="descending")
-    flag("--checkpoint", type=Path, required=True)
-    flag("--out-circuit", type=Path, required=True)
-    flag("--out-trace", type=Path, required=True)
+    flag("--out", type=Path, required=True, help="folder; every threshold's files go into THRESHOLD/ in it")
 
     flag = add(log, "Print a trace in the form of the original implementation's log.")
     flag("--circuit", type=Path, required=True)
@@ -463,6 +472,17 @@ def parser() -> argparse.ArgumentParser:
     flag("--circuits", type=Path, nargs="+", required=True)
     flag("--evaluation", type=Path, required=True)
     flag("--out", type=Path, required=True)
+
+    flag = add(auc, "Areas under ROC curves, beside the published ones.")
+    flag("--recovery", type=Path, required=True)
+    flag("--published", type=Path, required=True, help="the paper's areas")
+    flag("--out", type=Path, required=True)
+
+    flag = add(roc, "Draw ROC curves.")
+    flag("--recovery", type=Path, required=True)
+    flag("--published", type=Path, required=True, help="the points of the paper's curves")
+    flag("--level", choices=("edge", "node", "original_node"), required=True)
+    flag("--out", type=Path, nargs="+", required=True, help=".pdf, .svg or .png")
 
     flag = add(table, "Join tables of the same columns.")
     flag("files", type=Path, nargs="+")
@@ -493,7 +513,7 @@ def add_model(flag: Any) -> None:
 
 
 def add_engine(flag: Any) -> None:
-    flag("--ablation", choices=("corrupted", "zero"), required=True)
+    flag("--ablation", choices=("corrupted", "corrupted_permuted", "zero"), required=True)
     flag("--split-embed", action="store_true", help="token and position embeddings are two senders")
     flag("--device", choices=("auto", "cpu", "cuda"), default="auto")
     flag("--precision", choices=("float32", "float64"), default="float32")

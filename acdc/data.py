@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,14 +24,15 @@ class Dataset:
     Attributes:
         clean, corrupted: Int[prompt pos], token ids.
         scored: Bool[prompt pos], the positions whose next-token logits the metric reads.
-        targets: Int[prompt], named answer tokens such as ``correct`` and ``incorrect``.
+        targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt];
+            ``outputs``, the right logits of a model that computes something known, Float[prompt pos d_vocab_out].
         about: what the file should say of itself: task, seed, tokenizer, texts.
     """
 
     clean: Int[Tensor, "prompt pos"]
     corrupted: Int[Tensor, "prompt pos"]
     scored: Bool[Tensor, "prompt pos"]
-    targets: dict[str, Int[Tensor, "prompt"]]
+    targets: dict[str, Shaped[Tensor, "prompt ..."]]
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -86,22 +85,29 @@ def behaviour_rows(
         logits: the model's at the scored positions, under ``clean`` and ``corrupted``.
 
     Yields:
-        ``accuracy``, the share of scored positions whose likeliest token is the correct one;
-        ``prefers_correct``, the share where its logit is above the incorrect one's; and the mean metrics.
+        ``accuracy``, the share of scored positions whose likeliest token is the correct one, or whose logits are
+        the target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above the
+        incorrect one's; both as far as the dataset has such targets; and the mean metrics.
     """
     weight = Rows.of(dataset, logits["clean"].device).weight
-    prompt = dataset.scored_rows[0]
-    correct, incorrect = (dataset.targets[name][prompt] for name in ("correct", "incorrect"))
     for prompts, values in logits.items():
-        chosen = values.gather(1, torch.stack([correct, incorrect], 1))  # [scored 2]
-        row = {
-            "prompts": prompts,
-            "n_prompts": len(dataset),
-            "accuracy": (values.argmax(-1) == correct).float().mean().item(),
-            "prefers_correct": (chosen[:, 0] > chosen[:, 1]).float().mean().item(),
-        }
+        row = {"prompts": prompts, "n_prompts": len(dataset), **right_answers(dataset, values)}
         for name, kind in metrics.items():
             metric = kind(dataset, logits["clean"])
             columns = values if metric.columns is None else values.gather(1, metric.columns)
             row[name] = (metric(columns).double() @ weight).item()
         yield row
+
+
+def right_answers(dataset: Dataset, logits: Float[Tensor, "scored d_vocab"]) -> dict[str, float]:
+    """Shares of scored positions with the right answer, see ``behaviour_rows``."""
+    prompt, _ = dataset.scored_rows
+    shares = {}
+    if "outputs" in dataset.targets:
+        far = (logits - dataset.targets["outputs"][dataset.scored]).abs().amax(-1)
+        shares["accuracy"] = far < TOLERANCE
+    if "correct" in dataset.targets:
+        correct, incorrect = (dataset.targets[name][prompt, None] for name in ("correct", "incorrect"))
+        shares["accuracy"] = logits.argmax(-1, keepdim=True) == correct
+        shares["prefers_correct"] = logits.gather(1, correct) > logits.gather(1, incorrect)
+    return {name: share.float().mean().item() for name, share in shares.items()}

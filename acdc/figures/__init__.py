@@ -2,6 +2,7 @@
 
 from acdc.figures.circuit import draw
 from acdc.figures.pareto import pareto
+from acdc.figures.roc import roc
 from acdc.figures.style import save
 
-__all__ = ["draw", "pareto", "save"]
+__all__ = ["draw", "pareto", "roc", "save"]

@@ -26,7 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc.graph import Circuit, Graph
 from acdc.rasp import Aggregate, Expression, Indices, Map, Select, Tokens, Value, Width, Zip, is_numerical
+from acdc.rasp.wiring import wired_circuit
 
 BOS, PAD = "BOS", "PAD"
 SCORE = 100.0
@@ -86,10 +88,10 @@ class Program:
         if not self.layers:
             raise ValueError("the program computes nothing: it must do something with tokens or indices")
 
-    def encode(self, strings: Iterable[Sequence[Value]]) -> list[list[int]]:
-        """Token ids of strings, each after BOS."""
+    def encode(self, strings: Iterable[Sequence[Value]], bos: bool = True) -> list[list[int]]:
+        """Token ids of strings, each after BOS where not told otherwise."""
         ids = {token: i for i, token in enumerate(self.tokens)}
-        return [[ids[token] for token in (BOS, *string)] for string in strings]
+        return [[ids[token] for token in ((BOS, *string) if bos else string)] for string in strings]
 
     def domain(self, expression: Expression) -> list[Value]:
         """Every value that a categorical sequence can have, in order."""
@@ -264,6 +266,10 @@ class Program:
         for direction, weight in weights.items():
             out[self.basis[direction]] = weight
         return out
+
+    def circuit(self, graph: Graph) -> Circuit:
+        """The known circuit: see ``acdc.rasp.wiring``."""
+        return wired_circuit(self.weights(), graph)
 
     def build(self, folder: Path) -> None:
         """Write the model to ``folder``."""

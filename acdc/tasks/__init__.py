@@ -27,13 +27,13 @@ class Task:
             (a Hugging Face fast tokenizer) or None for a model without one. Raises InputError where the
             prompts cannot be made: too few exist, an answer is not one token, lengths differ.
         metrics: by the name that the config uses.
-        known_circuit: ``(graph, model) -> Circuit``, the circuit that is known for that model; raises
-            InputError for a model for which none is known. None where none is known for any.
+        known_circuits: by the model's name in the config, for a circuit is known for a model: by a name that
+            says whence, ``graph -> Circuit``. The first is the one that figures show.
     """
 
     make_dataset: Callable[..., Dataset]
     metrics: Mapping[str, type[Metric]] = field(default_factory=lambda: STANDARD)
-    known_circuit: Callable[[Graph, str], Circuit] | None = None
+    known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
 
 
 def load(name: str) -> Task:
@@ -48,6 +48,17 @@ def load(name: str) -> Task:
         if error.name != f"{__name__}.{name}":
             raise
         raise InputError(f"unknown task {name!r}: there is no module acdc/tasks/{name}.py") from None
+
+
+def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circuit]]:
+    """Raises InputError where the task knows no circuit of that model."""
+    known = load(name).known_circuits
+    if model not in known:
+        others = f"only of {', '.join(known)}" if known else "of no model"
+        raise InputError(
+            f"task {name}: no circuit is known of model {model!r}, {others}: leave known_circuit out of the config"
+        )
+    return known[model]
 
 
 def metrics_of(name: str) -> Mapping[str, type[Metric]]:

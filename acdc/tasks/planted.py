@@ -13,8 +13,6 @@ from typing import Any
 import torch
 
 from acdc.data import Dataset
-from acdc.errors import InputError
-from acdc.graph import Circuit, Graph
 from acdc.models import planted as model
 from acdc.prompts import check_count
 from acdc.tasks import Task
@@ -54,10 +52,4 @@ def answer(prompt: tuple[int, ...]) -> int:
     return (prompt[prompt.index(prompt[-1]) + 1] + 1) % model.N_TOKENS
 
 
-def known_circuit(graph: Graph, model_name: str) -> Circuit:
-    if model_name != "planted":
-        raise InputError(f"task planted: no circuit is known for model {model_name!r}, only for 'planted'")
-    return model.known_circuit(graph)
-
-
-TASK = Task(make_dataset=make_dataset, known_circuit=known_circuit)
+TASK = Task(make_dataset=make_dataset, known_circuits={"planted": {"planted": model.known_circuit}})

@@ -23,6 +23,7 @@ RESULTS = "results/{study}/{model}/{task}"
 SEARCH = f"{RESULTS}/{{metric}}/{{ablation}}/acdc"
 FIGURES = "figures/{study}/{model}/{task}"
 SPLITS = ("discovery", "test")
+ROC_LEVELS = ("edge", "node")
 
 
 wildcard_constraints:
@@ -30,8 +31,9 @@ wildcard_constraints:
     model=r"[\w.-]+",
     task=r"[\w.-]+",
     metric=r"\w+",
-    ablation=r"\w+",
+    ablation="corrupted|corrupted_permuted|zero",
     threshold=r"[\d.e-]+",
+    level=r"\w+",
 
 
 def refuse(sentence):
@@ -95,6 +97,10 @@ def check_task(entry):
         refuse(f"task {name}: model {entry['model']} is not among models")
     if not any(Path(path).exists() for path in (task_module(name), task_rules(name))):
         refuse(f"unknown task {name}: there is neither a module {task_module(name)} nor a rule file {task_rules(name)}")
+    for search in entry["searches"]:
+        for threshold in entry.get("draw", []):
+            if threshold not in search["thresholds"]:
+                refuse(f"task {name}: draw has {threshold}, which is none of the thresholds of {search['metric']}")
     metrics = [search["metric"] for search in entry["searches"]]
     if len(set(metrics)) < len(metrics):
         refuse(f"task {name}: a metric has two entries under searches, put all its thresholds into one")
@@ -169,6 +175,31 @@ def pareto_tables(wildcards):
     ]
 
 
+def in_one_job(task):
+    """All thresholds of a search are one job."""
+    return task.get("one_job", False)
+
+
+def tasks_in_many_jobs():
+    """A pattern of the tasks whose every threshold is a job, made by the rule `circuit`."""
+    names = {task["name"] for task in config["tasks"] if not in_one_job(task)}
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+def searches_in_one_job():
+    """Task, metric and thresholds of every search that is one job."""
+    for task in filter(in_one_job, config["tasks"]):
+        for search in task["searches"]:
+            yield task["name"], search["metric"], search["thresholds"]
+
+
+def benchmarks_of_searches():
+    """Seconds and memory of every search; `all` stands for the thresholds of one job."""
+    pattern = "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"
+    for task, labels, thresholds in searches():
+        yield from expand(pattern, **labels, threshold="all" if in_one_job(task) else thresholds)
+
+
 def split_embed(wildcards):
     return "--split-embed" if task_of(wildcards).get("split_embed") else ""
 
@@ -199,13 +230,13 @@ def searches():
                 yield task, {**labels, "metric": search["metric"], "ablation": ablation}, search["thresholds"]
 
 
-def each_search(pattern, *, known_only=False):
-    """Files of all searches; those of tasks with a known circuit only, where asked for."""
+def each_search(pattern, *, known_only=False, drawn_only=False):
+    """Files of all searches; of tasks with a known circuit only, or of thresholds to draw, where asked for."""
     files = [
         path
         for task, labels, thresholds in searches()
         if task.get("known_circuit") or not known_only
-        for path in expand(pattern, **labels, threshold=thresholds)
+        for path in expand(pattern, **labels, threshold=task.get("draw", thresholds) if drawn_only else thresholds)
     ]
     return list(dict.fromkeys(files))
 
@@ -213,14 +244,16 @@ def each_search(pattern, *, known_only=False):
 def study_tables():
     names = ["behaviour", "evaluation", "timing"]
     if each_search("{task}", known_only=True):
-        names.append("recovery")
+        names += ["recovery", "auc"]
     return [f"results/{config['study']}/{name}.csv" for name in names]
 
 
 def study_figures():
     formats = config["figures"]["formats"]
     figures = each_search(f"{FIGURES}/pareto_{{ablation}}")
-    figures += each_search(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}")
+    figures += each_search(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}", drawn_only=True)
+    if each_search("{task}", known_only=True):
+        figures += expand("figures/{study}/roc_{level}s", study=config["study"], level=ROC_LEVELS)
     return expand("{figure}.{format}", figure=figures, format=formats)
 
 

@@ -1,4 +1,8 @@
-"""Figures. Requires: tables, circuits and traces. Gives: figures/{study}/{model}/{task}/, one file per format."""
+"""Figures. Requires: tables, circuits and traces.
+
+Gives: figures/{study}/{model}/{task}/ and, of all tasks whose circuits are known, figures/{study}/roc_*; one file per
+format.
+"""
 
 FORMATS = config["figures"]["formats"]
 
@@ -12,6 +16,19 @@ rule pareto:
         "results/{study}/logs/pareto/{model}/{task}/{ablation}.log",
     shell:
         "python -m acdc pareto --tables {input:q} --out {output:q} 2> {log:q}"
+
+
+rule roc:
+    input:
+        recovery="results/{study}/recovery.csv",
+        published="data/published/roc_points.csv",
+    output:
+        expand("figures/{{study}}/roc_{{level}}s.{format}", format=FORMATS),
+    log:
+        "results/{study}/logs/roc/{level}.log",
+    shell:
+        "python -m acdc roc --recovery {input.recovery:q} --published {input.published:q} --level {wildcards.level}"
+        " --out {output:q} 2> {log:q}"
 
 
 rule draw:

@@ -1,7 +1,8 @@
 """Metrics of circuits. Requires: circuits of all thresholds of a search, and the held-out prompts.
 
 Gives: evaluation.csv (every metric of the task on held-out prompts, per circuit), controls.csv (the same for
-random circuits, all edges, no edges), recovery.csv where a circuit is known, and the study's joined tables.
+random circuits, all edges, no edges), recovery.csv where a circuit is known, and the study's joined tables; auc.csv
+has the areas under the ROC curves beside the published ones.
 """
 
 
@@ -61,6 +62,7 @@ rule recover:
         circuits=found_circuits,
         evaluation=f"{SEARCH}/evaluation.csv",
         code=lambda w: task_module(w.task),
+        stated=sorted(str(path) for path in Path("data/circuits").glob("*.yaml")),
     output:
         f"{SEARCH}/recovery.csv",
     log:
@@ -106,9 +108,21 @@ rule recovery_table:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
 
+rule auc_table:
+    input:
+        recovery="results/{study}/recovery.csv",
+        published="data/published/auc.csv",
+    output:
+        "results/{study}/auc.csv",
+    log:
+        "results/{study}/logs/tables/auc.log",
+    shell:
+        "python -m acdc auc --recovery {input.recovery:q} --published {input.published:q} --out {output:q} 2> {log:q}"
+
+
 rule timing_table:
     input:
-        each_search("results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"),
+        benchmarks_of_searches(),
     output:
         "results/{study}/timing.csv",
     log:

@@ -1,0 +1,53 @@
+"""This project's numbers beside those that the paper publishes. Pure functions on tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from acdc.recovery import pessimistic_auc, trapezoid_auc
+
+CURVE = ["task", "model", "metric", "ablation", "method", "known", "level"]
+"""Columns of recovery.csv whose values make one ROC curve."""
+LEVELS = {"edge": "edge", "original_node": "node"}
+"""The levels that the paper publishes, under its names."""
+
+
+def as_published(labels: pd.DataFrame) -> pd.DataFrame:
+    """Labels of curves as data/published names them: columns task, metric, ablation and method.
+
+    A task that ends in ``_as_run`` is the paper's task too. The paper's corrupted ablation stands beside both of
+    ours, for its code permutes positions and its published points do not.
+    """
+    return pd.DataFrame(
+        {
+            "task": labels["task"].str.removesuffix("_as_run"),
+            "metric": labels["metric"].where(labels["metric"] == "kl_divergence", "own"),
+            "ablation": labels["ablation"].str.removesuffix("_permuted"),
+            "method": labels["method"],
+        }
+    )
+
+
+def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """One row per ROC curve.
+
+    Args:
+        recovery: recovery.csv, one row per circuit, known circuit and level.
+        published: data/published/auc.csv.
+
+    Returns:
+        The columns of ``CURVE``; ``n_circuits``; ``auc`` and ``auc_trapezoid``, see ``acdc.recovery``; and
+        ``published``, empty where the paper has no such number.
+    """
+    curves = recovery.groupby(CURVE, sort=False)[["fpr", "tpr"]].apply(areas).reset_index()
+    long = published.melt(["task", "metric", "ablation", "method"], list(LEVELS.values()), "level", "published")
+    keys = as_published(curves).assign(level=curves["level"].map(LEVELS), known=curves["known"])
+    long = long.assign(known="published")
+    return curves.assign(published=keys.merge(long, "left")["published"])
+
+
+def areas(points: pd.DataFrame) -> pd.Series:
+    pairs = list(points.itertuples(index=False, name=None))
+    return pd.Series(
+        {"n_circuits": len(pairs), "auc": pessimistic_auc(pairs), "auc_trapezoid": trapezoid_auc(pairs)}
+    ).astype({"n_circuits": object})

@@ -1,0 +1,26 @@
+"""The paper's tracr task ``proportion``: the share of tokens so far that are "x" (Conmy et al. 2023, section 4).
+
+Strings of four of the letters w, x, y, z; the corrupted ("baseline") prompts are strings of that kind too.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from acdc.data import Dataset
+from acdc.known import from_file
+from acdc.metrics import L2
+from acdc.models.tracr_proportion import PROGRAM
+from acdc.rasp import dataset
+from acdc.tasks import Task
+
+KNOWN = {"tracr_proportion": {"published": from_file("tracr_proportion"), "compiled": PROGRAM.circuit}}
+
+
+def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    strings = list(product(PROGRAM.vocabulary, repeat=4))
+    return dataset.make_dataset("tracr_proportion", PROGRAM, strings, n_prompts, seed)
+
+
+TASK = Task(make_dataset=make_dataset, metrics={"l2": L2}, known_circuits=KNOWN)

@@ -1,0 +1,27 @@
+"""The paper's tracr task ``reverse``: "BOS 1 2 3" gives "3 2 1" (Conmy et al. 2023, section 4).
+
+All six orders of three tokens; the corrupted ("baseline") prompts are the same in another order.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+from acdc.data import Dataset
+from acdc.known import from_file
+from acdc.metrics import L2
+from acdc.models.tracr_reverse import PROGRAM
+from acdc.rasp import dataset
+from acdc.tasks import Task
+
+
+def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    return dataset.make_dataset("tracr_reverse", PROGRAM, list(permutations(PROGRAM.vocabulary)), n_prompts, seed)
+
+
+TASK = Task(
+    make_dataset=make_dataset,
+    metrics={"l2": L2},
+    known_circuits={"tracr_reverse": {"published": from_file("tracr_reverse"), "compiled": PROGRAM.circuit}},
+)

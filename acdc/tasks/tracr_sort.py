@@ -1,0 +1,22 @@
+"""Sorting a string without repetitions: "BOS 3 1 4 2" gives "1 2 3 4". Not in the paper.
+
+All 24 orders of four tokens. Only what the weights say is known of its circuit.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+from acdc.data import Dataset
+from acdc.metrics import L2
+from acdc.models.tracr_sort import PROGRAM
+from acdc.rasp import dataset
+from acdc.tasks import Task
+
+
+def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary)), n_prompts, seed)
+
+
+TASK = Task(make_dataset=make_dataset, metrics={"l2": L2}, known_circuits={"tracr_sort": {"compiled": PROGRAM.circuit}})
