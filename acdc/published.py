@@ -39,15 +39,12 @@ def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         The columns of ``CURVE``; ``n_circuits``; ``auc`` and ``auc_trapezoid``, see ``acdc.recovery``; and
         ``published``, empty where the paper has no such number.
     """
-    curves = recovery.groupby(CURVE, sort=False)[["fpr", "tpr"]].apply(areas).reset_index()
-    long = published.melt(["task", "metric", "ablation", "method"], list(LEVELS.values()), "level", "published")
+    rows = []
+    for labels, points in recovery.groupby(CURVE, sort=False):
+        pairs = list(zip(points["fpr"], points["tpr"], strict=True))
+        areas = {"auc": pessimistic_auc(pairs), "auc_trapezoid": trapezoid_auc(pairs)}
+        rows.append({**dict(zip(CURVE, labels, strict=True)), "n_circuits": len(pairs), **areas})
+    curves = pd.DataFrame(rows)
     keys = as_published(curves).assign(level=curves["level"].map(LEVELS), known=curves["known"])
-    long = long.assign(known="published")
-    return curves.assign(published=keys.merge(long, "left")["published"])
-
-
-def areas(points: pd.DataFrame) -> pd.Series:
-    pairs = list(points.itertuples(index=False, name=None))
-    return pd.Series(
-        {"n_circuits": len(pairs), "auc": pessimistic_auc(pairs), "auc_trapezoid": trapezoid_auc(pairs)}
-    ).astype({"n_circuits": object})
+    long = published.melt(["task", "metric", "ablation", "method"], list(LEVELS.values()), "level", "published")
+    return curves.assign(published=keys.merge(long.assign(known="published"), "left")["published"])
