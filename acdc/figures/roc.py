@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from acdc.figures.pareto import DASHES, MARKERS, pretty, refuse_not_finite
+from acdc.figures.pareto import MARKERS, pretty, refuse_not_finite
 from acdc.figures.style import GREY, INK, PAGE, PALE, PALETTE, style
 from acdc.published import LEVELS, as_published
 from acdc.recovery import pessimistic_auc, roc_curve
@@ -89,18 +89,14 @@ def draw_panel(
         look = looks.index((method, metric))
         color = PALETTE[look % len(PALETTE)]
         pairs = list(zip(points["fpr"], points["tpr"], strict=True))
-        axes.plot(
-            *zip(*roc_curve(pairs), strict=True), color=color, linestyle=DASHES[0], drawstyle="steps-post", zorder=3
-        )
+        axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, drawstyle="steps-post", zorder=3)
         axes.plot(
             points["fpr"], points["tpr"], color=color, linestyle="", marker=MARKERS[look % len(MARKERS)],
             markeredgecolor="white", markeredgewidth=0.4, clip_on=False, zorder=4,
         )  # fmt: skip
         areas.append((pessimistic_auc(pairs), color))
     for i, (area, color) in enumerate(reversed(areas)):
-        axes.text(
-            0.97, 0.06 + 0.13 * i, f"AUC {area:.3f}", ha="right", color=color, fontsize=7, transform=axes.transAxes
-        )
+        axes.text(0.97, 0.06 + 0.13 * i, f"AUC {area:.3f}", ha="right", color=color, fontsize=7)
 
 
 def draw_published(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str) -> None:

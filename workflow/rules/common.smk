@@ -23,7 +23,7 @@ RESULTS = "results/{study}/{model}/{task}"
 SEARCH = f"{RESULTS}/{{metric}}/{{ablation}}/acdc"
 FIGURES = "figures/{study}/{model}/{task}"
 SPLITS = ("discovery", "test")
-ROC_LEVELS = ("edge", "node")
+ROC_LEVELS = ("edge", "node", "original_node")
 
 
 wildcard_constraints:
