@@ -18,7 +18,7 @@ from acdc.figures.style import COLUMN, GREY, INK, PAGE, PALETTE, style
 
 KEYS = ("task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes")
 BASELINES = ("random", "full", "empty")
-NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference", "acdc": "ACDC"}
+NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference", "l2": "L2", "acdc": "ACDC"}
 ABLATED_RUN = {"corrupted": "corrupted\nrun", "zero": "zero-ablated\nrun"}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))

@@ -19,7 +19,7 @@ ABLATIONS = {
 }
 """In the order of the figure's rows."""
 LEVEL_NAMES = {"edge": "edges", "node": "nodes", "original_node": "nodes as the paper counts them"}
-COLUMN_WIDTH, ROW_HEIGHT = 1.55, 1.6  # inches
+COLUMN_WIDTH, ROW_HEIGHT = 1.5, 1.45  # inches
 
 
 def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
@@ -71,7 +71,7 @@ def panel_rows(table: pd.DataFrame, task: str, model: str, ablation: str) -> pd.
 def title(table: pd.DataFrame, task: str, model: str) -> str:
     known = table.loc[(table["task"] == task) & (table["model"] == model), "known"].iloc[0]
     of_model = "" if task.startswith(model) else f" on {model}"
-    return f"{pretty(task)}{of_model}\n(known circuit: {known})"
+    return f"{pretty(task)}{of_model}\nknown: {known}"
 
 
 def draw_panel(

@@ -7,5 +7,5 @@ from acdc.rasp.compiler import Program
 
 n_smaller = Width(Select(Tokens(), Tokens(), operator.lt))
 in_order = Aggregate(Select(n_smaller, Indices(), operator.eq), Tokens())
-PROGRAM = Program(in_order, vocabulary={1, 2, 3, 4}, max_length=4)
+PROGRAM = Program(in_order, vocabulary={1, 2, 3, 4, 5}, max_length=4)
 build = PROGRAM.build

@@ -1,6 +1,6 @@
-"""Sorting a string without repetitions: "BOS 3 1 4 2" gives "1 2 3 4". Not in the paper.
+"""Sorting a string without repetitions: "BOS 3 1 5 2" gives "1 2 3 5". Not in the paper.
 
-All 24 orders of four tokens. Only what the weights say is known of its circuit.
+Four of five tokens in any order. Of its circuit, only what the weights say is known.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
-    return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary)), n_prompts, seed)
+    return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary, 4)), n_prompts, seed)
 
 
 TASK = Task(make_dataset=make_dataset, metrics={"l2": L2}, known_circuits={"tracr_sort": {"compiled": PROGRAM.circuit}})
