@@ -57,21 +57,13 @@ class L2:
     For models whose logits are numbers and not log-probabilities (tracr: the original's tracr_task/utils.py).
     """
 
-    columns: Int[Tensor, "row column"] | None = None
+    columns = None
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
         self.model_logits = model_logits
 
-    def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
+    def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
         return (logits - self.model_logits).square().mean(-1)
-
-
-class FirstLogitL2(L2):
-    """Squared difference of the first logit alone, for models that answer with one number (tracr's proportion)."""
-
-    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
-        super().__init__(dataset, model_logits[:, :1])
-        self.columns = torch.zeros_like(self.model_logits, dtype=torch.long)
 
 
 STANDARD: dict[str, type[Metric]] = {"kl_divergence": KLDivergence, "logit_difference": LogitDifference}

@@ -7,9 +7,10 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from acdc.figures import draw, pareto, save
+from acdc.figures import draw, pareto, roc, save
 from acdc.figures.circuit import INPUTS
 from acdc.graph import Circuit, Edge, Graph
+from acdc.published import CURVE
 
 KEYS = ["task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes"]
 
@@ -248,3 +249,91 @@ def test_save_refuses_other_formats_before_writing(tmp_path, induction):
     with pytest.raises(ValueError, match="figure.jpg"):
         save(draw(induction, trace(induction), ""), [tmp_path / "figure.png", tmp_path / "figure.jpg"])
     assert not list(tmp_path.iterdir())
+
+
+# ROC
+
+
+POINTS = pd.DataFrame(
+    [["reverse", "own", "corrupted", "acdc", 0.1, 3, 0.0, 0.25, 0.0, 0.5]],
+    columns=["task", "metric", "ablation", "method", "score", "n_edges", "edge_fpr", "edge_tpr"]
+    + ["node_fpr", "node_tpr"],
+)
+
+
+def recovery(*curves: dict) -> pd.DataFrame:
+    rows = []
+    for curve in curves:
+        usual = {"task": "reverse", "model": "reverse", "metric": "l2", "ablation": "corrupted", "method": "acdc"}
+        labels = {**usual, "known": "published", "level": "edge", **curve}
+        points = labels.pop("points", [(0.0, 0.5), (0.25, 0.75), (0.5, 0.6)])
+        rows += [{**labels, "fpr": fpr, "tpr": tpr} for fpr, tpr in points]
+    return pd.DataFrame(rows)[[*CURVE, "fpr", "tpr"]]
+
+
+def panel(figure: Figure, row: int = 0, column: int = 0):
+    return next(
+        axes
+        for axes in figure.axes
+        if (spec := axes.get_subplotspec()).rowspan.start == row and spec.colspan.start == column
+    )
+
+
+def marked(axes) -> list[list[float]]:
+    """Points of the lines that have markers and no line."""
+    return [found.get_xydata().tolist() for found in axes.get_lines() if found.get_linestyle() == "None"]
+
+
+def test_roc_draws_the_staircase_that_is_the_area_and_marks_every_point():
+    axes = panel(roc(recovery({}), POINTS, "edge"))
+    (stairs,) = (found for found in axes.get_lines() if found.get_drawstyle() == "steps-post")
+    assert stairs.get_xydata().tolist() == [[0, 0], [0, 0.5], [0.25, 0.75], [1, 1]]
+    assert [[0, 0.5], [0.25, 0.75], [0.5, 0.6]] in marked(axes)
+    assert "AUC 0.688" in [text.get_text() for text in axes.texts]  # 0.5 + 0.75 * 0.25
+
+
+@pytest.mark.parametrize(
+    ("curve", "level", "expected"),
+    [
+        ({}, "edge", [[0, 0.25]]),
+        ({"level": "original_node"}, "original_node", [[0, 0.5]]),
+        ({"task": "reverse_as_run", "ablation": "corrupted_permuted"}, "edge", [[0, 0.25]]),
+        ({"ablation": "zero"}, "edge", []),
+        ({"level": "node"}, "node", None),
+        ({"known": "compiled"}, "edge", None),
+    ],
+)
+def test_roc_shows_the_papers_points_where_there_are_some(curve, level, expected):
+    ours, *theirs = reversed(marked(panel(roc(recovery(curve), POINTS, level))))
+    assert theirs == ([] if expected is None else [expected])
+
+
+def test_roc_has_a_panel_for_every_task_and_ablation_and_says_what_was_not_run():
+    table = recovery({}, {"ablation": "zero"}, {"task": "sort", "model": "m", "known": "compiled"})
+    figure = roc(table, POINTS, "edge")
+    assert panel(figure).get_title() == "reverse\nknown: published"
+    assert panel(figure, column=1).get_title() == "sort on m\nknown: compiled"
+    assert panel(figure, row=1).get_ylabel().startswith("zero")
+    assert [text.get_text() for text in panel(figure, 1, 1).texts] == ["not run"]
+
+
+def test_roc_takes_the_first_known_circuit_and_a_color_for_every_method_and_metric():
+    table = recovery({}, {"known": "compiled", "points": [(0.9, 0.9)]}, {"metric": "kl_divergence"}, {"method": "eap"})
+    axes = panel(roc(table, POINTS, "edge"))
+    assert [0.9, 0.9] not in sum(marked(axes), [])
+    stairs = [found for found in axes.get_lines() if found.get_drawstyle() == "steps-post"]
+    assert len({found.get_color() for found in stairs}) == len(stairs) == 3
+
+
+def test_roc_refuses_nan_and_a_level_that_is_not_there():
+    with pytest.raises(ValueError, match="tpr"):
+        roc(recovery({"points": [(0.1, np.nan)]}), POINTS, "edge")
+    with pytest.raises(ValueError, match="no row of level node"):
+        roc(recovery({}), POINTS, "node")
+
+
+def test_roc_is_the_same_bytes_twice(tmp_path):
+    for name in "ab":
+        save(roc(recovery({}), POINTS, "edge"), [tmp_path / f"{name}.pdf", tmp_path / f"{name}.png"])
+    for kind in ("pdf", "png"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()

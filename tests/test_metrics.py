@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from acdc.metrics import L2, STANDARD, FirstLogitL2, KLDivergence, LogitDifference
+from acdc.metrics import L2, STANDARD, KLDivergence, LogitDifference
 from tests.models import N_VOCAB, prompts
 
 several = pytest.mark.parametrize("several", (False, True))
@@ -62,16 +62,6 @@ def test_l2_is_the_mean_over_the_vocabulary_of_the_squared_difference_to_the_mod
     torch.testing.assert_close(metric(circuit), expected)
     torch.testing.assert_close(metric(torch.stack([circuit, model])), torch.stack([expected, 0 * expected]))
     assert metric.columns is None
-
-
-@several
-def test_first_logit_l2_reads_the_first_logit_of_each_scored_position(several):
-    dataset = prompts(several)
-    model, circuit = (logits(seed, int(dataset.scored.sum())) for seed in (0, 1))
-    metric = FirstLogitL2(dataset, model)
-    assert metric.columns.tolist() == [[0]] * len(model)
-    expected = (circuit[:, 0] - model[:, 0]) ** 2
-    torch.testing.assert_close(metric(circuit.gather(-1, metric.columns)), expected)
 
 
 def test_names_are_the_configs():

@@ -43,7 +43,7 @@ def search(engine: Engine, threshold: float, metric: str) -> Circuit:
 
 @pytest.fixture(scope="module")
 def known(engine) -> Circuit:
-    return TASK.known_circuit(engine.graph, "planted")
+    return tasks.known_circuits("planted", "planted")["planted"](engine.graph)
 
 
 def test_model_answers_every_prompt(model):
@@ -95,6 +95,6 @@ def test_built_twice_is_the_same_bytes(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_circuit_is_known_for_no_other_model(engine):
-    with pytest.raises(InputError, match="gpt2"):
-        TASK.known_circuit(engine.graph, "gpt2")
+def test_circuit_is_known_of_no_other_model():
+    with pytest.raises(InputError, match="of model 'gpt2', only of planted: leave known_circuit out"):
+        tasks.known_circuits("planted", "gpt2")

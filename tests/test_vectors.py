@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from acdc.data import Dataset
 from acdc.engine import Engine
 from acdc.graph import Circuit, Edge
 from acdc.methods.acdc import Progress, acdc, layer_steps
-from acdc.metrics import L2, FirstLogitL2, KLDivergence, Metric
+from acdc.metrics import L2, KLDivergence, Metric
 from acdc.models.bridge import weights_of
 from acdc.reference import Reference
 from tests.models import (
@@ -25,6 +27,15 @@ from tests.models import (
     vector_inputs,
     vector_model_logits,
 )
+
+
+class FirstLogitL2(L2):
+    """Of the first logit alone: the original unembeds tracr_proportion's one output and three positions."""
+
+    def __init__(self, dataset: Dataset, model_logits: Tensor) -> None:
+        super().__init__(dataset, model_logits[:, :1])
+        self.columns = torch.zeros_like(self.model_logits, dtype=torch.long)
+
 
 FILES = sorted(f"{path.parent.name}/{path.stem}" for path in VECTORS.glob("*/acdc_t*.json"))
 METRICS: dict[str, type[Metric]] = {

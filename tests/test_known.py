@@ -1,0 +1,72 @@
+"""Known circuits as files state them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from acdc.errors import InputError
+from acdc.graph import Circuit, Graph
+from acdc.known import CIRCUITS, expand, from_file, load_circuit
+from tests.models import VECTORS
+from tests.test_vectors import key, original_key
+
+SPLIT = {"tracr_reverse": Graph(4, 1, 1, split_embed=True), "tracr_proportion": Graph(2, 1, 1, split_embed=True)}
+GRAPH = Graph(n_layers=2, n_heads=2, n_kv_heads=2)
+
+
+def names(circuit: Circuit) -> set[str]:
+    return {edge.name for edge in circuit.edges}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_the_papers_circuits_are_the_originals(name):
+    circuit = from_file(name)(SPLIT[name])
+    counted = {key(edge) for edge in Circuit.full(SPLIT[name]).edges}
+    rows = json.loads((VECTORS / name / "canonical_edges.json").read_text())
+    assert {key(edge) for edge in circuit.edges} == {original_key(row) for row in rows if row[4]} & counted
+    assert circuit.n_edges == {"tracr_reverse": 15, "tracr_proportion": 10}[name]
+
+
+@pytest.mark.parametrize("path", sorted(CIRCUITS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_says_where_its_circuit_is_from(path):
+    assert "20" in yaml.safe_load(path.read_text())["source"]
+
+
+def test_groups_ports_and_direct_edges_are_expanded():
+    stated = {
+        "groups": {"early": ["a0.h0", "a0.h1"]},
+        "connections": [
+            {"from": "early", "to": "a1.h1", "ports": ["q", "v"]},
+            {"from": ["embed", "early"], "to": ["m1", "a1.h0.k"]},
+            {"from": "m1", "to": "logits"},
+        ],
+    }
+    assert names(expand(stated, GRAPH)) == {
+        *("a0.h0 -> a1.h1.q", "a0.h1 -> a1.h1.q", "a0.h0 -> a1.h1.v", "a0.h1 -> a1.h1.v"),
+        *("embed -> m1", "a0.h0 -> m1", "a0.h1 -> m1", "embed -> a1.h0.k", "a0.h0 -> a1.h0.k", "a0.h1 -> a1.h0.k"),
+        *("m1 -> logits", "a1.h1.q (direct)", "a1.h1.v (direct)", "a1.h0.k (direct)"),
+    }
+
+
+def test_a_head_without_ports_is_all_three():
+    assert expand({"connections": [{"from": "embed", "to": "a0.h1"}]}, GRAPH).n_edges == 6
+
+
+def test_parts_of_the_embedding_are_the_whole_where_it_is_one():
+    stated, joint = from_file("tracr_proportion"), Graph(2, 1, 1)
+    of_tokens = {name for name in names(stated(SPLIT["tracr_proportion"])) if not name.startswith("pos_embed")}
+    assert names(stated(joint)) == {name.replace("tok_embed", "embed") for name in of_tokens}
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "message"),
+    [("a9.h0", "logits", "no node 'a9.h0' in a graph of 2 layers"), ("m1", "m0", "m1 -> m0 is no edge")],
+)
+def test_what_the_graph_does_not_have_is_refused_by_name(tmp_path, sender, receiver, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({"connections": [{"from": sender, "to": receiver}]}))
+    with pytest.raises(InputError, match=f"wrong.yaml: {message}.*another model"):
+        load_circuit(path, GRAPH)
