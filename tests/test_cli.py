@@ -19,8 +19,8 @@ from acdc.models.word_tokenizer import task_tokenizer
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
-    *("download", "model", "dataset", "behaviour", "circuit", "log", "evaluate", "controls", "recover", "table"),
-    *("timing", "pareto", "draw"),
+    *("download", "model", "dataset", "behaviour", "circuit", "log", "evaluate", "controls", "recover", "auc"),
+    *("roc", "table", "timing", "pareto", "draw"),
 )
 
 
