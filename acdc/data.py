@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int, Shaped
@@ -27,6 +27,8 @@ class Dataset:
         targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt];
             ``outputs``, the right logits of a model that computes something known, Float[prompt pos d_vocab_out].
         about: what the file should say of itself: task, seed, tokenizer, texts.
+        mean_over: what a metric's mean is over: ``prompts`` (of each prompt's mean over its scored positions) or
+            ``positions`` (all scored ones alike).
     """
 
     clean: Int[Tensor, "prompt pos"]
@@ -34,6 +36,7 @@ class Dataset:
     scored: Bool[Tensor, "prompt pos"]
     targets: dict[str, Shaped[Tensor, "prompt ..."]]
     about: dict[str, Any] = field(default_factory=dict)
+    mean_over: Literal["prompts", "positions"] = "prompts"
 
     def __post_init__(self) -> None:
         if not self.clean.shape == self.corrupted.shape == self.scored.shape:
@@ -52,26 +55,37 @@ class Dataset:
         prompt, pos = self.scored.nonzero(as_tuple=True)
         return prompt, pos
 
+    def share(self, part: Dataset) -> float:
+        """How much of this dataset's mean is that of a part of it."""
+        if self.mean_over == "prompts":
+            return len(part) / len(self)
+        return (part.scored.sum() / self.scored.sum()).item()
+
     def select(self, prompts: slice) -> Dataset:
         """Some of the prompts, with their texts in ``about``."""
         about = {**self.about, **{k: self.about[k][prompts] for k in ("clean", "corrupted") if k in self.about}}
         targets = {name: t[prompts] for name, t in self.targets.items()}
-        return Dataset(self.clean[prompts], self.corrupted[prompts], self.scored[prompts], targets, about)
+        tokens = self.clean[prompts], self.corrupted[prompts], self.scored[prompts]
+        return Dataset(*tokens, targets, about, self.mean_over)
 
     def save(self, path: Path) -> None:
         """One safetensors file; ``about`` is JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: t.contiguous() for k, t in tensors.items()}, path, {"about": json.dumps(self.about)})
+        save_file(
+            {k: t.contiguous() for k, t in tensors.items()},
+            path,
+            {"about": json.dumps(self.about), "mean_over": self.mean_over},
+        )
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-            about = json.loads(file.metadata()["about"])
+            about, mean_over = json.loads(file.metadata()["about"]), file.metadata()["mean_over"]
         targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
-        return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, about)
+        return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, about, mean_over)
 
 
 def pad(rows: list[list[int]], token: int) -> Int[Tensor, "prompt pos"]:

@@ -1,8 +1,9 @@
 """Known circuits as people state them: data/circuits/<name>.yaml, with its source, expanded to edges.
 
-A file has ``connections``, each ``from`` nodes or groups ``to`` nodes or groups, and may name ``groups`` of nodes.
-``to`` a head is to its q, k and v, or to those that ``ports`` lists; ``a1.h0.q`` is one port. Every port that an edge
-enters has its direct edge too.
+A file has ``connections``, each ``from`` nodes or groups ``to`` nodes or groups, and may name ``groups`` of nodes
+and of other groups. ``to`` a head is to its q, k and v, or to those that ``ports`` lists; ``a1.h0.q`` is one port.
+Pairs whose sender does not come before the receiver are passed over. Every port that an edge enters has its direct
+edge too.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from acdc.errors import InputError
-from acdc.graph import PORTS, Circuit, Edge, Graph, Node
+from acdc.graph import PORTS, Circuit, Graph, Node
 
 CIRCUITS = Path(__file__).parents[1] / "data" / "circuits"
 
@@ -38,22 +40,33 @@ def load_circuit(path: Path, graph: Graph) -> Circuit:
 
 
 def expand(stated: dict[str, Any], graph: Graph) -> Circuit:
-    """Every edge of every connection. Raises KeyError or ValueError for what the graph does not have."""
-    groups = stated.get("groups", {})
-    edges = []
+    """Every edge of every connection.
+
+    Raises:
+        KeyError: the graph has no such node.
+        ValueError: a connection is no edge at all.
+    """
+    circuit, groups = Circuit.empty(graph), stated.get("groups", {})
     for connection in stated["connections"]:
-        senders = [joined(graph, name) for name in members(groups, connection["from"])]
-        for name in members(groups, connection["to"]):
-            receivers = receivers_of(graph, name, connection.get("ports", PORTS))
-            edges += [Edge(sender, receiver) for sender in senders for receiver in receivers]
-    ports = dict.fromkeys(edge.receiver for edge in edges if edge.receiver.port)
-    return Circuit.from_edges(graph, [*edges, *(Edge(port, port, "direct") for port in ports)])
+        senders = [graph.sender_index[joined(graph, name)] for name in members(groups, connection["from"])]
+        ports = connection.get("ports", PORTS)
+        receivers = [
+            graph.receiver_index[node]
+            for name in members(groups, connection["to"])
+            for node in receivers_of(graph, name, ports)
+        ]
+        pairs = np.ix_(senders, receivers)
+        if not graph.exists[pairs].any():
+            raise ValueError(f"from {connection['from']} to {connection['to']} there is no edge")
+        circuit.present[pairs] |= graph.exists[pairs]
+    circuit.direct = circuit.present.any(0) & graph.has_direct
+    return circuit
 
 
 def members(groups: dict[str, list[str]], names: str | list[str]) -> Iterator[str]:
     """Names of nodes, groups replaced by theirs."""
     for name in [names] if isinstance(names, str) else names:
-        yield from groups.get(name, [name])
+        yield from members(groups, groups[name]) if name in groups else [name]
 
 
 def joined(graph: Graph, name: str) -> Node:

@@ -51,6 +51,51 @@ class LogitDifference:
         return logits[..., 1] - logits[..., 0]
 
 
+class MaxLogitDifference:
+    """Largest logit among incorrect answers minus that of the correct one (docstring; the original's
+    ``raw_docstring_metric``).
+
+    The dataset's target ``correct`` is Int[prompt], ``incorrect`` Int[prompt answer].
+    """
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        answers = torch.cat([dataset.targets["correct"][:, None], dataset.targets["incorrect"]], 1)
+        self.columns = answers[dataset.scored_rows[0]].to(model_logits.device)
+
+    def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
+        return logits[..., 1:].amax(-1) - logits[..., 0]
+
+
+class ProbabilityDifference:
+    """Probability of wrong answers minus that of right ones (greater-than; the original's ``greaterthan_metric``).
+
+    The dataset's target ``answers`` is Int[prompt answer]; ``right`` Bool[prompt answer] says which are right.
+    """
+
+    columns = None
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        prompt, device = dataset.scored_rows[0], model_logits.device
+        self.answers = dataset.targets["answers"][prompt].to(device)
+        self.sign = (1.0 - 2.0 * dataset.targets["right"][prompt]).to(device, model_logits.dtype)
+
+    def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
+        probabilities = logits.softmax(-1).gather(-1, self.answers.expand(*logits.shape[:-1], -1))
+        return (probabilities * self.sign).sum(-1)
+
+
+class NegativeLogLikelihood:
+    """Of the right next token, in nats. The dataset's target ``next`` is Int[prompt pos]."""
+
+    columns = None
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        self.next = dataset.targets["next"][dataset.scored, None].to(model_logits.device)
+
+    def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
+        return -logits.log_softmax(-1).gather(-1, self.next.expand(*logits.shape[:-1], -1))[..., 0]
+
+
 class L2:
     """Squared difference to the whole model's logits, mean over the vocabulary.
 

@@ -95,10 +95,10 @@ class Engine:
         return [kind(part, of_part) for part, of_part in zip(self.parts, logits, strict=True)]
 
     def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state scored d_model"]]) -> list[float]:
-        """The metric of every state: mean over prompts of the mean over a prompt's scored positions."""
+        """The metric of every state: its mean, see ``Dataset.mean_over``."""
         total = 0.0
         for chunk, part, of_part, final in zip(self.chunks, self.parts, metric, finals, strict=True):
-            total = total + self.values(of_part, final) @ chunk.rows.weight * (len(part) / len(self.dataset))
+            total = total + self.values(of_part, final) @ chunk.rows.weight * self.dataset.share(part)
         return total.tolist()
 
     def values(self, metric: Metric, final: Float[Tensor, "state scored d_model"]) -> Float[Tensor, "state scored"]:

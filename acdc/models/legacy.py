@@ -1,0 +1,89 @@
+"""Models in the format of TransformerLens 1.x: a config.json without ``model_type`` and a .pth state dict.
+
+The paper's attn-only-4l and redwood_attn_2l are such repositories on the Hugging Face hub. TransformerLens 4 loads
+the first and refuses the second, whose positions are a shortformer's; this loads both from a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+from transformers import AutoTokenizer
+
+from acdc.errors import InputError
+from acdc.models.bridge import SHORTFORMER, boot_native, save_native
+
+KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn", "attn_only")
+
+
+def is_legacy(folder: Path) -> bool:
+    """The folder's config.json is TransformerLens's own and not Hugging Face's."""
+    config = folder / "config.json"
+    return config.exists() and "model_type" not in json.loads(config.read_text())
+
+
+def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
+    """Write a legacy model so that ``load_bridge`` finds it, with its tokenizer where that can be had.
+
+    Args:
+        shortformer: its positions are a shortformer's even where its config does not say so.
+
+    Raises:
+        InputError: a setting or the weights are missing.
+    """
+    config = native_config(json.loads((source / "config.json").read_text()), shortformer)
+    bridge = boot_native(config)
+    weights = convert_tl_checkpoint(read_weights(source), TransformerBridgeConfig(**for_conversion(config)))
+    missing = [name for name in bridge.state_dict() if name not in weights and name != "unembed.bias"]
+    if missing:
+        raise InputError(f"model folder {source}: the weights lack {missing[0]}")
+    # Some of these repositories leave the bias out, and the first TransformerLens took it for 0.
+    weights.setdefault("unembed.bias", torch.zeros(config["d_vocab"]))
+    bridge.load_state_dict({name: weights[name] for name in bridge.state_dict()})
+    save_native(bridge, config, folder)
+    save_tokenizer(source, folder)
+
+
+def native_config(old: dict[str, Any], shortformer: bool) -> dict[str, Any]:
+    """A TransformerLens native model's config. Raises InputError for a setting that is not there."""
+    missing = [key for key in KEYS if key not in old]
+    if missing:
+        raise InputError(f"config.json is neither Hugging Face's nor TransformerLens 1.x's: it lacks {missing[0]}")
+    shortformer |= bool(old.get("shortformer_pos")) or old.get("positional_embedding_type") == SHORTFORMER
+    config = {key: old[key] for key in KEYS}
+    config["d_mlp"] = old["d_mlp"] or 4 * old["d_model"]  # attention-only models may have none
+    config["normalization_type"] = old.get("normalization", old.get("normalization_type"))
+    config["positional_embedding_type"] = SHORTFORMER if shortformer else "standard"
+    return config | {"act_fn": old["act_fn"] or "relu", "gated_mlp": False, "seed": 0}
+
+
+def for_conversion(config: dict[str, Any]) -> dict[str, Any]:
+    """What the converter of TransformerLens wants to know; it knows no shortformer."""
+    kept = {key: value for key, value in config.items() if key not in ("seed", "positional_embedding_type")}
+    return kept | {"positional_embedding_type": "standard", "architecture": "TransformerLensNative"}
+
+
+def read_weights(source: Path) -> dict[str, torch.Tensor]:
+    """The final state dict; nothing but tensors is loaded. Raises InputError where there is none or more than one."""
+    files = sorted(source.glob("*final.pth")) or sorted(source.glob("*.pth"))
+    if len(files) != 1:
+        raise InputError(f"model folder {source} has {len(files)} files *.pth: it needs one, the final weights")
+    state = torch.load(files[0], map_location="cpu", weights_only=True)
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def save_tokenizer(source: Path, folder: Path) -> None:
+    """The folder's own tokenizer, else the one that the config names; none where neither can be had."""
+    name = json.loads((source / "config.json").read_text()).get("tokenizer_name")
+    own = (source / "tokenizer.json").exists()
+    if own or name:
+        try:
+            AutoTokenizer.from_pretrained(source if own else name).save_pretrained(folder)
+        except OSError:
+            if own:
+                raise

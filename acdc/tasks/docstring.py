@@ -1,0 +1,122 @@
+"""Docstring completion (Heimersheim and Janiak 2023; Conmy et al. 2023, table 1).
+
+A function's arguments are documented one after another; what follows the last ":param" is the next argument. The
+corrupted ("baseline") prompt has other arguments both in the definition and in the docstring (``random_random``).
+Words, draws and seeds are those of acdc/docstring/prompts.py at bc99ace8, so that with seed 0 the first 100 prompts
+are the paper's 50 + 50.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from acdc.data import Dataset
+from acdc.errors import InputError
+from acdc.known import from_file
+from acdc.metrics import STANDARD, MaxLogitDifference
+from acdc.prompts import WORDS, answer_token, check_count, encode, words
+from acdc.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+N_MATCHING, N_BEFORE, N_AFTER = 3, 2, 1
+"""Arguments that the docstring is about, and others before and after them in the definition."""
+N_DESCRIBING, N_ABOUT = 2, 3
+"""Words that describe an argument, and the function."""
+PARAM = "    :param"
+
+
+class Doc(NamedTuple):
+    """What varies between a clean and a corrupted prompt: arguments of the definition and of the docstring."""
+
+    definition: list[str]
+    documented: list[str]
+
+
+def text(function: str, about: Sequence[str], descriptions: Sequence[Sequence[str]], doc: Doc) -> str:
+    """A function's definition and its docstring up to the argument to predict."""
+    lines = [
+        "",
+        f"def {function}(self, {', '.join(doc.definition)}):",
+        f'    """{" ".join(about)}',
+        "",
+        *(f"{PARAM} {a}: {' '.join(d)}" for a, d in zip(doc.documented, descriptions, strict=True)),
+        PARAM,
+    ]
+    return "\n".join(lines)
+
+
+class Prompt(NamedTuple):
+    clean: str
+    corrupted: str
+    correct: str
+    incorrect: list[str]
+
+
+def draw(seed: int, arguments: list[str], nouns: list[str]) -> Prompt:
+    """One prompt. Also incorrect are arguments that were drawn for corruptions of other kinds."""
+    rng = random.Random(seed)
+    documented = N_MATCHING - 1
+    sizes = (1, N_MATCHING, documented, documented, N_MATCHING, N_BEFORE, N_AFTER)
+    function, *drawn = rng.sample(arguments, 1 + sum(sizes))
+    rest = iter(drawn)
+    _, other_definition, other_documented, _, matching, before, after = (list(islice(rest, size)) for size in sizes)
+    about = rng.sample(nouns, N_ABOUT)
+    descriptions = [rng.sample(nouns, N_DESCRIBING) for _ in range(documented)]
+    clean = Doc([*before, *matching, *after], matching[:-1])
+    corrupted = Doc([*before, *other_definition, *after], other_documented)
+    texts = (text(function, about, descriptions, doc) for doc in (clean, corrupted))
+    return Prompt(*texts, matching[-1], [argument for argument in drawn if argument != matching[-1]])
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that TransformerLens 1.x put before every prompt."""
+    token = tokenizer.bos_token_id
+    return [] if token is None else [token]
+
+
+def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
+    """Prompts of seeds ``seed``, ``seed + 1``, ...; 0 is the paper's.
+
+    Returns:
+        ``targets``: ``correct``, the next argument; ``incorrect``, 13 others.
+
+    Raises:
+        InputError: there is no tokenizer, or it splits arguments so that prompts differ in length.
+    """
+    check_count("docstring", n_prompts, exist=10**6)
+    arguments, nouns = words(WORDS / "docstring_arguments.txt"), words(WORDS / "docstring_nouns.txt")
+    prompts = [draw(seed + i, arguments, nouns) for i in range(n_prompts)]
+    # Answers first: of an argument that is two tokens this says more than that two lengths differ.
+    correct = torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts])
+    incorrect = torch.tensor([[answer_token(tokenizer, p.clean, a) for a in p.incorrect] for p in prompts])
+    clean, corrupted = (same_length(tokenizer, [getattr(p, kind) for p in prompts]) for kind in ("clean", "corrupted"))
+    scored = torch.zeros_like(clean, dtype=torch.bool)
+    scored[:, -1] = True
+    about = {"task": "docstring", "seed": seed, "clean": [p.clean for p in prompts]}
+    about["corrupted"] = [p.corrupted for p in prompts]
+    return Dataset(clean, corrupted, scored, {"correct": correct, "incorrect": incorrect}, about)
+
+
+def same_length(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
+    """Int[prompt pos]. Raises InputError where two differ in length."""
+    rows = [beginning(tokenizer) + encode(tokenizer, each) for each in texts]
+    if len({len(row) for row in rows}) > 1:
+        raise InputError(
+            f"task docstring: prompts have {min(map(len, rows))} to {max(map(len, rows))} tokens in tokenizer"
+            f" {tokenizer.name_or_path}, which splits some of the words: choose another model for the task"
+        )
+    return torch.tensor(rows)
+
+
+TASK = Task(
+    make_dataset=make_dataset,
+    metrics={"kl_divergence": STANDARD["kl_divergence"], "docstring_metric": MaxLogitDifference},
+    known_circuits={"attn-only-4l": {"published": from_file("docstring")}},
+)
