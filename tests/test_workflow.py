@@ -141,6 +141,13 @@ class TestEndToEnd:
         }
         assert not table.drop(columns="published").isna().any(axis=None)
 
+    def test_every_job_of_acdc_is_timed(self, finished):
+        table = finished.table("results/test/timing.csv")
+        one_job = {task["name"] for task in SMALL["tasks"] if task.get("one_job")}
+        jobs = {(folder, "all" if folder.split("/")[1] in one_job else threshold) for folder, threshold in searches()}
+        names = table.model + "/" + table.task + "/" + table.metric + "/" + table.ablation + "/acdc"
+        assert sorted(zip(names, table.threshold, strict=True)) == sorted(jobs)
+
     def test_every_search_is_evaluated_beside_its_controls(self, finished):
         table = finished.table("results/test/evaluation.csv")
         found = table[table.method == "acdc"]

@@ -197,8 +197,11 @@ def searches_in_one_job():
 def benchmarks_of_searches():
     """Seconds and memory of every search; `all` stands for the thresholds of one job."""
     pattern = "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"
-    for task, labels, thresholds in searches():
-        yield from expand(pattern, **labels, threshold="all" if in_one_job(task) else thresholds)
+    return [
+        path
+        for task, labels, thresholds in searches()
+        for path in expand(pattern, **labels, threshold="all" if in_one_job(task) else thresholds)
+    ]
 
 
 def split_embed(wildcards):
