@@ -69,23 +69,21 @@ class Dataset:
         return Dataset(*tokens, targets, about, self.mean_over)
 
     def save(self, path: Path) -> None:
-        """One safetensors file; ``about`` is JSON in its header."""
+        """One safetensors file; ``about`` and ``mean_over`` are JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: t.contiguous() for k, t in tensors.items()},
-            path,
-            {"about": json.dumps(self.about), "mean_over": self.mean_over},
-        )
+        # One entry: the order of several would not be the same on every run.
+        header = {"dataset": json.dumps({"about": self.about, "mean_over": self.mean_over})}
+        save_file({k: t.contiguous() for k, t in tensors.items()}, path, header)
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-            about, mean_over = json.loads(file.metadata()["about"]), file.metadata()["mean_over"]
+            header = json.loads(file.metadata()["dataset"])
         targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
-        return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, about, mean_over)
+        return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **header)
 
 
 def pad(rows: list[list[int]], token: int) -> Int[Tensor, "prompt pos"]:

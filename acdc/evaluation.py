@@ -86,8 +86,8 @@ def behaviour_rows(
 
     Yields:
         ``accuracy``, the share of scored positions whose likeliest token is the correct one, or whose logits are
-        the target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above the
-        incorrect one's; both as far as the dataset has such targets; and the mean metrics.
+        the target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above
+        every incorrect one's; both as far as the dataset has such targets; and the mean metrics.
     """
     weight = Rows.of(dataset, logits["clean"].device).weight
     for prompts, values in logits.items():
@@ -107,7 +107,7 @@ def right_answers(dataset: Dataset, logits: Float[Tensor, "scored d_vocab"]) -> 
         far = (logits - dataset.targets["outputs"][dataset.scored]).abs().amax(-1)
         shares["accuracy"] = far < TOLERANCE
     if "correct" in dataset.targets:
-        correct, incorrect = (dataset.targets[name][prompt, None] for name in ("correct", "incorrect"))
+        correct, incorrect = (dataset.targets[name][prompt].view(len(prompt), -1) for name in ("correct", "incorrect"))
         shares["accuracy"] = logits.argmax(-1, keepdim=True) == correct
-        shares["prefers_correct"] = logits.gather(1, correct) > logits.gather(1, incorrect)
+        shares["prefers_correct"] = logits.gather(1, correct) > logits.gather(1, incorrect).amax(1, keepdim=True)
     return {name: share.float().mean().item() for name, share in shares.items()}

@@ -153,7 +153,7 @@ class TestModels:
 
     def test_a_folder_without_weights(self, refused, tmp_path):
         (tmp_path / "empty").mkdir()
-        (tmp_path / "empty/config.json").write_text("{}")
+        (tmp_path / "empty/config.json").write_text('{"model_type": "gpt2"}')
         said = refused("model", "--folder", tmp_path / "empty", "--out", tmp_path / "model")
         assert f"model folder {tmp_path / 'empty'} has no weights" in said
 

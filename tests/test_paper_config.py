@@ -1,0 +1,188 @@
+"""workflow/config/paper.yaml is the paper, and all of its DAG runs on random weights of the same architectures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from acdc.graph import Graph
+from acdc.models.bridge import load_bridge, weights_of
+from tests.gpt2 import gpt2_tokenizer
+from tests.models import shaken
+from tests.test_legacy import legacy_folder
+from tests.test_workflow import ROOT, Checkout
+
+PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
+TASKS = {task["name"]: task for task in PAPER["tasks"]}
+OF_TEXT = ("ioi_as_run", "greater_than", "docstring", "induction")
+N_VOCABULARY = 50257
+
+
+def thresholds(task: str, metric: str) -> list[float]:
+    (search,) = (search for search in TASKS[task]["searches"] if search["metric"] == metric)
+    return [float(threshold) for threshold in search["thresholds"]]
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "low", "high", "n"),
+    [
+        ("ioi_as_run", "kl_divergence", -6, 0, 31),
+        ("ioi_as_run", "logit_difference", -4, 0, 21),
+        ("greater_than", "kl_divergence", -6, -4, 11),
+        ("greater_than", "probability_difference", -3, -1, 21),
+        ("docstring", "kl_divergence", -4, 0, 21),
+        ("docstring", "docstring_metric", -4, 0, 21),
+        ("induction", "kl_divergence", -2, 0.5, 21),
+        ("induction", "nll", -2, 0.5, 21),
+        ("tracr_reverse", "l2", -5, -1, 21),
+        ("tracr_proportion_as_run", "l2", -5, -1, 21),
+    ],
+)
+def test_thresholds_are_the_papers(task, metric, low, high, n):
+    np.testing.assert_allclose(thresholds(task, metric), 10 ** np.linspace(low, high, n), rtol=5e-4)
+
+
+def test_sample_sizes_seeds_and_ablations_are_the_papers():
+    sizes = {name: (task["n_prompts"], task["n_test_prompts"], task["seed"]) for name, task in TASKS.items()}
+    assert {name: sizes[name] for name in OF_TEXT} == {
+        "ioi_as_run": (100, 100, 0),
+        "greater_than": (100, 100, 54),
+        "docstring": (50, 50, 0),
+        "induction": (50, 50, 0),
+    }
+    assert sizes["tracr_reverse"][:2] == (6, 0) and sizes["tracr_proportion_as_run"][:2] == (50, 50)
+    assert all({"corrupted", "zero"} <= set(TASKS[name]["ablations"]) for name in TASKS if name != "months")
+    assert [name for name, task in TASKS.items() if task.get("head_order") == "ascending"] == ["induction"]
+
+
+@pytest.mark.parametrize(
+    ("graph", "counted", "addition"),
+    [
+        (Graph(12, 12, 12), 32_923, 32_491),
+        (Graph(4, 8, 8, has_mlp=False), 1_377, 1_281),
+        (Graph(2, 8, 8, has_mlp=False), 305, 257),
+    ],
+    ids=("gpt2", "attn-only-4l", "redwood_attn_2l"),
+)
+def test_edges_are_as_many_as_the_paper_counts(graph, counted, addition):
+    """By ACDC's count, with direct edges, and by that of EAP."""
+    assert (graph.n_edges, graph.exists.sum()) == (counted, addition)
+
+
+# The whole DAG on random weights
+
+
+def small_gpt2(folder: Path) -> None:
+    """GPT-2 small's layers and heads, so that its known circuits are circuits of it; narrow."""
+    config = GPT2Config(n_embd=24, n_layer=12, n_head=12, n_positions=64, initializer_range=0.2)
+    torch.manual_seed(0)
+    shaken(GPT2LMHeadModel(config)).save_pretrained(folder)
+    gpt2_tokenizer().save_pretrained(folder)
+
+
+def small_legacy(folder: Path, n_layers: int) -> None:
+    """A model as the first TransformerLens saved it."""
+    generator, heads, d_model, d_head = torch.Generator().manual_seed(n_layers), 8, 32, 4
+
+    def random(*shape: int) -> torch.Tensor:
+        return 0.3 * torch.randn(shape, generator=generator)
+
+    state = {"embed.W_E": random(N_VOCABULARY, d_model), "pos_embed.W_pos": random(64, d_model)}
+    for layer in range(n_layers):
+        block = f"blocks.{layer}"
+        state |= {f"{block}.ln1.w": 1 + random(d_model), f"{block}.ln1.b": random(d_model)}
+        state |= {f"{block}.attn.W_{name}": random(heads, d_model, d_head) for name in "QKV"}
+        state |= {f"{block}.attn.b_{name}": random(heads, d_head) for name in "QKV"}
+        state |= {f"{block}.attn.W_O": random(heads, d_head, d_model), f"{block}.attn.b_O": random(d_model)}
+    state |= {"ln_final.w": 1 + random(d_model), "ln_final.b": random(d_model)}
+    state |= {"unembed.W_U": random(d_model, N_VOCABULARY)}
+    settings = {"n_layers": n_layers, "n_heads": heads, "d_model": d_model, "d_head": d_head, "d_mlp": None}
+    settings |= {"n_ctx": 64, "d_vocab": N_VOCABULARY, "act_fn": None, "attn_only": True, "normalization": "LN"}
+    legacy_folder(folder, settings, state)
+    gpt2_tokenizer().save_pretrained(folder)
+    # The tokenizer's own config.json is none: the model's stays.
+    assert "n_layers" in json.loads((folder / "config.json").read_text())
+
+
+def cut(config: dict[str, Any]) -> dict[str, Any]:
+    """The paper's study with local models, four prompts and one threshold a search."""
+    kept = ("name", "shortformer", "processed")
+    models = [
+        {"folder": f"small/{model['name']}", **{key: model[key] for key in kept if key in model}}
+        for model in config["models"]
+        if "hub" in model
+    ]
+    tasks = []
+    for task in (TASKS[name] for name in OF_TEXT):
+        searches = [{**search, "thresholds": search["thresholds"][-1:]} for search in task["searches"]]
+        ablations = task["ablations"] if task["name"] == "docstring" else ["corrupted"]
+        options = {"options": {"n_tokens": 40}} if task["name"] == "induction" else {}
+        tasks.append(
+            {**task, "n_prompts": 4, "n_test_prompts": 4, "searches": searches, "ablations": ablations, **options}
+        )
+    controls = {"seeds": 1, "fractions": ["0.5"]}
+    return {**config, "study": "cut", "device": "cpu", "memory_gib": 1, "models": models, "tasks": tasks,
+            "random_circuits": controls, "figures": {"formats": ["png"], "max_edges": 50}}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Checkout:
+    checkout = Checkout(tmp_path_factory.mktemp("paper"))
+    (checkout.root / "small").mkdir()
+    small_gpt2(checkout.root / "small/gpt2")
+    small_legacy(checkout.root / "small/attn-only-4l", 4)
+    small_legacy(checkout.root / "small/redwood_attn_2l", 2)
+    config = checkout.overlay("cut.yaml", cut(PAPER))
+    result = checkout.snakemake("--cores", "all", "--configfile", config)
+    assert result.returncode == 0, result.stdout[-5000:]
+    return checkout
+
+
+def test_every_search_of_the_paper_has_a_circuit(finished):
+    results = finished.root / "results/cut"
+    found = {path.relative_to(results).parts[:4] for path in results.glob("**/circuit.json")}
+    assert found == {
+        (task["model"], task["name"], search["metric"], ablation)
+        for task in cut(PAPER)["tasks"]
+        for search in task["searches"]
+        for ablation in task["ablations"]
+    }
+
+
+def test_graphs_are_the_papers_and_so_is_the_shortformer(finished):
+    edges = {"gpt2": 32_923, "attn-only-4l": 1_377, "redwood_attn_2l": 305}
+    for name, n_edges in edges.items():
+        architecture = weights_of(load_bridge(finished.root / "data/cut/models" / name)).architecture
+        assert architecture.graph().n_edges == n_edges
+        assert architecture.positions == ("shortformer" if name == "redwood_attn_2l" else "learned")
+
+
+def test_known_circuits_are_compared_and_published_areas_stand_beside(finished):
+    areas = finished.table("results/cut/auc.csv").set_index(["task", "metric", "ablation", "level"])["published"]
+    assert areas["ioi_as_run", "kl_divergence", "corrupted", "edge"] == 0.869
+    assert areas["ioi_as_run", "logit_difference", "corrupted", "edge"] == 0.589
+    assert areas["greater_than", "probability_difference", "corrupted", "original_node"] == 0.766
+    assert (
+        areas["docstring", "docstring_metric", "zero", "edge"]
+        == pd.read_csv(ROOT / "data/published/auc.csv", comment="#")
+        .query("task == 'docstring' and metric == 'own' and ablation == 'zero' and method == 'acdc'")
+        .edge.item()
+    )
+    table = finished.table("results/cut/recovery.csv").query("level == 'edge'").set_index("task")
+    known = (table.tp + table.fn).groupby(level=0).first().to_dict()
+    assert known == {"ioi_as_run": 1041, "greater_than": 262, "docstring": 37}
+
+
+def test_behaviour_has_every_tasks_own_metric(finished):
+    table = finished.table("results/cut/behaviour.csv").set_index(["task", "prompts"])
+    for task in OF_TEXT:
+        assert table.loc[(task, "corrupted"), [search["metric"] for search in TASKS[task]["searches"]]].notna().all()
+    assert table.loc[("induction", "clean"), "nll"] > 0
