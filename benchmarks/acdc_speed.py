@@ -17,7 +17,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,22 +80,30 @@ class Sample:
         return self.seconds[stratum] / self.tried[stratum]
 
 
-def gpt2_weights(seed: int = 0) -> Weights:
-    """Random weights of GPT-2 small's shape, scaled so that corrupted prompts change the output by KL ~ 0.5."""
-    generator, a = torch.Generator().manual_seed(seed), GPT2
+def random_weights(a: Architecture = GPT2, seed: int = 0) -> Weights:
+    """Random weights of GPT-2 small's shape, scaled so that corrupted prompts change the output by KL ~ 0.5.
+
+    Or of another shape with learned positions or a shortformer's, with or without MLPs.
+    """
+    generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float) -> torch.Tensor:
         return torch.randn(*shape, generator=generator) * std
 
     def block() -> Block:
         ones, zeros = torch.ones(a.d_model), torch.zeros(a.d_model)
-        return Block(
+        attention = Block(
             ln1_w=ones,
             ln1_b=zeros,
             w_port=normal(3 * a.n_heads, a.d_model, a.d_head, std=0.04),
             b_port=normal(3 * a.n_heads, a.d_head, std=0.02),
             w_o=normal(a.n_heads, a.d_head, a.d_model, std=0.04),
             b_o=zeros,
+        )
+        if not a.d_mlp:
+            return attention
+        return replace(
+            attention,
             ln2_w=ones,
             ln2_b=zeros,
             w_in=normal(a.d_model, a.d_mlp, std=0.03),
@@ -341,7 +349,7 @@ def n_bytes(weights: Weights) -> int:
 def setup_of(arguments) -> Setup:
     kind = STANDARD[arguments.metric]
     if arguments.model_kind == "gpt2":
-        weights = gpt2_weights().to(arguments.device, torch.float32)
+        weights = random_weights().to(arguments.device, torch.float32)
         bridge = None if arguments.no_hooks else lambda: gpt2_bridge(weights)
         return Setup(weights, random_prompts(arguments.prompts, arguments.positions), kind, bridge)
     from acdc.models.bridge import load_bridge, weights_of

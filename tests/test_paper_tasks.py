@@ -14,6 +14,7 @@ from acdc.errors import InputError
 from acdc.metrics import MaxLogitDifference, NegativeLogLikelihood, ProbabilityDifference
 from acdc.models.bridge import weights_of
 from acdc.models.word_tokenizer import word_tokenizer
+from acdc.prompts import WORDS
 from acdc.tasks import greater_than, induction, ioi_as_run
 from tests.gpt2 import gpt2_tokenizer
 from tests.models import N_VOCAB, bridge
@@ -56,6 +57,24 @@ def test_a_model_without_a_tokenizer_is_refused(name):
 
 
 # IOI
+
+
+ORIGINAL_IOI = {  # place in the original's prompts: place and object, names of the clean and the corrupted prompt
+    0: ("restaurant bone", "Mary Jeffrey Jeffrey", "Melissa Nicole Anthony"),
+    1: ("garden necklace", "Brittany Jamie Jamie", "Lauren Alicia Daniel"),
+    7: ("store drink", "Shannon Michael Michael", "Jesse Erica Mark"),
+    16: ("school drink", "Katherine Kimberly Kimberly", "Alexander Samantha Samantha"),
+    19: ("hospital kiss", "Lauren Robert Robert", "Katherine Jason Richard"),
+}
+
+
+@pytest.mark.parametrize("place", ORIGINAL_IOI)
+def test_ioi_prompts_are_the_originals(place):
+    things, *names = ORIGINAL_IOI[place]
+    data = make("ioi_as_run")
+    for kind, named in zip(("clean", "corrupted"), names, strict=True):
+        scene = ioi_as_run.Scene(*named.split(), *things.split())
+        assert data.about[kind][place] == ioi_as_run.TEMPLATE.format(**scene._asdict())
 
 
 def names_of(text: str) -> tuple[str, str, str]:
@@ -138,7 +157,36 @@ def test_greater_than_needs_gpt2s_tokens():
         tasks.load("greater_than").make_dataset(word_tokenizer(["The", "war", "17"]), 4, 54)
 
 
+def test_greater_than_draws_as_torchs_global_generator_does():
+    with torch.random.fork_rng():
+        torch.random.manual_seed(54)
+        nouns, years = (torch.randint(0, n, (200,)).tolist() for n in (120, 604))
+    expected = zip(nouns, years, strict=True)
+    words, usable = (WORDS / "greater_than_nouns.txt").read_text().split(), greater_than.usable_years(gpt2_tokenizer())
+    texts = [f"The {words[i]} lasted from the year {usable[j]} to {usable[j][:2]}" for i, j in expected]
+    assert make("greater_than").about["clean"] == texts
+
+
 # Docstring
+
+
+ORIGINAL_DOCSTRINGS = {  # seed: function; arguments and documented ones, of the clean and of the corrupted prompt
+    0: "old; first files page names size read; page names; first files project target new read; image update",
+    2: "root; event context task tag resource base; task tag; event context line request default base; form names",
+    9: "msg; default obj parser ret base client; parser ret; default obj query message model client; string root",
+}
+
+
+@pytest.mark.parametrize("seed", ORIGINAL_DOCSTRINGS)
+def test_docstring_prompts_are_the_originals(seed):
+    function, *expected = ORIGINAL_DOCSTRINGS[seed].split("; ")
+    data = make("docstring", 10)
+    found = []
+    for text in (data.about["clean"][seed], data.about["corrupted"][seed]):
+        name, arguments = re.search(r"def (\w+)\(self, (.*)\):", text).groups()
+        assert name == function
+        found += [arguments.replace(",", ""), " ".join(re.findall(r":param (\w+):", text))]
+    assert found == expected
 
 
 def test_docstring_asks_for_the_next_argument_and_corrupts_definition_and_docstring():

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {object} to"
 PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
 OBJECTS = ("ring", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
-IO_SEED, SUBJECT_SEED, FIRST_SUBJECT_SEED = 1, 2, 3
+IO_SEED, SUBJECT_SEED, FIRST_SUBJECT_SEED = ((seed + 345467) % 5432 for seed in (1, 2, 3))
+"""As the original makes its generators' seeds of those that its experiments name."""
 
 
 class Scene(NamedTuple):
@@ -37,7 +38,7 @@ class Scene(NamedTuple):
 
 
 def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
-    rng, scenes = random.Random(seed), []
+    rng, scenes = random.Random((seed + 987654321) % 123456789), []
     for _ in range(n_prompts):
         rng.choice([TEMPLATE])  # the original draws its one template too
         chosen: list[str] = []
