@@ -47,6 +47,27 @@ def test_circuits_of_language_models_are_the_originals(name):
     assert (circuit.present.sum(), circuit.direct.sum()) == (addition, direct)
 
 
+SEQUENCES = {"numerals_sequence": (14, 11), "number_words_sequence": (19, 12), "months_sequence": (13, 10)}
+
+
+def test_circuits_of_sequences_have_the_nodes_that_lan_et_al_list_and_share_eight_heads():
+    heads = {}
+    for name, (n_heads, n_mlps) in SEQUENCES.items():
+        circuit = from_file(name)(GPT2)
+        components = {kind: {n.name for n in circuit.nodes if n.component == kind} for kind in ("head", "mlp")}
+        assert (len(components["head"]), len(components["mlp"])) == (n_heads, n_mlps)
+        # Nodes were ablated, so every edge among the others is there.
+        index = [s for s, sender in enumerate(GPT2.senders) if sender in circuit.nodes]
+        assert circuit.present.sum() == sum(
+            GPT2.exists[index, r].sum()
+            for r, receiver in enumerate(GPT2.receivers)
+            if receiver.owner in circuit.nodes or receiver.component == "logits"
+        )
+        heads[name] = components["head"]
+    shared = set.intersection(*heads.values())
+    assert shared == {"a0.h1", "a4.h4", "a6.h1", "a6.h6", "a6.h10", "a7.h11", "a8.h8", "a9.h1"}
+
+
 def test_traps_of_the_field_are_not_in_the_files():
     """An early version of greater-than lacked head 6.9; some lists of docstring have heads 0.2 and 0.4."""
     greater_than, docstring = (from_file(name)(CANONICAL[name][1]) for name in ("greater_than", "docstring"))

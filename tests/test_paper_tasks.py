@@ -56,6 +56,21 @@ def test_a_model_without_a_tokenizer_is_refused(name):
         tasks.load(name).make_dataset(None, 4, 0)
 
 
+@pytest.mark.parametrize("name", ("months_sequence", "number_words_sequence", "numerals_sequence"))
+def test_sequences_go_on_in_gpt2s_tokens(name):
+    data = make(name, 60)
+    members = tasks.load(name).make_dataset.__self__.members
+    for clean, corrupted, right in zip(
+        data.about["clean"], data.about["corrupted"], data.targets["correct"], strict=True
+    ):
+        given, other = (re.findall(r"done in (\w+)\.", text) for text in (clean, corrupted))
+        places = [members.index(member) for member in given]
+        assert all((b - a) % len(members) == 1 for a, b in zip(places, places[1:], strict=False))
+        assert name == "months_sequence" or places == sorted(places) and places[-1] < len(members) - 1
+        assert tokens(right[None]) == [f"Ġ{members[(places[-1] + 1) % len(members)]}"]
+        assert not set(zip(other, other[1:], strict=False)) & set(zip(members, members[1:], strict=False))
+
+
 # IOI
 
 
@@ -313,3 +328,17 @@ def test_mean_over_is_saved(tmp_path):
     data.save(tmp_path / "data.safetensors")
     assert Dataset.load(tmp_path / "data.safetensors").mean_over == "positions"
     assert data.select(slice(2)).mean_over == "positions"
+
+
+# The docs
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("ioi_as_run", 2), ("greater_than", 2), ("months_sequence", 1), ("number_words_sequence", 1), ("docstring", 1)],
+)
+def test_the_first_prompts_stand_in_the_docs(name, n):
+    page, data = (WORDS.parents[1] / "docs/paper.md").read_text(), make(name)
+    for kind in ("clean", "corrupted"):
+        for text in data.about[kind][:n]:
+            assert all(line.rstrip() in page for line in text.splitlines())
