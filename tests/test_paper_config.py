@@ -169,6 +169,8 @@ def test_graphs_are_the_papers_and_so_is_the_shortformer(finished):
         architecture = weights_of(load_bridge(finished.root / "data/cut/models" / name)).architecture
         assert architecture.graph().n_edges == n_edges
         assert architecture.positions == ("shortformer" if name == "redwood_attn_2l" else "learned")
+        processed = (finished.root / "data/cut/models" / name / "processed").exists()
+        assert processed == (name != "redwood_attn_2l")
 
 
 def test_known_circuits_are_compared_and_published_areas_stand_beside(finished):
