@@ -164,11 +164,13 @@ def test_the_wired_circuit_alone_computes_the_program(name, ablation, tmp_path_f
     torch.testing.assert_close(engine.circuit_logits(circuit), expected, atol=1e-5, rtol=0)
 
 
-def test_a_width_is_counted_up_to_the_longest_string():
-    program = Program(Width(Select(Tokens(), Tokens(), always)), "ab", max_length=8)
-    assert program.domain(program.expression) == list(range(9))
-    with pytest.raises(ValueError, match="widths up to 12 are too many"):
-        Program(Width(Select(Tokens(), Tokens(), always)), "ab", max_length=12)
+def test_a_width_is_counted_up_to_the_longest_string(tmp_path_factory):
+    program = Program(Width(Select(Tokens(), Tokens(), operator.eq)), "ab", max_length=6)
+    strings = list(product("ab", repeat=6))
+    expected = torch.stack([outputs(program, string) for string in strings])
+    torch.testing.assert_close(logits(program, strings, tmp_path_factory), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="widths up to 7 are too many"):
+        Program(Width(Select(Tokens(), Tokens(), always)), "ab", max_length=7)
 
 
 @pytest.mark.parametrize("nothing", (Tokens(), Indices()))

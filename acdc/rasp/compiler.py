@@ -34,7 +34,7 @@ BOS, PAD = "BOS", "PAD"
 SCORE = 100.0
 """Of a selected position before the softmax; at half of it, BOS's, a weight is 0 beside it in float32."""
 STEEPNESS = 100.0
-"""Of the steps between the values of 1 / (1 + width), so that they are narrower than any gap up to width 8."""
+"""Of the steps between the values of 1 / (1 + width): each takes less than half a gap up to width 6."""
 
 Direction = tuple[Any, Value]
 """An expression, or the name of something else, and one of its values."""
@@ -179,7 +179,7 @@ class Program:
 
         At BOS, which reads nothing but itself, 0 is left; the last unit takes that away.
         """
-        if 1 / self.max_length - 1 / (self.max_length + 1) <= 1 / STEEPNESS:
+        if 1 / self.max_length - 1 / (self.max_length + 1) <= 2 / STEEPNESS:
             raise ValueError(f"widths up to {self.max_length} are too many to be told apart")
         yield Unit({ONE: 1.0}, {(expression, self.max_length): 1.0})
         for width in reversed(range(self.max_length)):
