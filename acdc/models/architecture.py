@@ -82,7 +82,8 @@ class Linear:
     """``x @ w + b`` with a weight that is packed once for the processor.
 
     On a CPU in float32 this is oneDNN's product, as torch's compiler uses it: on AMD processors with AVX-512
-    it is more than twice as fast as the one behind ``@`` (benchmarks/matmul.py).
+    it is more than twice as fast as the one behind ``@`` (benchmarks/matmul.py). That one gives gradients, where
+    they are wanted.
 
     Args:
         w: Float[d_in d_out].
@@ -95,7 +96,7 @@ class Linear:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(w.T.contiguous())
 
     def __call__(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
-        if self.packed is not None:
+        if self.packed is not None and not x.requires_grad:
             return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.b, "none", [], "")
         return x @ self.w if self.b is None else x @ self.w + self.b
 

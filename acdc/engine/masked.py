@@ -1,0 +1,132 @@
+"""The edge-patched forward pass with a real number on every edge, differentiable: what gradient methods stand on.
+
+A mask of 1 is a present edge, of 0 a removed one; in between an edge carries a share. With ones and zeros this is what
+``acdc.engine`` computes fast and without gradients, and tests hold it to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.data import Dataset
+from acdc.engine import layers
+from acdc.engine.runs import Rows, ablated_run, embeddings, full_attention, project, run
+from acdc.graph import Circuit, Graph
+from acdc.metrics import Metric
+from acdc.models.architecture import Weights
+
+
+@dataclass
+class Mask:
+    """Shares of edges.
+
+    Attributes:
+        present: Float[sender receiver], of addition edges; elsewhere it is not read.
+        direct: Float[receiver], of direct edges; only those of ports are read.
+    """
+
+    present: Float[Tensor, "sender receiver"]
+    direct: Float[Tensor, "receiver"]
+
+    @classmethod
+    def of(cls, circuit: Circuit, like: Tensor) -> Mask:
+        """Ones for a circuit's edges, on the device and in the precision of ``like``."""
+        return cls(*(torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct)))
+
+
+class MaskedModel:
+    """A model on a dataset under an ablation, as a function of a mask. Its arguments are the engine's."""
+
+    def __init__(self, weights: Weights, dataset: Dataset, *, ablation: str, split_embed: bool = False) -> None:
+        self.weights, self.dataset = weights, dataset
+        self.graph: Graph = weights.architecture.graph(split_embed)
+        self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
+        self.ablated = ablated_run(weights, dataset, self.rows, ablation, split_embed)
+        self.clean = self.embeddings()
+        with torch.no_grad():
+            self.model_logits = self.logits(Mask.of(Circuit.full(self.graph), weights.embed))
+
+    def changes(self) -> Float[Tensor, "sender row d_model"]:
+        """Clean minus ablated output of every sender."""
+        clean = run(self.weights, self.dataset.clean, self.rows, split_embed=self.graph.split_embed)
+        return clean.sender - self.ablated.sender
+
+    def embeddings(self) -> list[Float[Tensor, "row d_model"]]:
+        """What the embeddings write on the clean prompts: token and position embeddings apart where they are two."""
+        token, position = embeddings(self.weights, self.dataset.clean)
+        return [token, position] if self.graph.split_embed else [token + position]
+
+    def metric(self, kind: type[Metric]) -> Metric:
+        return kind(self.dataset, self.model_logits)
+
+    def value(self, metric: Metric, logits: Float[Tensor, "scored d_vocab"]) -> Float[Tensor, ""]:
+        """A metric's mean over the dataset."""
+        columns = logits if metric.columns is None else logits.gather(1, metric.columns)
+        return (metric(columns) * self.rows.weight.to(logits.dtype)).sum()
+
+    def logits(
+        self,
+        mask: Mask,
+        written: list[Float[Tensor, "row d_model"]] | None = None,
+        added: Float[Tensor, "receiver row d_model"] | None = None,
+    ) -> Float[Tensor, "scored d_vocab"]:
+        """At the scored positions.
+
+        Args:
+            written: what the embeddings write, in place of what they write on the clean prompts.
+            added: to every receiver's input; the gradient with respect to it is that at the receivers.
+        """
+        weights, architecture = self.weights, self.weights.architecture
+        changes = [torch.stack([x - self.ablated.sender[i] for i, x in enumerate(written or self.clean)])]
+        for layer, block in enumerate(weights.blocks):
+            heads = self.heads(mask, layer, changes, added)
+            after_heads = [*changes, heads] if not architecture.parallel else changes
+            if block.w_in is not None:
+                read = self.inputs(mask, self.graph.first_receiver(layer) + self.graph.n_ports, 1, after_heads, added)
+                out = layers.mlp(architecture, block, self.ablated.state["mlp_in", layer, 0] + read[0])
+                heads = torch.cat([heads, (out - self.ablated.state["mlp_out", layer, 0])[None]])
+            changes.append(heads)
+        final = (
+            self.ablated.state["final", 0, 0] + self.inputs(mask, len(self.graph.receivers) - 1, 1, changes, added)[0]
+        )
+        x = layers.norm(architecture, final[self.rows.scored], weights.ln_final_w, weights.ln_final_b)
+        return weights.readout(x)
+
+    def inputs(
+        self,
+        mask: Mask,
+        first: int,
+        n: int,
+        changes: list[Float[Tensor, "sender row d_model"]],
+        added: Float[Tensor, "receiver row d_model"] | None,
+    ) -> Float[Tensor, "receiver row d_model"]:
+        """What present edges change in the inputs of ``n`` receivers from ``first`` on, and what is added."""
+        total, sender = 0.0 if added is None else added[first : first + n], 0
+        for change in changes:
+            shares = mask.present[sender : sender + len(change), first : first + n]
+            total = total + torch.einsum("sr,spd->rpd", shares, change)
+            sender += len(change)
+        return total
+
+    def heads(
+        self,
+        mask: Mask,
+        layer: int,
+        changes: list[Float[Tensor, "sender row d_model"]],
+        added: Float[Tensor, "receiver row d_model"] | None,
+    ) -> Float[Tensor, "head row d_model"]:
+        """Changes of what a layer's heads write."""
+        first, block, state = self.graph.first_receiver(layer), self.weights.blocks[layer], {}
+        read = self.inputs(mask, first, self.graph.n_ports, changes, added)
+        for port in range(self.graph.n_ports):
+            ablated = self.ablated.state["port", layer, port]
+            x = self.ablated.state["port_in", layer, port] + read[port]
+            new = project(self.weights, layer, port, x, self.rows.pos)
+            state["port", layer, port] = ablated + mask.direct[first + port] * (new - ablated)
+        z = full_attention(self.weights, layer, state, self.rows)
+        ablated = torch.stack([self.ablated.state["z", layer, head] for head in range(self.graph.n_heads)])
+        return torch.einsum("hrd,hdm->hrm", z - ablated, block.w_o)

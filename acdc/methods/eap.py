@@ -1,0 +1,54 @@
+"""Edge attribution patching: what removing each edge would change in the metric, to first order.
+
+The score of an edge is the product of what its sender changes, from clean to ablated, with the gradient at its
+receiver, summed over positions and prompts. EAP (Syed et al. 2023, arXiv 2310.10348) takes the gradient at the clean
+run; EAP-IG (Hanna et al. 2024, arXiv 2403.17806) its mean over inputs between the ablated and the clean one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.engine.masked import Mask, MaskedModel
+from acdc.errors import InputError
+from acdc.graph import Circuit, EdgeScores
+from acdc.metrics import KLDivergence, Metric
+
+
+def eap(model: MaskedModel, kind: type[Metric]) -> EdgeScores:
+    """Signed first-order effects: positive where removing an edge makes the metric worse.
+
+    Raises:
+        InputError: the metric is the KL divergence, whose gradient at the clean run is zero.
+    """
+    if kind is KLDivergence:
+        raise InputError(
+            "EAP by KL divergence scores every edge 0, for its gradient is zero where nothing is removed:"
+            " use the task's own metric, or EAP-IG"
+        )
+    return eap_ig(model, kind, steps=1)
+
+
+def eap_ig(model: MaskedModel, kind: type[Metric], steps: int) -> EdgeScores:
+    """As ``eap``, with the mean gradient at 1/steps, 2/steps, ... 1 of the way from ablated to clean embeddings."""
+    metric, gradient = model.metric(kind), 0.0
+    for step in range(1, steps + 1):
+        embeddings = zip(model.clean, model.ablated.sender, strict=False)
+        written = [ablated + step / steps * (clean - ablated) for clean, ablated in embeddings]
+        gradient = gradient + gradient_at_receivers(model, metric, written) / steps
+    effect = -torch.einsum("spd,rpd->sr", model.changes(), gradient).double().cpu().numpy()
+    return EdgeScores(model.graph, np.where(model.graph.exists, effect, np.nan))
+
+
+def gradient_at_receivers(
+    model: MaskedModel, metric: Metric, written: list[Float[Tensor, "row d_model"]]
+) -> Float[Tensor, "receiver row d_model"]:
+    """Of the metric, in the whole model with these embeddings."""
+    everything = Mask.of(Circuit.full(model.graph), model.weights.embed)
+    rows = model.ablated.sender.shape[1:]
+    added = model.weights.embed.new_zeros(len(model.graph.receivers), *rows).requires_grad_()
+    value = model.value(metric, model.logits(everything, written, added))
+    return torch.autograd.grad(value, added)[0]
