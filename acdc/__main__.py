@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from acdc.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pandas import DataFrame
 
     from acdc.data import Dataset
@@ -213,11 +215,54 @@ def log(circuit: Path, trace: Path) -> None:
         print(line)
 
 
+def score(
+    flags: EngineFlags,
+    task: str,
+    model_name: str,
+    metric: str,
+    method: str,
+    steps: int,
+    fractions: list[str],
+    out: Path,
+) -> None:
+    from acdc import tasks
+    from acdc.evaluation import nested_circuits
+    from acdc.methods import eap
+    from acdc.models.sources import sha256_of
+
+    tasks.check_metrics(task, [metric])
+    kind, engine = tasks.metrics_of(task)[metric], load_engine(flags)
+    methods = {"eap": lambda model: eap.eap(model, kind), "eap_ig": lambda model: eap.eap_ig(model, kind, steps)}
+    scores = eap.over_prompts(engine, methods[method])
+    settings = {
+        "method": method,
+        "task": task,
+        "model": model_name,
+        "metric": metric,
+        "ablation": flags.ablation,
+        "steps": steps if method == "eap_ig" else 1,
+        "split_embed": flags.split_embed,
+        "dataset_sha256": sha256_of(flags.dataset),
+        "versions": versions(),
+        "device": engine.device.type,
+        "precision": flags.precision,
+    }
+    bound, found = engine.metric(kind), []
+    for size, circuit in nested_circuits(scores.absolute(), [float(fraction) for fraction in fractions]):
+        (final,) = engine.measure(bound, engine.finals(circuit))
+        sizes = {"n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes)}
+        result = {**sizes, "final_metric": final, "evaluations": settings["steps"]}
+        found.append({"settings": settings | {"threshold": size}, "result": result, "circuit": circuit.to_json()})
+    write_table(scores.rows(), out / "scores.csv")
+    write_json(found, out / "circuits.json")
+
+
 def evaluate(
     flags: EngineFlags,
     task: str,
     model_name: str,
     metric: str,
+    method: str,
     circuits: list[Path],
     out: Path,
 ) -> None:
@@ -225,9 +270,9 @@ def evaluate(
     from acdc.evaluation import circuit_rows
 
     engine = load_engine(flags)
-    labels = {"task": task, "model": model_name, "metric": metric, "ablation": flags.ablation, "method": "acdc"}
+    labels = {"task": task, "model": model_name, "metric": metric, "ablation": flags.ablation, "method": method}
     found = (
-        ({**labels, "setting": settings["threshold"]}, circuit) for settings, _, circuit in map(read_circuit, circuits)
+        ({**labels, "setting": settings["threshold"]}, circuit) for settings, _, circuit in read_circuits(circuits)
     )
     write_table(list(circuit_rows(engine, tasks.metrics_of(task), found)), out)
 
@@ -264,7 +309,7 @@ def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, 
     known_circuits = tasks.known_circuits(task, model_name)
     test = read_tables([evaluation]).set_index("setting")
     rows = []
-    for settings, result, found in map(read_circuit, circuits):
+    for settings, result, found in read_circuits(circuits):
         labels = {key: settings[key] for key in ("task", "model", "metric", "ablation", "method")}
         sizes = {key: result[key] for key in ("n_edges", "n_nodes")}
         measured = {key: result[key] for key in ("final_metric", "evaluations")}
@@ -377,10 +422,17 @@ def versions() -> dict[str, str]:
 
 def read_circuit(path: Path) -> tuple[dict[str, Any], dict[str, Any], Circuit]:
     """Settings, result and circuit of a circuit.json."""
+    return next(read_circuits([path]))
+
+
+def read_circuits(paths: list[Path]) -> Iterator[tuple[dict[str, Any], dict[str, Any], Circuit]]:
+    """The same of every circuit in the files, each of which holds one (circuit.json) or a list (circuits.json)."""
     from acdc.graph import Circuit
 
-    data = json.loads(path.read_text())
-    return data["settings"], data["result"], Circuit.from_json(data["circuit"])
+    for path in paths:
+        data = json.loads(path.read_text())
+        for entry in data if isinstance(data, list) else [data]:
+            yield entry["settings"], entry["result"], Circuit.from_json(entry["circuit"])
 
 
 def read_tables(files: list[Path]) -> DataFrame:
@@ -459,10 +511,20 @@ def parser() -> argparse.ArgumentParser:
     flag("--circuit", type=Path, required=True)
     flag("--trace", type=Path, required=True)
 
+    flag = add(score, "Score every edge at once by its gradient, and cut the scores at several sizes.")
+    add_model(flag)
+    add_engine(flag)
+    flag("--metric", required=True)
+    flag("--method", choices=("eap", "eap_ig"), required=True)
+    flag("--steps", type=int, default=5, help="of eap_ig, from ablated to clean inputs")
+    flag("--fractions", nargs="+", required=True, help="of all addition edges; a small graph is cut at every size")
+    flag("--out", type=Path, required=True, help="folder for scores.csv and circuits.json")
+
     flag = add(evaluate, "Measure found circuits on held-out prompts.")
     add_model(flag)
     add_engine(flag)
     flag("--metric", required=True, help="that the circuits were found with")
+    flag("--method", required=True, help="that found them")
     flag("--circuits", type=Path, nargs="+", required=True)
     flag("--out", type=Path, required=True)
 

@@ -62,6 +62,25 @@ def circuit_rows(
         yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
 
 
+EVERY_SIZE = 200
+"""Addition edges of a graph that is so small that its nested circuits are of every size that its scores tell apart."""
+
+
+def nested_circuits(scores: EdgeScores, fractions: Sequence[float]) -> Iterator[tuple[str, Circuit]]:
+    """The best edges by a score, by their number: some fractions of the addition edges, in a small graph any.
+
+    In a small graph edges of one score come together, so that no order among them is made up.
+    """
+    ranked = -np.sort(-scores.score[scores.graph.exists])
+    n_edges = len(ranked)
+    if n_edges <= EVERY_SIZE:
+        sizes = [*(n for n in range(1, n_edges) if ranked[n] < ranked[n - 1]), n_edges]
+    else:
+        sizes = sorted({round(fraction * n_edges) for fraction in fractions})
+    for size in sizes:
+        yield f"top {size}", scores.top(size)
+
+
 def random_circuits(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[str, Circuit]]:
     """Nested circuits of random edges, by seed: the control that a found circuit has to beat.
 

@@ -348,6 +348,16 @@ class EdgeScores:
     graph: Graph
     score: np.ndarray
 
+    def absolute(self) -> EdgeScores:
+        """Edges that matter most first, whether their removal makes the metric worse or better."""
+        return EdgeScores(self.graph, np.abs(self.score))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per addition edge: sender, receiver, score."""
+        pairs = np.argwhere(self.graph.exists)
+        names = [(self.graph.senders[s].name, self.graph.receivers[r].name, self.score[s, r]) for s, r in pairs]
+        return [{"sender": sender, "receiver": receiver, "score": score} for sender, receiver, score in names]
+
     def top(self, n: int) -> Circuit:
         """The ``n`` addition edges of largest score, and the direct edge of every port that receives one."""
         order = np.argsort(np.where(self.graph.exists, -self.score, np.inf), axis=None, kind="stable")

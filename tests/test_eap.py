@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from acdc.data import Dataset
+from acdc.engine import Engine
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.errors import InputError
 from acdc.graph import Circuit, Node
-from acdc.methods.eap import eap, eap_ig
-from acdc.metrics import KLDivergence, LogitDifference
+from acdc.methods import eap as methods
+from acdc.methods.eap import eap, eap_ig, over_prompts
+from acdc.metrics import L2, KLDivergence, LogitDifference
 from acdc.models.bridge import weights_of
 from tests.models import (
     KINDS,
@@ -117,10 +119,11 @@ def test_integrated_gradients_differ_from_eap_and_take_the_kl_divergence():
     assert np.nanmax(np.abs(eap_ig(model, KLDivergence, 5).score)) > 0.01
 
 
-def test_eap_by_kl_divergence_is_refused():
-    with pytest.raises(InputError, match="scores every edge 0"):
-        eap(masked("gpt2", "corrupted"), KLDivergence)
-    nothing = eap_ig(masked("gpt2", "corrupted", dtype=torch.float64), KLDivergence, 1)
+@pytest.mark.parametrize("kind", (KLDivergence, L2))
+def test_eap_by_a_distance_from_the_model_is_refused(kind):
+    with pytest.raises(InputError, match=f"{kind.__name__} scores every edge 0"):
+        eap(masked("gpt2", "corrupted"), kind)
+    nothing = eap_ig(masked("gpt2", "corrupted", dtype=torch.float64), kind, 1)
     assert np.nanmax(np.abs(nothing.score)) < 1e-12
 
 
@@ -130,3 +133,12 @@ def test_an_edge_that_carries_no_difference_has_no_effect():
     scores = eap(model, LogitDifference)
     position = scores.graph.sender_index[Node(-1, "pos_embed")]
     assert np.nanmax(np.abs(scores.score[position])) == 0
+
+
+@pytest.mark.parametrize("at_once", (1, 3, 100))
+def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, at_once):
+    monkeypatch.setattr(methods, "PROMPTS_AT_ONCE", at_once)
+    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation="corrupted")
+    found = over_prompts(setup, lambda model: eap_ig(model, LogitDifference, 3))
+    expected = eap_ig(masked("llama", "corrupted", dtype=torch.float64), LogitDifference, 3)
+    np.testing.assert_allclose(found.score, expected.score, atol=1e-10)

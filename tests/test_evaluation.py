@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from acdc.data import Dataset
-from acdc.evaluation import behaviour_rows, circuit_rows, random_circuits
-from acdc.graph import Circuit, Graph
+from acdc.evaluation import behaviour_rows, circuit_rows, nested_circuits, random_circuits
+from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import STANDARD, KLDivergence
 from tests.models import engine, measure, prompts, random_circuit, reference
 
@@ -84,3 +84,22 @@ def test_behaviour_is_counted_by_hand():
     assert (corrupted["accuracy"], corrupted["prefers_correct"]) == (0.0, 0.25)
     assert clean["logit_difference"] == pytest.approx((-2 - 1 + 4 - 1) / 4)
     assert clean["kl_divergence"] == pytest.approx(0, abs=1e-6) and corrupted["kl_divergence"] > 1
+
+
+def test_a_small_graph_is_cut_between_scores_and_never_between_equal_ones():
+    graph = Graph(n_layers=1, n_heads=1, n_kv_heads=1)
+    score = np.where(graph.exists, 0.0, np.nan)
+    first, second = (tuple(edge) for edge in np.argwhere(graph.exists)[:2])
+    score[first], score[second] = 2.0, 1.0
+    n_edges = int(graph.exists.sum())
+    found = dict(nested_circuits(EdgeScores(graph, score), [0.5]))
+    assert list(found) == ["top 1", "top 2", f"top {n_edges}"]
+    assert [int(circuit.present.sum()) for circuit in found.values()] == [1, 2, n_edges]
+    assert found["top 2"].present[first] and found["top 2"].present[second]
+
+
+def test_a_large_graph_is_cut_at_fractions_of_its_edges():
+    graph = Graph(n_layers=4, n_heads=4, n_kv_heads=4)
+    scores = EdgeScores(graph, np.where(graph.exists, np.random.default_rng(0).random(graph.exists.shape), np.nan))
+    sizes = [int(circuit.present.sum()) for _, circuit in nested_circuits(scores, [0.01, 0.5, 0.5])]
+    assert sizes == [round(0.01 * graph.exists.sum()), round(0.5 * graph.exists.sum())]

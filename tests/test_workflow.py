@@ -153,7 +153,16 @@ class TestEndToEnd:
         found = table[table.method == "acdc"]
         names = found.model + "/" + found.task + "/" + found.metric + "/" + found.ablation + "/acdc"
         assert sorted(zip(names, found.setting, strict=True)) == sorted(searches())
-        assert set(table.method) == {"acdc", "full", "empty", "random"}
+        assert set(table.method) == {"acdc", "eap", "eap_ig", "full", "empty", "random"}
+
+    def test_methods_that_score_edges_have_circuits_of_every_size(self, finished):
+        table = finished.table("results/test/evaluation.csv")
+        sizes = table[table.method == "eap"].setting.str.removeprefix("top ").astype(int).tolist()
+        n_edges = len(finished.table("results/test/tiny-llama/ioi/logit_difference/corrupted/eap/scores.csv"))
+        assert sizes == sorted(set(sizes)) and sizes[0] > 0 and sizes[-1] == n_edges
+        recovered = finished.table("results/test/recovery.csv").query("method == 'eap_ig' and level == 'edge'")
+        assert set(recovered.ablation) == {"corrupted", "corrupted_permuted", "zero"}
+        assert recovered.tpr.max() == recovered.fpr.max() == 1 and recovered.tpr.min() < 1
 
     def test_all_edges_are_the_model_itself(self, finished):
         table = finished.table("results/test/evaluation.csv")
@@ -473,6 +482,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
         in_task(ablations=["mean"]),
         r"'mean' is not one of \['corrupted', .*'zero'\]",
     ),
+    "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores every edge 0"),
     "to draw what is not searched": (
         in_task(draw=["7"]),
         "task ioi: draw has 7, which is none of the thresholds",

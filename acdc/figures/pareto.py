@@ -19,6 +19,7 @@ from acdc.figures.style import COLUMN, GREY, INK, PAGE, PALETTE, style
 KEYS = ("task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes")
 BASELINES = ("random", "full", "empty")
 NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference", "l2": "L2", "acdc": "ACDC"}
+NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG"}
 ABLATED_RUN = {"corrupted": "corrupted\nrun", "corrupted_permuted": "permuted\nrun", "zero": "zero-ablated\nrun"}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
@@ -106,7 +107,8 @@ def searches(table: pd.DataFrame) -> list[Search]:
     lines = []
     for (method, metric, ablation), rows in found.groupby(["method", "metric", "ablation"], sort=False):
         look = looks.index((method, metric))
-        label = f"{pretty(method)} minimising {pretty(metric)}" if metric != "-" else pretty(method)
+        verb = "minimising" if method == "acdc" else "by"
+        label = f"{pretty(method)} {verb} {pretty(metric)}" if metric != "-" else pretty(method)
         label += f", {ablation} ablation" if len(ablations) > 1 else ""
         dash = dash_of(ablation, ablations)
         rows = rows.sort_values("n_edges", kind="stable")

@@ -20,9 +20,11 @@ from snakemake.exceptions import WorkflowError
 shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
 
 RESULTS = "results/{study}/{model}/{task}"
+FOUND = f"{RESULTS}/{{metric}}/{{ablation}}/{{method}}"
 SEARCH = f"{RESULTS}/{{metric}}/{{ablation}}/acdc"
 FIGURES = "figures/{study}/{model}/{task}"
 SPLITS = ("discovery", "test")
+DISTANCES = ("kl_divergence", "l2")
 ROC_LEVELS = ("edge", "node", "original_node")
 
 
@@ -34,6 +36,7 @@ wildcard_constraints:
     ablation="corrupted|corrupted_permuted|zero",
     threshold=r"[\d.e-]+",
     level=r"\w+",
+    method="acdc|eap|eap_ig",
 
 
 def refuse(sentence):
@@ -98,6 +101,11 @@ def check_task(entry):
     if not any(Path(path).exists() for path in (task_module(name), task_rules(name))):
         refuse(f"unknown task {name}: there is neither a module {task_module(name)} nor a rule file {task_rules(name)}")
     for search in entry["searches"]:
+        if "eap" in search.get("scores", []) and search["metric"] in DISTANCES:
+            refuse(
+                f"task {name}: eap by {search['metric']} scores every edge 0, for its gradient is zero where nothing"
+                " is removed: use another metric, or eap_ig"
+            )
         for threshold in entry.get("draw", []):
             if threshold not in search["thresholds"]:
                 refuse(f"task {name}: draw has {threshold}, which is none of the thresholds of {search['metric']}")
@@ -161,19 +169,29 @@ def thresholds_of(wildcards):
 
 
 def found_circuits(wildcards):
-    """Circuits of all thresholds of one search."""
-    pattern = f"{SEARCH}/{{threshold}}/circuit.json"
-    return expand(pattern, **dict(wildcards.items()), threshold=thresholds_of(wildcards))
+    """Circuits of all thresholds of one search, or the file of those that one method's scores give."""
+    labels = dict(wildcards.items())
+    if wildcards.method == "acdc":
+        return expand(f"{FOUND}/{{threshold}}/circuit.json", **labels, threshold=thresholds_of(wildcards))
+    return f"{FOUND}/circuits.json".format(**labels)
 
 
 def pareto_tables(wildcards):
     """Evaluations of a task under one ablation: the controls, and the search with each metric."""
     labels = dict(wildcards.items())
-    metrics = [search["metric"] for search in task_of(wildcards)["searches"]]
     return [
         f"{RESULTS}/controls_{{ablation}}.csv".format(**labels),
-        *expand(f"{SEARCH}/evaluation.csv", **labels, metric=metrics),
+        *(
+            f"{FOUND}/evaluation.csv".format(**labels, metric=search["metric"], method=method)
+            for search in task_of(wildcards)["searches"]
+            for method in methods_of(search)
+        ),
     ]
+
+
+def methods_of(search):
+    """ACDC, and the methods that score all edges at once."""
+    return ["acdc", *search.get("scores", [])]
 
 
 def in_one_job(task):
@@ -232,6 +250,19 @@ def searches():
             for ablation in task["ablations"]:
                 labels = {"study": config["study"], "model": task["model"], "task": task["name"]}
                 yield task, {**labels, "metric": search["metric"], "ablation": ablation}, search["thresholds"]
+
+
+def each_method(pattern, *, known_only=False):
+    """Files of all searches by every method; those of tasks with a known circuit only, where asked for."""
+    files = [
+        path
+        for task, labels, _ in searches()
+        if task.get("known_circuit") or not known_only
+        for search in task["searches"]
+        if search["metric"] == labels["metric"]
+        for path in expand(pattern, **labels, method=methods_of(search))
+    ]
+    return list(dict.fromkeys(files))
 
 
 def each_search(pattern, *, known_only=False, drawn_only=False):

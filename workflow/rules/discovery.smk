@@ -5,6 +5,9 @@ them, which Snakemake does not know and so does not delete; the next try goes on
 
 A task with one_job in the config has one job for all thresholds of a search, for to start takes longer there
 than to search. Those jobs are rules of their own: the thresholds are their outputs.
+
+Methods that score all edges at once (scores in the config) are one job for all sizes of circuits: scores.csv, and
+circuits.json with the best edges by their number.
 """
 
 COMMAND = (
@@ -73,3 +76,34 @@ for task, metric, thresholds in searches_in_one_job():
             out=lambda w: SEARCH.format(**dict(w.items())),
         shell:
             COMMAND
+
+
+rule score:
+    input:
+        model="data/{study}/models/{model}",
+        dataset="data/{study}/datasets/{model}/{task}/discovery.safetensors",
+    output:
+        scores=f"{FOUND}/scores.csv",
+        circuits=f"{FOUND}/circuits.json",
+    log:
+        "results/{study}/logs/score/{model}/{task}/{metric}/{ablation}/{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/score/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+    wildcard_constraints:
+        method="eap|eap_ig",
+    resources:
+        gpu=gpus,
+        memory_gib=config["memory_gib"],
+    params:
+        split_embed=split_embed,
+        device=config["device"],
+        precision=precision,
+        steps=config["scores"]["steps"],
+        fractions=config["scores"]["fractions"],
+        out=lambda w, output: os.path.dirname(output.scores),
+    shell:
+        "python -m acdc score --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
+        " --method {wildcards.method} --steps {params.steps} --fractions {params.fractions:q} {params.split_embed}"
+        " --device {params.device} --precision {params.precision} --memory-gib {resources.memory_gib}"
+        " --threads {threads} --out {params.out:q} 2> {log:q}"

@@ -1,4 +1,4 @@
-"""Metrics of circuits. Requires: circuits of all thresholds of a search, and the held-out prompts.
+"""Metrics of circuits. Requires: the circuits that a method found by a metric, and the held-out prompts.
 
 Gives: evaluation.csv (every metric of the task on held-out prompts, per circuit), controls.csv (the same for
 random circuits, all edges, no edges), recovery.csv where a circuit is known, and the study's joined tables; auc.csv
@@ -12,11 +12,11 @@ rule evaluate:
         dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
         circuits=found_circuits,
     output:
-        f"{SEARCH}/evaluation.csv",
+        f"{FOUND}/evaluation.csv",
     log:
-        "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}.log",
+        "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}/{method}.log",
     benchmark:
-        "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}.tsv"
+        "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}/{method}.tsv"
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
@@ -27,7 +27,7 @@ rule evaluate:
     shell:
         "python -m acdc evaluate --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
         " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
-        " {params.split_embed} --device {params.device} --precision {params.precision}"
+        " --method {wildcards.method} {params.split_embed} --device {params.device} --precision {params.precision}"
         " --memory-gib {resources.memory_gib} --threads {threads} --circuits {input.circuits:q} --out {output:q} 2> {log:q}"
 
 
@@ -60,15 +60,15 @@ rule controls:
 rule recover:
     input:
         circuits=found_circuits,
-        evaluation=f"{SEARCH}/evaluation.csv",
+        evaluation=f"{FOUND}/evaluation.csv",
         code=lambda w: task_module(w.task),
         stated=sorted(str(path) for path in Path("data/circuits").glob("*.yaml")),
     output:
-        f"{SEARCH}/recovery.csv",
+        f"{FOUND}/recovery.csv",
     log:
-        "results/{study}/logs/recover/{model}/{task}/{metric}/{ablation}.log",
+        "results/{study}/logs/recover/{model}/{task}/{metric}/{ablation}/{method}.log",
     benchmark:
-        "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}.tsv"
+        "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}/{method}.tsv"
     shell:
         "python -m acdc recover --task {wildcards.task:q} --model-name {wildcards.model:q}"
         " --circuits {input.circuits:q} --evaluation {input.evaluation:q} --out {output:q} 2> {log:q}"
@@ -88,7 +88,7 @@ rule behaviour_table:
 rule evaluation_table:
     input:
         each_search(f"{RESULTS}/controls_{{ablation}}.csv"),
-        each_search(f"{SEARCH}/evaluation.csv"),
+        each_method(f"{FOUND}/evaluation.csv"),
     output:
         "results/{study}/evaluation.csv",
     log:
@@ -99,7 +99,7 @@ rule evaluation_table:
 
 rule recovery_table:
     input:
-        each_search(f"{SEARCH}/recovery.csv", known_only=True),
+        each_method(f"{FOUND}/recovery.csv", known_only=True),
     output:
         "results/{study}/recovery.csv",
     log:
