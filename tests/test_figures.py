@@ -317,12 +317,13 @@ def test_roc_has_a_panel_for_every_task_and_ablation_and_says_what_was_not_run()
     assert [text.get_text() for text in panel(figure, 1, 1).texts] == ["not run"]
 
 
-def test_roc_takes_the_first_known_circuit_and_a_color_for_every_method_and_metric():
+def test_roc_takes_the_first_known_circuit_and_a_color_for_every_method_and_a_dash_for_kl():
     table = recovery({}, {"known": "compiled", "points": [(0.9, 0.9)]}, {"metric": "kl_divergence"}, {"method": "eap"})
     axes = panel(roc(table, POINTS, "edge"))
     assert [0.9, 0.9] not in sum(marked(axes), [])
     stairs = [found for found in axes.get_lines() if found.get_drawstyle() == "steps-post"]
-    assert len({found.get_color() for found in stairs}) == len(stairs) == 3
+    assert len(stairs) == 3 and len({found.get_color() for found in stairs}) == 2
+    assert sum(found.get_linestyle() == "--" for found in stairs) == 1
 
 
 def test_roc_refuses_nan_and_a_level_that_is_not_there():
