@@ -88,7 +88,8 @@ LEVELS = {"edge": edge_confusion, "node": node_confusion, "original_node": origi
 def roc_curve(points: Iterable[Point]) -> list[Point]:
     """The points that no other one beats, with the trivial (0, 0) and (1, 1), from left to right.
 
-    A point is beaten by one of more true and no more false positives. What only ties stays: it changes no area.
+    A point is beaten by one of more true and fewer false positives. One that ties in either rate stays: a curve may
+    rise straight up.
 
     Raises:
         ValueError: a rate is not between 0 and 1.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acdc.errors import InputError
@@ -114,11 +114,13 @@ def test_areas_are_bounded_and_the_staircase_is_below_the_trapezoid(found):
 
 
 @given(points)
+@example([(1.0, 0.0)])
+@example([(0.5, 0.25), (0.5, 0.5), (0.75, 0.5), (0.75, 0.25)])
 def test_curve_never_falls_and_has_the_points_that_nothing_beats(found):
     curve = roc_curve(found)
     assert curve == sorted(curve) and ends <= set(curve)
     assert all(a[1] <= b[1] for a, b in zip(curve, curve[1:], strict=False))
-    unbeaten = {p for p in found if not any(q[0] <= p[0] and q[1] > p[1] for q in [*found, *ends])}
+    unbeaten = {p for p in found if not any(q[0] < p[0] and q[1] > p[1] for q in found)}
     assert set(curve) == unbeaten | ends
 
 
