@@ -137,23 +137,11 @@ def circuit(
     out: Path,
 ) -> None:
     from acdc import tasks
-    from acdc.models.sources import sha256_of
 
     tasks.check_metrics(task, [metric])
     engine = load_engine(flags)
-    settings = {
-        "method": "acdc",
-        "task": task,
-        "model": model_name,
-        "metric": metric,
-        "ablation": flags.ablation,
-        "head_order": head_order,
-        "split_embed": flags.split_embed,
-        "dataset_sha256": sha256_of(flags.dataset),
-        "versions": versions(),
-        "device": engine.device.type,
-        "precision": flags.precision,
-    }
+    labels = {"method": "acdc", "task": task, "model": model_name, "metric": metric, "head_order": head_order}
+    settings = labels | settings_of(flags, engine)
     for threshold in thresholds:
         search(engine, settings | {"threshold": threshold}, out / threshold)
 
@@ -227,26 +215,20 @@ def score(
 ) -> None:
     from acdc import tasks
     from acdc.evaluation import nested_circuits
-    from acdc.methods import eap
-    from acdc.models.sources import sha256_of
+    from acdc.methods.eap import eap, eap_ig
+    from acdc.methods.gradients import over_prompts
+    from acdc.methods.hisp import hisp
 
     tasks.check_metrics(task, [metric])
     kind, engine = tasks.metrics_of(task)[metric], load_engine(flags)
-    methods = {"eap": lambda model: eap.eap(model, kind), "eap_ig": lambda model: eap.eap_ig(model, kind, steps)}
-    scores = eap.over_prompts(engine, methods[method])
-    settings = {
-        "method": method,
-        "task": task,
-        "model": model_name,
-        "metric": metric,
-        "ablation": flags.ablation,
-        "steps": steps if method == "eap_ig" else 1,
-        "split_embed": flags.split_embed,
-        "dataset_sha256": sha256_of(flags.dataset),
-        "versions": versions(),
-        "device": engine.device.type,
-        "precision": flags.precision,
+    methods = {
+        "eap": lambda: over_prompts(engine, lambda model: eap(model, kind)),
+        "eap_ig": lambda: over_prompts(engine, lambda model: eap_ig(model, kind, steps)),
+        "hisp": lambda: hisp(engine, kind),
     }
+    scores = methods[method]()
+    labels = {"method": method, "task": task, "model": model_name, "metric": metric}
+    settings = labels | {"steps": steps if method == "eap_ig" else 1} | settings_of(flags, engine)
     bound, found = engine.metric(kind), []
     for size, circuit in nested_circuits(scores.absolute(), [float(fraction) for fraction in fractions]):
         (final,) = engine.measure(bound, engine.finals(circuit))
@@ -414,6 +396,20 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def settings_of(flags: EngineFlags, engine: Engine) -> dict[str, Any]:
+    """What a found circuit's file says of the engine that found it."""
+    from acdc.models.sources import sha256_of
+
+    return {
+        "ablation": flags.ablation,
+        "split_embed": flags.split_embed,
+        "dataset_sha256": sha256_of(flags.dataset),
+        "versions": versions(),
+        "device": engine.device.type,
+        "precision": flags.precision,
+    }
+
+
 def versions() -> dict[str, str]:
     from importlib.metadata import version
 
@@ -511,13 +507,18 @@ def parser() -> argparse.ArgumentParser:
     flag("--circuit", type=Path, required=True)
     flag("--trace", type=Path, required=True)
 
-    flag = add(score, "Score every edge at once by its gradient, and cut the scores at several sizes.")
+    flag = add(score, "Score every edge or node at once by its gradient, and cut the scores at several sizes.")
     add_model(flag)
     add_engine(flag)
     flag("--metric", required=True)
-    flag("--method", choices=("eap", "eap_ig"), required=True)
+    flag("--method", choices=("eap", "eap_ig", "hisp"), required=True)
     flag("--steps", type=int, default=5, help="of eap_ig, from ablated to clean inputs")
-    flag("--fractions", nargs="+", required=True, help="of all addition edges; a small graph is cut at every size")
+    flag(
+        "--fractions",
+        nargs="+",
+        required=True,
+        help="of addition edges or, by hisp, of nodes; up to 200 are cut at every size",
+    )
     flag("--out", type=Path, required=True, help="folder for scores.csv and circuits.json")
 
     flag = add(evaluate, "Measure found circuits on held-out prompts.")

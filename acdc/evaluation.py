@@ -13,7 +13,7 @@ from acdc.data import Dataset
 from acdc.engine import Engine
 from acdc.engine.runs import Rows
 from acdc.errors import InputError
-from acdc.graph import Circuit, EdgeScores, Graph
+from acdc.graph import Circuit, EdgeScores, Graph, Scores
 from acdc.metrics import Metric
 
 TOLERANCE = 1e-3
@@ -63,20 +63,20 @@ def circuit_rows(
 
 
 EVERY_SIZE = 200
-"""Addition edges of a graph that is so small that its nested circuits are of every size that its scores tell apart."""
+"""Scores that are so few that nested circuits are of every size that they tell apart."""
 
 
-def nested_circuits(scores: EdgeScores, fractions: Sequence[float]) -> Iterator[tuple[str, Circuit]]:
-    """The best edges by a score, by their number: some fractions of the addition edges, in a small graph any.
+def nested_circuits(scores: Scores, fractions: Sequence[float]) -> Iterator[tuple[str, Circuit]]:
+    """The best edges or nodes by a score, by their number: some fractions of all or, where they are few, any.
 
-    In a small graph edges of one score come together, so that no order among them is made up.
+    Where they are few, those of one score come together, so that no order among them is made up.
     """
-    ranked = -np.sort(-scores.score[scores.graph.exists])
-    n_edges = len(ranked)
-    if n_edges <= EVERY_SIZE:
-        sizes = [*(n for n in range(1, n_edges) if ranked[n] < ranked[n - 1]), n_edges]
+    ranked = -np.sort(-scores.values)
+    n = len(ranked)
+    if n <= EVERY_SIZE:
+        sizes = [*(size for size in range(1, n) if ranked[size] < ranked[size - 1]), n]
     else:
-        sizes = sorted({round(fraction * n_edges) for fraction in fractions})
+        sizes = sorted({round(fraction * n) for fraction in fractions})
     for size in sizes:
         yield f"top {size}", scores.top(size)
 

@@ -8,9 +8,9 @@ receiver (Conmy et al. 2023, section 2.2; node set of the original's ``TLACDCCor
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -265,6 +265,22 @@ class Circuit:
             circuit.present[sender, receiver] = True
         return circuit
 
+    @classmethod
+    def among(cls, graph: Graph, kept: np.ndarray) -> Circuit:
+        """All edges among kept nodes: what a method that keeps nodes says of edges, by the paper's rule.
+
+        A port that is not kept has no edge, a head sends while one of its ports is kept. Embeddings and logits always
+        are. (``iterative_correspondence_from_mask`` of the original.)
+
+        Args:
+            kept: Bool[receiver], of ports and MLPs.
+        """
+        receives = kept | np.array([node.component == "logits" for node in graph.receivers])
+        sends = np.array([node.layer < 0 for node in graph.senders])
+        for r in np.flatnonzero(kept):
+            sends[[graph.sender_index[node] for node in graph.consumers(graph.receivers[r])]] = True
+        return cls(graph, graph.exists & sends[:, None] & receives, graph.has_direct & kept)
+
     def copy(self) -> Circuit:
         return Circuit(self.graph, self.present.copy(), self.direct.copy())
 
@@ -338,19 +354,25 @@ class Circuit:
 
 
 @dataclass(eq=False)
-class EdgeScores:
-    """One number per addition edge, larger for edges to keep first.
-
-    Attributes:
-        score: Float[sender receiver], NaN where the graph has no edge.
-    """
+class Scores:
+    """One number per edge or node, larger for what to keep first."""
 
     graph: Graph
     score: np.ndarray
 
-    def absolute(self) -> EdgeScores:
-        """Edges that matter most first, whether their removal makes the metric worse or better."""
-        return EdgeScores(self.graph, np.abs(self.score))
+    def absolute(self) -> Self:
+        """What matters most first, whether its removal makes the metric worse or better."""
+        return replace(self, score=np.abs(self.score))
+
+    @property
+    def values(self) -> np.ndarray:
+        """Float[scored], the score of everything that has one."""
+        return self.score[~np.isnan(self.score)]
+
+
+@dataclass(eq=False)
+class EdgeScores(Scores):
+    """One number per addition edge: ``score`` is Float[sender receiver], NaN where the graph has no edge."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per addition edge: sender, receiver, score."""
@@ -365,3 +387,19 @@ class EdgeScores:
         present[order[:n]] = True
         present = present.reshape(self.graph.exists.shape) & self.graph.exists
         return Circuit(self.graph, present, present.any(0) & self.graph.has_direct)
+
+
+@dataclass(eq=False)
+class NodeScores(Scores):
+    """One number per port of a head and per MLP: ``score`` is Float[receiver], NaN for the logits, always kept."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per port and MLP: node, score."""
+        pairs = zip(self.graph.receivers, self.score, strict=True)
+        return [{"node": node.name, "score": score} for node, score in pairs if node.component != "logits"]
+
+    def top(self, n: int) -> Circuit:
+        """All edges among the ``n`` nodes of largest score."""
+        kept = np.zeros(len(self.score), dtype=bool)
+        kept[np.argsort(-self.score, kind="stable")[:n]] = True
+        return Circuit.among(self.graph, kept)

@@ -12,8 +12,9 @@ from acdc.engine import Engine
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.errors import InputError
 from acdc.graph import Circuit, Node
-from acdc.methods import eap as methods
-from acdc.methods.eap import eap, eap_ig, over_prompts
+from acdc.methods import gradients
+from acdc.methods.eap import eap, eap_ig
+from acdc.methods.gradients import over_prompts
 from acdc.metrics import L2, KLDivergence, LogitDifference
 from acdc.models.bridge import weights_of
 from tests.models import (
@@ -121,7 +122,7 @@ def test_integrated_gradients_differ_from_eap_and_take_the_kl_divergence():
 
 @pytest.mark.parametrize("kind", (KLDivergence, L2))
 def test_eap_by_a_distance_from_the_model_is_refused(kind):
-    with pytest.raises(InputError, match=f"{kind.__name__} scores every edge 0"):
+    with pytest.raises(InputError, match=f"{kind.__name__} scores everything 0"):
         eap(masked("gpt2", "corrupted"), kind)
     nothing = eap_ig(masked("gpt2", "corrupted", dtype=torch.float64), kind, 1)
     assert np.nanmax(np.abs(nothing.score)) < 1e-12
@@ -137,7 +138,7 @@ def test_an_edge_that_carries_no_difference_has_no_effect():
 
 @pytest.mark.parametrize("at_once", (1, 3, 100))
 def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, at_once):
-    monkeypatch.setattr(methods, "PROMPTS_AT_ONCE", at_once)
+    monkeypatch.setattr(gradients, "PROMPTS_AT_ONCE", at_once)
     setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation="corrupted")
     found = over_prompts(setup, lambda model: eap_ig(model, LogitDifference, 3))
     expected = eap_ig(masked("llama", "corrupted", dtype=torch.float64), LogitDifference, 3)

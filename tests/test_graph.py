@@ -29,6 +29,40 @@ def test_edges_are_as_many_as_the_original_counts(graph, counted, addition):
     assert Circuit.full(graph).n_edges == counted
 
 
+def test_pruned_ports_and_mlps_take_their_edges_with_them():
+    """The sizes that the published HISP runs on docstring began with: a port of layer 0, of 2, of 3."""
+    graph = Graph(4, 8, 8, has_mlp=False)
+    kept = graph.has_direct.copy()
+    sizes = []
+    for name in ("a0.h0.q", "a2.h1.k", "a3.h5.v"):
+        kept[graph.receiver_index[graph.node(name)]] = False
+        sizes.append(Circuit.among(graph, kept).n_edges)
+    assert sizes == [1_375, 1_357, 1_331]
+
+
+@graphs
+def test_kept_nodes_have_all_edges_among_them(graph):
+    everything = np.ones(len(graph.receivers), dtype=bool)
+    assert Circuit.among(graph, everything).n_edges == graph.n_edges
+    nothing = Circuit.among(graph, ~everything)
+    assert {edge.name for edge in nothing.edges} == {
+        f"{node.name} -> logits" for node in graph.senders if node.layer < 0
+    }
+
+
+def test_a_head_sends_while_one_of_its_ports_is_kept():
+    """Key and value head 1 is read by the heads 2 and 3."""
+    kept = np.array([node.name == "a0.h1.v" for node in SMALL.receivers])
+    circuit = Circuit.among(SMALL, kept)
+    assert {edge.name for edge in circuit.edges} == {
+        "embed -> a0.h1.v",
+        "a0.h1.v (direct)",
+        "embed -> logits",
+        "a0.h2 -> logits",
+        "a0.h3 -> logits",
+    }
+
+
 @graphs
 def test_an_edge_exists_where_the_sender_is_computed_first(graph):
     def place(node: Node) -> tuple[int, bool]:

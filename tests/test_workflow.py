@@ -153,7 +153,7 @@ class TestEndToEnd:
         found = table[table.method == "acdc"]
         names = found.model + "/" + found.task + "/" + found.metric + "/" + found.ablation + "/acdc"
         assert sorted(zip(names, found.setting, strict=True)) == sorted(searches())
-        assert set(table.method) == {"acdc", "eap", "eap_ig", "full", "empty", "random"}
+        assert set(table.method) == {"acdc", "eap", "eap_ig", "hisp", "full", "empty", "random"}
 
     def test_methods_that_score_edges_have_circuits_of_every_size(self, finished):
         table = finished.table("results/test/evaluation.csv")
@@ -482,7 +482,8 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
         in_task(ablations=["mean"]),
         r"'mean' is not one of \['corrupted', .*'zero'\]",
     ),
-    "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores every edge 0"),
+    "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores everything 0"),
+    "hisp by a distance": (in_search(scores=["hisp"]), "task ioi: hisp by kl_divergence scores everything 0"),
     "to draw what is not searched": (
         in_task(draw=["7"]),
         "task ioi: draw has 7, which is none of the thresholds",

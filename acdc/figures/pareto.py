@@ -19,7 +19,7 @@ from acdc.figures.style import COLUMN, GREY, INK, PAGE, PALETTE, style
 KEYS = ("task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes")
 BASELINES = ("random", "full", "empty")
 NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference", "l2": "L2", "acdc": "ACDC"}
-NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG"}
+NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG", "hisp": "HISP"}
 ABLATED_RUN = {"corrupted": "corrupted\nrun", "corrupted_permuted": "permuted\nrun", "zero": "zero-ablated\nrun"}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))

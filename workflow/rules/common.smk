@@ -24,6 +24,7 @@ FOUND = f"{RESULTS}/{{metric}}/{{ablation}}/{{method}}"
 SEARCH = f"{RESULTS}/{{metric}}/{{ablation}}/acdc"
 FIGURES = "figures/{study}/{model}/{task}"
 SPLITS = ("discovery", "test")
+SCORES = ("eap", "eap_ig", "hisp")
 DISTANCES = ("kl_divergence", "l2")
 ROC_LEVELS = ("edge", "node", "original_node")
 
@@ -36,7 +37,7 @@ wildcard_constraints:
     ablation="corrupted|corrupted_permuted|zero",
     threshold=r"[\d.e-]+",
     level=r"\w+",
-    method="acdc|eap|eap_ig",
+    method="|".join(["acdc", *SCORES]),
 
 
 def refuse(sentence):
@@ -101,11 +102,12 @@ def check_task(entry):
     if not any(Path(path).exists() for path in (task_module(name), task_rules(name))):
         refuse(f"unknown task {name}: there is neither a module {task_module(name)} nor a rule file {task_rules(name)}")
     for search in entry["searches"]:
-        if "eap" in search.get("scores", []) and search["metric"] in DISTANCES:
-            refuse(
-                f"task {name}: eap by {search['metric']} scores every edge 0, for its gradient is zero where nothing"
-                " is removed: use another metric, or eap_ig"
-            )
+        for method in {"eap", "hisp"} & set(search.get("scores", [])):
+            if search["metric"] in DISTANCES:
+                refuse(
+                    f"task {name}: {method} by {search['metric']} scores everything 0, for its gradient is zero where"
+                    " nothing is removed: use another metric, or eap_ig"
+                )
         for threshold in entry.get("draw", []):
             if threshold not in search["thresholds"]:
                 refuse(f"task {name}: draw has {threshold}, which is none of the thresholds of {search['metric']}")

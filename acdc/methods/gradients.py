@@ -1,0 +1,60 @@
+"""What methods that score by a gradient share: the gradient itself, taken a few prompts at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.engine import Engine
+from acdc.engine.masked import Mask, MaskedModel
+from acdc.errors import InputError
+from acdc.graph import Circuit, Scores
+from acdc.metrics import L2, KLDivergence, Metric
+
+AnyScores = TypeVar("AnyScores", bound=Scores)
+
+DISTANCES = (KLDivergence, L2)
+PROMPTS_AT_ONCE = 8
+"""A gradient needs every activation of the masked forward pass, half a gigabyte for two prompts of SmolLM2-135M."""
+
+
+def refuse_distance(method: str, kind: type[Metric]) -> None:
+    """Raises InputError where a metric's gradient is zero at the clean run: it measures the distance from that run."""
+    if issubclass(kind, DISTANCES):
+        raise InputError(
+            f"{method} by {kind.__name__} scores everything 0, for its gradient is zero where nothing is removed:"
+            " use a metric of the answers, or EAP-IG"
+        )
+
+
+def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> AnyScores:
+    """Scores on an engine's dataset, a few prompts at a time: what a score is the mean over, it is the mean of."""
+    dataset, total = engine.dataset, 0.0
+    for start in range(0, len(dataset), PROMPTS_AT_ONCE):
+        part = dataset.select(slice(start, start + PROMPTS_AT_ONCE))
+        model = MaskedModel(engine.weights, part, ablation=engine.ablation, split_embed=engine.graph.split_embed)
+        scores = score(model)
+        total = total + dataset.share(part) * scores.score
+    return replace(scores, score=total)
+
+
+def gradients(
+    model: MaskedModel, metric: Metric, written: list[Float[Tensor, "row d_model"]] | None = None
+) -> tuple[Float[Tensor, "receiver row d_model"], Float[Tensor, "receiver row"]]:
+    """Of the metric in the whole model: at every receiver's input, and by the share of every direct edge.
+
+    Args:
+        written: what the embeddings write, see ``MaskedModel.logits``.
+    """
+    mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
+    n_rows, d_model = model.ablated.sender.shape[1:]
+    mask.direct = mask.direct[:, None, None].repeat(1, n_rows, 1).requires_grad_()
+    added = mask.direct.new_zeros(len(model.graph.receivers), n_rows, d_model, requires_grad=True)
+    value = model.value(metric, model.logits(mask, written, added))
+    at_receivers, of_direct = torch.autograd.grad(value, (added, mask.direct))
+    return at_receivers, of_direct[..., 0]

@@ -1,0 +1,55 @@
+"""HISP: head importance score for pruning (Michel et al. 2019, arXiv 1905.10650), as Conmy et al. 2023 adapt it.
+
+What has a score is every q, k and v of a head and every MLP: the size of the metric's slope in the share of it that is
+not ablated, of each prompt, averaged, and divided by the L2 norm of its layer's scores (the original's
+sixteen_heads.py). The best of them keep all edges among them, see ``Circuit.among``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.engine import Engine
+from acdc.engine.masked import MaskedModel
+from acdc.graph import NodeScores
+from acdc.methods.gradients import gradients, over_prompts, refuse_distance
+from acdc.metrics import Metric
+
+SMALLEST_NORM = 1e-6
+"""A layer whose scores are smaller than this is not blown up (as in the original)."""
+
+
+def hisp(engine: Engine, kind: type[Metric]) -> NodeScores:
+    """Importance of every port and MLP, at least 0.
+
+    Raises:
+        InputError: see ``refuse_distance``.
+    """
+    refuse_distance("HISP", kind)
+    importance = over_prompts(engine, lambda model: slopes(model, kind))
+    layer = np.array([node.layer for node in engine.graph.receivers])
+    score = importance.score.copy()
+    for i in range(engine.graph.n_layers):
+        score[layer == i] /= max(np.linalg.norm(score[layer == i]), SMALLEST_NORM)
+    return NodeScores(engine.graph, score)
+
+
+def slopes(model: MaskedModel, kind: type[Metric]) -> NodeScores:
+    """Mean over prompts of the absolute slope of the metric in the share of each port's value and MLP's output."""
+    graph, changes = model.graph, model.changes()
+    at_receivers, of_shares = gradients(model, model.metric(kind))
+    for r, receiver in enumerate(graph.receivers):
+        if receiver.component == "mlp":
+            s = graph.sender_index[receiver]
+            read = torch.as_tensor(graph.exists[s], device=changes.device)
+            of_shares[r] = (changes[s] * at_receivers[read].sum(0)).sum(-1)
+    of_shares[-1] = torch.nan
+    return NodeScores(graph, by_prompt(model, of_shares).abs().sum(-1).double().cpu().numpy())
+
+
+def by_prompt(model: MaskedModel, of_rows: Float[Tensor, "receiver row"]) -> Float[Tensor, "receiver prompt"]:
+    """Sums over the positions of each prompt."""
+    return of_rows.unflatten(1, (model.rows.n_prompts, model.rows.n_pos)).sum(-1)
