@@ -312,6 +312,12 @@ def auc(recovery: Path, published: Path, out: Path) -> None:
     write_frame(auc_table(read_tables([recovery]), pd.read_csv(published, comment="#")), out)
 
 
+def faithfulness(evaluation: Path, out: Path) -> None:
+    from acdc.faithfulness import faithfulness_table
+
+    write_frame(faithfulness_table(read_tables([evaluation])), out)
+
+
 def roc(recovery: Path, published: Path, level: str, out: list[Path]) -> None:
     import pandas as pd
 
@@ -328,12 +334,12 @@ def table(files: list[Path], out: Path) -> None:
 def timing(files: list[Path], out: Path) -> None:
     import pandas as pd
 
-    # The last five parts of a benchmark's path say what was run.
-    names = ["model", "task", "metric", "ablation", "threshold"]
+    # The last six parts of a benchmark's path say what was run.
+    names = ["model", "task", "metric", "ablation", "method", "threshold"]
     rows = []
     for file in files:
         measured = pd.read_csv(file, sep="\t").iloc[0]
-        labels = dict(zip(names, (*file.parts[-5:-1], file.stem), strict=True))
+        labels = dict(zip(names, (*file.parts[-6:-1], file.stem), strict=True))
         rows.append({**labels, "seconds": measured["s"], "max_rss_mib": measured["max_rss"]})
     write_table(rows, out)
 
@@ -548,6 +554,10 @@ def parser() -> argparse.ArgumentParser:
     flag("--published", type=Path, required=True, help="the paper's areas")
     flag("--out", type=Path, required=True)
 
+    flag = add(faithfulness, "Areas under faithfulness over circuit sizes, by method.")
+    flag("--evaluation", type=Path, required=True)
+    flag("--out", type=Path, required=True)
+
     flag = add(roc, "Draw ROC curves.")
     flag("--recovery", type=Path, required=True)
     flag("--published", type=Path, required=True, help="the points of the paper's curves")
@@ -558,7 +568,7 @@ def parser() -> argparse.ArgumentParser:
     flag("files", type=Path, nargs="+")
     flag("--out", type=Path, required=True)
 
-    flag = add(timing, "Gather seconds and memory of the ACDC runs.")
+    flag = add(timing, "Gather seconds and memory of the searches.")
     flag("files", type=Path, nargs="+")
     flag("--out", type=Path, required=True)
 

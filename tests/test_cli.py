@@ -20,7 +20,7 @@ from acdc.models.word_tokenizer import task_tokenizer
 ROOT = Path(__file__).parent.parent
 STAGES = (
     *("download", "model", "dataset", "behaviour", "circuit", "log", "score", "evaluate", "controls", "recover", "auc"),
-    *("roc", "table", "timing", "pareto", "draw"),
+    *("faithfulness", "roc", "table", "timing", "pareto", "draw"),
 )
 
 

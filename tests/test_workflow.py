@@ -116,7 +116,7 @@ class TestEndToEnd:
         again = finished.snakemake("--cores", "all", "--configfile", CONFIG)
         assert again.returncode == 0 and "Nothing to be done" in again.stdout
 
-    @pytest.mark.parametrize("name", ["recovery", "timing"])
+    @pytest.mark.parametrize("name", ["recovery", "faithfulness", "timing"])
     def test_a_table_is_there_and_has_no_gap(self, finished, name):
         table = finished.table(f"results/test/{name}.csv")
         assert len(table) and not table.isna().any(axis=None)
@@ -141,8 +141,10 @@ class TestEndToEnd:
         }
         assert not table.drop(columns="published").isna().any(axis=None)
 
-    def test_every_job_of_acdc_is_timed(self, finished):
+    def test_every_job_is_timed(self, finished):
         table = finished.table("results/test/timing.csv")
+        assert set(table.method) == {"acdc", "eap", "eap_ig", "hisp"}
+        table = table[table.method == "acdc"]
         one_job = {task["name"] for task in SMALL["tasks"] if task.get("one_job")}
         jobs = {(folder, "all" if folder.split("/")[1] in one_job else threshold) for folder, threshold in searches()}
         names = table.model + "/" + table.task + "/" + table.metric + "/" + table.ablation + "/acdc"
@@ -162,6 +164,8 @@ class TestEndToEnd:
         assert sizes == sorted(set(sizes)) and sizes[0] > 0 and sizes[-1] == n_edges
         recovered = finished.table("results/test/recovery.csv").query("method == 'eap_ig' and level == 'edge'")
         assert set(recovered.ablation) == {"corrupted", "corrupted_permuted", "zero"}
+        kept = finished.table("results/test/faithfulness.csv")
+        assert set(kept[kept.task == "ioi"].method) == {"acdc", "eap", "hisp", "random"}
         assert recovered.tpr.max() == recovered.fpr.max() == 1 and recovered.tpr.min() < 1
 
     def test_all_edges_are_the_model_itself(self, finished):

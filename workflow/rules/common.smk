@@ -215,13 +215,14 @@ def searches_in_one_job():
 
 
 def benchmarks_of_searches():
-    """Seconds and memory of every search; `all` stands for the thresholds of one job."""
-    pattern = "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"
-    return [
-        path
-        for task, labels, thresholds in searches()
-        for path in expand(pattern, **labels, threshold="all" if in_one_job(task) else thresholds)
-    ]
+    """Seconds and memory of every search by every method; `all` stands for the circuits of one job."""
+    pattern = "results/{study}/benchmarks/{{rule}}/{model}/{task}/{metric}/{ablation}/{{method}}/{{threshold}}.tsv"
+    files = []
+    for task, labels, search in searches():
+        path, thresholds = pattern.format(**labels), "all" if in_one_job(task) else search["thresholds"]
+        files += expand(path, rule="circuit", method="acdc", threshold=thresholds)
+        files += expand(path, rule="score", method=search.get("scores", []), threshold="all")
+    return files
 
 
 def split_embed(wildcards):
@@ -251,17 +252,15 @@ def searches():
         for search in task["searches"]:
             for ablation in task["ablations"]:
                 labels = {"study": config["study"], "model": task["model"], "task": task["name"]}
-                yield task, {**labels, "metric": search["metric"], "ablation": ablation}, search["thresholds"]
+                yield task, {**labels, "metric": search["metric"], "ablation": ablation}, search
 
 
 def each_method(pattern, *, known_only=False):
     """Files of all searches by every method; those of tasks with a known circuit only, where asked for."""
     files = [
         path
-        for task, labels, _ in searches()
+        for task, labels, search in searches()
         if task.get("known_circuit") or not known_only
-        for search in task["searches"]
-        if search["metric"] == labels["metric"]
         for path in expand(pattern, **labels, method=methods_of(search))
     ]
     return list(dict.fromkeys(files))
@@ -271,15 +270,20 @@ def each_search(pattern, *, known_only=False, drawn_only=False):
     """Files of all searches; of tasks with a known circuit only, or of thresholds to draw, where asked for."""
     files = [
         path
-        for task, labels, thresholds in searches()
+        for task, labels, search in searches()
         if task.get("known_circuit") or not known_only
-        for path in expand(pattern, **labels, threshold=task.get("draw", thresholds) if drawn_only else thresholds)
+        for path in expand(pattern, **labels, threshold=drawn(task, search) if drawn_only else search["thresholds"])
     ]
     return list(dict.fromkeys(files))
 
 
+def drawn(task, search):
+    """The thresholds whose circuits are drawn."""
+    return task.get("draw", search["thresholds"])
+
+
 def study_tables():
-    names = ["behaviour", "evaluation", "timing"]
+    names = ["behaviour", "evaluation", "faithfulness", "timing"]
     if each_search("{task}", known_only=True):
         names += ["recovery", "auc"]
     return [f"results/{config['study']}/{name}.csv" for name in names]

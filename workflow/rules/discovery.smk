@@ -29,7 +29,7 @@ rule circuit:
     log:
         "results/{study}/logs/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.log",
     benchmark:
-        "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/{threshold}.tsv"
+        "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/acdc/{threshold}.tsv"
     wildcard_constraints:
         task=tasks_in_many_jobs(),
     resources:
@@ -60,7 +60,7 @@ for task, metric, thresholds in searches_in_one_job():
         log:
             "results/{study}/logs/circuit/{model}/{task}/{metric}/{ablation}/all.log",
         benchmark:
-            "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/all.tsv"
+            "results/{study}/benchmarks/circuit/{model}/{task}/{metric}/{ablation}/acdc/all.tsv"
         wildcard_constraints:
             task=re.escape(task),
             metric=re.escape(metric),
@@ -88,7 +88,7 @@ rule score:
     log:
         "results/{study}/logs/score/{model}/{task}/{metric}/{ablation}/{method}.log",
     benchmark:
-        "results/{study}/benchmarks/score/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+        "results/{study}/benchmarks/score/{model}/{task}/{metric}/{ablation}/{method}/all.tsv"
     wildcard_constraints:
         method="|".join(SCORES),
     resources:

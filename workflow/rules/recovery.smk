@@ -2,7 +2,7 @@
 
 Gives: evaluation.csv (every metric of the task on held-out prompts, per circuit), controls.csv (the same for
 random circuits, all edges, no edges), recovery.csv where a circuit is known, and the study's joined tables; auc.csv
-has the areas under the ROC curves beside the published ones.
+has the areas under the ROC curves beside the published ones, faithfulness.csv those under faithfulness over sizes.
 """
 
 
@@ -95,6 +95,17 @@ rule evaluation_table:
         "results/{study}/logs/tables/evaluation.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule faithfulness_table:
+    input:
+        "results/{study}/evaluation.csv",
+    output:
+        "results/{study}/faithfulness.csv",
+    log:
+        "results/{study}/logs/tables/faithfulness.log",
+    shell:
+        "python -m acdc faithfulness --evaluation {input:q} --out {output:q} 2> {log:q}"
 
 
 rule recovery_table:
