@@ -76,7 +76,7 @@ def nested_circuits(scores: Scores, fractions: Sequence[float]) -> Iterator[tupl
     if n <= EVERY_SIZE:
         sizes = [*(size for size in range(1, n) if ranked[size] < ranked[size - 1]), n]
     else:
-        sizes = sorted({round(fraction * n) for fraction in fractions})
+        sizes = sorted({max(1, round(fraction * n)) for fraction in fractions})
     for size in sizes:
         yield f"top {size}", scores.top(size)
 
