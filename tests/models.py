@@ -71,6 +71,10 @@ def ablations_of(kind: str) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name != PERMUTED or kind in LEARNED_POSITIONS)
 
 
+SETUPS = [(kind, ablation) for kind in KINDS for ablation in ablations_of(kind)]
+"""Every kind of model with every ablation that it can have."""
+
+
 HUGGING_FACE_NAMES = {
     "n_layers": "num_hidden_layers",
     "n_heads": "num_attention_heads",

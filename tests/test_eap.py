@@ -18,10 +18,9 @@ from acdc.methods.gradients import over_prompts
 from acdc.metrics import L2, KLDivergence, LogitDifference
 from acdc.models.bridge import weights_of
 from tests.models import (
-    KINDS,
     LEARNED_POSITIONS,
+    SETUPS,
     VECTORS,
-    ablations_of,
     bridge,
     engine,
     prompts,
@@ -30,7 +29,6 @@ from tests.models import (
     vector_inputs,
 )
 
-SETUPS = [(kind, ablation) for kind in KINDS for ablation in ablations_of(kind)]
 setups = pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 
 

@@ -14,9 +14,7 @@ from acdc.graph import Circuit, Node
 from acdc.methods.hisp import hisp, slopes
 from acdc.metrics import KLDivergence, LogitDifference
 from acdc.models.bridge import weights_of
-from tests.models import KINDS, ablations_of, bridge, engine, prompts
-
-SETUPS = [(kind, ablation) for kind in KINDS for ablation in ablations_of(kind)]
+from tests.models import SETUPS, bridge, engine, prompts
 
 
 def nudged(model: MaskedModel, receiver: int, by: float) -> float:

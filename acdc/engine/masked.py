@@ -14,7 +14,7 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine import layers
-from acdc.engine.runs import Rows, ablated_run, embeddings, full_attention, project, run
+from acdc.engine.runs import Rows, ablated_run, full_attention, project, run
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights
@@ -39,26 +39,23 @@ class Mask:
 
 
 class MaskedModel:
-    """A model on a dataset under an ablation, as a function of a mask. Its arguments are the engine's."""
+    """A model on a dataset under an ablation, as a function of a mask. Its arguments are the engine's.
+
+    Attributes:
+        clean: what the embeddings write on the clean prompts: tokens and positions apart where they are two senders.
+        changes: Float[sender row d_model], clean minus ablated output of every sender.
+        model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
+    """
 
     def __init__(self, weights: Weights, dataset: Dataset, *, ablation: str, split_embed: bool = False) -> None:
         self.weights, self.dataset = weights, dataset
         self.graph: Graph = weights.architecture.graph(split_embed)
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
         self.ablated = ablated_run(weights, dataset, self.rows, ablation, split_embed)
-        self.clean = self.embeddings()
-        with torch.no_grad():
-            self.model_logits = self.logits(Mask.of(Circuit.full(self.graph), weights.embed))
-
-    def changes(self) -> Float[Tensor, "sender row d_model"]:
-        """Clean minus ablated output of every sender."""
-        clean = run(self.weights, self.dataset.clean, self.rows, split_embed=self.graph.split_embed)
-        return clean.sender - self.ablated.sender
-
-    def embeddings(self) -> list[Float[Tensor, "row d_model"]]:
-        """What the embeddings write on the clean prompts: token and position embeddings apart where they are two."""
-        token, position = embeddings(self.weights, self.dataset.clean)
-        return [token, position] if self.graph.split_embed else [token + position]
+        clean = run(weights, dataset.clean, self.rows, split_embed=split_embed)
+        self.clean = list(clean.sender[: self.graph.first_sender(0)].clone())  # a view would keep all of the run
+        self.changes = clean.sender - self.ablated.sender
+        self.model_logits = self.readout(clean.state["final", 0, 0])
 
     def metric(self, kind: type[Metric]) -> Metric:
         return kind(self.dataset, self.model_logits)
@@ -93,7 +90,12 @@ class MaskedModel:
         final = (
             self.ablated.state["final", 0, 0] + self.inputs(mask, len(self.graph.receivers) - 1, 1, changes, added)[0]
         )
-        x = layers.norm(architecture, final[self.rows.scored], weights.ln_final_w, weights.ln_final_b)
+        return self.readout(final)
+
+    def readout(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "scored d_vocab"]:
+        """Logits of the final residual stream."""
+        weights = self.weights
+        x = layers.norm(weights.architecture, final[self.rows.scored], weights.ln_final_w, weights.ln_final_b)
         return weights.readout(x)
 
     def inputs(

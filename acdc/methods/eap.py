@@ -33,5 +33,5 @@ def eap_ig(model: MaskedModel, kind: type[Metric], steps: int) -> EdgeScores:
         embeddings = zip(model.clean, model.ablated.sender, strict=False)
         written = [ablated + step / steps * (clean - ablated) for clean, ablated in embeddings]
         gradient = gradient + gradients(model, metric, written)[0] / steps
-    effect = -torch.einsum("spd,rpd->sr", model.changes(), gradient).double().cpu().numpy()
+    effect = -torch.einsum("spd,rpd->sr", model.changes, gradient).double().cpu().numpy()
     return EdgeScores(model.graph, np.where(model.graph.exists, effect, np.nan))

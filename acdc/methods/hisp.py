@@ -29,17 +29,16 @@ def hisp(engine: Engine, kind: type[Metric]) -> NodeScores:
         InputError: see ``refuse_distance``.
     """
     refuse_distance("HISP", kind)
-    importance = over_prompts(engine, lambda model: slopes(model, kind))
+    scores = over_prompts(engine, lambda model: slopes(model, kind))
     layer = np.array([node.layer for node in engine.graph.receivers])
-    score = importance.score.copy()
     for i in range(engine.graph.n_layers):
-        score[layer == i] /= max(np.linalg.norm(score[layer == i]), SMALLEST_NORM)
-    return NodeScores(engine.graph, score)
+        scores.score[layer == i] /= max(np.linalg.norm(scores.score[layer == i]), SMALLEST_NORM)
+    return scores
 
 
 def slopes(model: MaskedModel, kind: type[Metric]) -> NodeScores:
     """Mean over prompts of the absolute slope of the metric in the share of each port's value and MLP's output."""
-    graph, changes = model.graph, model.changes()
+    graph, changes = model.graph, model.changes
     at_receivers, of_shares = gradients(model, model.metric(kind))
     for r, receiver in enumerate(graph.receivers):
         if receiver.component == "mlp":

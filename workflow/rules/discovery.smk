@@ -6,8 +6,8 @@ them, which Snakemake does not know and so does not delete; the next try goes on
 A task with one_job in the config has one job for all thresholds of a search, for to start takes longer there
 than to search. Those jobs are rules of their own: the thresholds are their outputs.
 
-Methods that score all edges or nodes at once (scores in the config) are one job for all sizes of circuits: scores.csv, and
-circuits.json with the best of them by their number.
+Methods that score all edges or nodes at once (scores in the config) are one job for all sizes of circuits: scores.csv,
+and circuits.json with the best of them by their number.
 """
 
 COMMAND = (
