@@ -6,6 +6,7 @@ A mask of 1 is a present edge, of 0 a removed one; in between an edge carries a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc.data import Dataset
-from acdc.engine import layers
-from acdc.engine.runs import Rows, ablated_run, full_attention, project, run
+from acdc.engine import Engine, layers
+from acdc.engine.runs import Rows, ablated_run, full_attention, project, project_all, run
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights
@@ -36,6 +37,13 @@ class Mask:
     def of(cls, circuit: Circuit, like: Tensor) -> Mask:
         """Ones for a circuit's edges, on the device and in the precision of ``like``."""
         return cls(*(torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct)))
+
+
+def masked_models(engine: Engine, n_prompts: int) -> Iterator[MaskedModel]:
+    """An engine's model on so many of its prompts after another."""
+    for start in range(0, len(engine.dataset), n_prompts):
+        part = engine.dataset.select(slice(start, start + n_prompts))
+        yield MaskedModel(engine.weights, part, ablation=engine.ablation, split_embed=engine.graph.split_embed)
 
 
 class MaskedModel:
@@ -92,6 +100,27 @@ class MaskedModel:
         )
         return self.readout(final)
 
+    def logits_of_nodes(self, share: Float[Tensor, "receiver"]) -> Float[Tensor, "scored d_vocab"]:
+        """At the scored positions, with all edges, and of every port's value and every MLP's output a share.
+
+        The rest is the ablated run's. All receivers of a layer read one residual stream, so this is far quicker than
+        ``logits`` with the same shares on edges.
+        """
+        resid = torch.stack(self.clean).sum(0)
+        for layer, block in enumerate(self.weights.blocks):
+            first = self.graph.first_receiver(layer)
+            mlp = first + self.graph.n_ports
+            ablated = self.ablated.state.ports(layer, self.graph.n_ports)
+            new = project_all(self.weights, layer, resid, self.rows.pos)
+            ports = torch.lerp(ablated, new, share[first:mlp, None, None])
+            z = full_attention(self.weights, ports, self.rows)
+            before, resid = resid, resid + torch.einsum("hrd,hdm->rm", z, block.w_o) + block.b_o
+            if block.w_in is not None:
+                read = before if self.weights.architecture.parallel else resid
+                new = layers.mlp(self.weights.architecture, block, read)
+                resid = resid + torch.lerp(self.ablated.state["mlp_out", layer, 0], new, share[mlp])
+        return self.readout(resid)
+
     def readout(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "scored d_vocab"]:
         """Logits of the final residual stream."""
         weights = self.weights
@@ -122,13 +151,13 @@ class MaskedModel:
         added: Float[Tensor, "receiver row d_model"] | None,
     ) -> Float[Tensor, "head row d_model"]:
         """Changes of what a layer's heads write."""
-        first, block, state = self.graph.first_receiver(layer), self.weights.blocks[layer], {}
+        first, block, ports = self.graph.first_receiver(layer), self.weights.blocks[layer], []
         read = self.inputs(mask, first, self.graph.n_ports, changes, added)
         for port in range(self.graph.n_ports):
             ablated = self.ablated.state["port", layer, port]
             x = self.ablated.state["port_in", layer, port] + read[port]
             new = project(self.weights, layer, port, x, self.rows.pos)
-            state["port", layer, port] = ablated + mask.direct[first + port] * (new - ablated)
-        z = full_attention(self.weights, layer, state, self.rows)
+            ports.append(ablated + mask.direct[first + port] * (new - ablated))
+        z = full_attention(self.weights, torch.stack(ports), self.rows)
         ablated = torch.stack([self.ablated.state["z", layer, head] for head in range(self.graph.n_heads)])
         return torch.einsum("hrd,hdm->hrm", z - ablated, block.w_o)

@@ -110,6 +110,10 @@ class State(dict[tuple[str, int, int], Tensor]):
     def copy(self) -> State:
         return State(self)
 
+    def ports(self, layer: int, n_ports: int) -> Float[Tensor, "port row d_head"]:
+        """q, k and v of a layer, where all of them are of all rows."""
+        return torch.stack([self["port", layer, port] for port in range(n_ports)])
+
     def take_over(self, other: State, layer: int) -> None:
         """Make this layer's activations the same as ``other``'s."""
         self.update({key: value for key, value in other.items() if key[1] == layer and key[0] != "final"})
@@ -168,7 +172,7 @@ def run(
         for p in range(len(block.w_port)):
             state["port_in", layer, p] = resid
             state["port", layer, p] = project(weights, layer, p, resid, rows.pos)
-        z = full_attention(weights, layer, state, rows)
+        z = full_attention(weights, state.ports(layer, graph.n_ports), rows)
         for head, output in enumerate(block.outputs):
             state["z", layer, head] = torch.zeros_like(z[head]) if zero else z[head]
             resid = resid + write(output(state["z", layer, head]))
@@ -219,10 +223,27 @@ def project(
     return layers.rotate(out, weights.rotary_cos[pos], weights.rotary_sin[pos], architecture.rotary_adjacent)
 
 
-def full_attention(weights: Weights, layer: int, state: State, rows: Rows) -> Float[Tensor, "head row d_head"]:
-    """Attention of every head at every row: ``z``."""
+def project_all(
+    weights: Weights, layer: int, resid: Float[Tensor, "row d_model"], pos: Int[Tensor, "row"]
+) -> Float[Tensor, "port row d_head"]:
+    """One residual stream to the q, k or v of every port of a layer, see ``project``."""
+    architecture, block = weights.architecture, weights.blocks[layer]
+    n_placed = architecture.n_heads + architecture.n_kv_heads  # q and k; a value has no position
+    values = layers.norm(architecture, resid, block.ln1_w, block.ln1_b)
+    placed = values + weights.pos_embed[pos] if architecture.positions == "shortformer" else values
+    placed = torch.einsum("rd,pdh->prh", placed, block.w_port[:n_placed]) + block.b_port[:n_placed, None]
+    values = torch.einsum("rd,pdh->prh", values, block.w_port[n_placed:]) + block.b_port[n_placed:, None]
+    if architecture.positions == "rotary":
+        tables = weights.rotary_cos[pos], weights.rotary_sin[pos]
+        placed = layers.rotate(placed, *tables, architecture.rotary_adjacent)
+    return torch.cat([placed, values])
+
+
+def full_attention(
+    weights: Weights, ports: Float[Tensor, "port row d_head"], rows: Rows
+) -> Float[Tensor, "head row d_head"]:
+    """Attention of every head of a layer at every row: ``z``."""
     n_heads, n_kv = weights.architecture.n_heads, weights.architecture.n_kv_heads
-    port = torch.stack([state["port", layer, p] for p in range(n_heads + 2 * n_kv)])
-    q, k, v = port.unflatten(1, (rows.n_prompts, rows.n_pos)).split([n_heads, n_kv, n_kv])
+    q, k, v = ports.unflatten(1, (rows.n_prompts, rows.n_pos)).split([n_heads, n_kv, n_kv])
     k, v = (x.repeat_interleave(n_heads // n_kv, 0) for x in (k, v))
     return layers.attend(q, k, v, rows.visible).flatten(1, 2)

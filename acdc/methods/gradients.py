@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc.engine import Engine
-from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.masked import Mask, MaskedModel, masked_models
 from acdc.errors import InputError
 from acdc.graph import Circuit, Scores
 from acdc.metrics import L2, KLDivergence, Metric
@@ -34,12 +34,10 @@ def refuse_distance(method: str, kind: type[Metric]) -> None:
 
 def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> AnyScores:
     """Scores on an engine's dataset, a few prompts at a time: what a score is the mean over, it is the mean of."""
-    dataset, total = engine.dataset, 0.0
-    for start in range(0, len(dataset), PROMPTS_AT_ONCE):
-        part = dataset.select(slice(start, start + PROMPTS_AT_ONCE))
-        model = MaskedModel(engine.weights, part, ablation=engine.ablation, split_embed=engine.graph.split_embed)
+    total = 0.0
+    for model in masked_models(engine, PROMPTS_AT_ONCE):
         scores = score(model)
-        total = total + dataset.share(part) * scores.score
+        total = total + engine.dataset.share(model.dataset) * scores.score
     return replace(scores, score=total)
 
 

@@ -1,0 +1,131 @@
+"""Subnetwork probing: masks of nodes, trained."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+import torch
+
+from acdc.engine.masked import Mask, MaskedModel
+from acdc.graph import Circuit, Graph, NodeScores
+from acdc.methods.sp import FIRST_SCORE, Probe, Step, draw, expected_share, groups_of, sp
+from acdc.metrics import KLDivergence, LogitDifference
+from acdc.models.bridge import weights_of
+from tests.models import SETUPS, bridge, prompts
+
+QUICK = {"steps": 60, "learning_rate": 0.2, "seed": 0}
+
+
+def masked(kind: str, ablation: str = "corrupted") -> MaskedModel:
+    weights = weights_of(bridge(kind)).to("cpu", torch.float64)
+    return MaskedModel(weights, prompts(True), ablation=ablation)
+
+
+def on_edges(model: MaskedModel, share: torch.Tensor) -> Mask:
+    """The mask of edges that says of every node what its share says."""
+    mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
+    for r, node in enumerate(model.graph.receivers[:-1]):
+        if node.port:
+            mask.direct[r] = share[r]
+        else:
+            mask.present[model.graph.sender_index[node]] *= share[r]
+    return mask
+
+
+@pytest.mark.parametrize(("kind", "ablation"), SETUPS)
+def test_shares_of_nodes_are_those_of_all_their_edges(kind, ablation):
+    model = masked(kind, ablation)
+    share = torch.rand(len(model.graph.receivers) - 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = model.logits(on_edges(model, share))
+    torch.testing.assert_close(model.logits_of_nodes(share), expected, atol=1e-9, rtol=0)
+    assert (expected - model.model_logits).abs().max() > 0.01
+
+
+def test_extreme_regularisation_gives_the_whole_graph_and_none_of_its_nodes():
+    model = masked("gpt2")
+    everything = sp([model], KLDivergence, -1e6, **QUICK).circuit
+    nothing = sp([model], KLDivergence, 1e6, **QUICK).circuit
+    assert everything.n_edges == model.graph.n_edges
+    assert [edge.name for edge in nothing.edges] == ["embed -> logits"]
+
+
+def test_one_head_that_matters_is_kept_and_the_others_go():
+    """All heads but one write nothing: whatever their masks, the metric is the same."""
+    model = masked("attention_only")
+    for layer, block in enumerate(model.weights.blocks):
+        for head in range(model.graph.n_heads):
+            if (layer, head) != (1, 2):
+                block.w_o[head] = 0
+    model = MaskedModel(model.weights, model.dataset, ablation="corrupted")
+    found = sp([model], KLDivergence, 0.1, steps=150, learning_rate=0.2, seed=0)
+    kept = {model.graph.receivers[r].name for r in np.flatnonzero(found.scores.score > 0)}
+    assert "a1.h2.v" in kept and kept <= {"a1.h2.q", "a1.h2.k", "a1.h2.v"}
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
+    model = masked("llama")
+    first, second, other = (
+        sp([model], LogitDifference, 0.1, steps=5, learning_rate=0.1, seed=seed).scores.values for seed in (0, 0, 1)
+    )
+    assert (first == second).all() and not (first == other).all()
+
+
+def test_every_step_takes_the_next_prompts():
+    weights, dataset = weights_of(bridge("gpt2")).to("cpu", torch.float64), prompts(True)
+    halves = [MaskedModel(weights, dataset.select(part), ablation="corrupted") for part in (slice(2), slice(2, None))]
+    still = {"steps": 3, "learning_rate": 0.0, "seed": 0}
+    both, first, second = (
+        [step.metric for step in sp(models, LogitDifference, 0.0, **still).trace]
+        for models in (halves, halves[:1], halves[1:])
+    )
+    assert both == [first[0], second[1], first[2]] and first[1] != second[1]
+
+
+def test_the_loss_is_the_metric_and_the_weighted_regularisation():
+    for step in sp([masked("gpt2")], KLDivergence, 2.5, **QUICK).trace:
+        assert step.loss == pytest.approx(step.metric + 2.5 * step.regularisation)
+
+
+def test_nan_is_refused():
+    model = masked("gpt2")
+    model.weights.unembed[:] = torch.nan
+    with pytest.raises(ArithmeticError, match="NaN in step 0 of SP, regularisation 0.5"):
+        sp([model], KLDivergence, 0.5, **QUICK)
+
+
+def test_draws_are_hard_concrete():
+    draws = torch.Generator().manual_seed(0)
+    shares = draw(torch.full((100_000,), FIRST_SCORE, dtype=torch.float64), draws)
+    assert shares.min() == 0 and shares.max() == 1
+    # P(share > 0) = sigmoid(score - beta log(-gamma / zeta)): Louizos et al. 2018, equation 12.
+    expected = 1 / (1 + np.exp(-(log(5) - 2 / 3 * log(0.1 / 1.1))))
+    assert (shares > 0).double().mean() == pytest.approx(expected, abs=2e-3)
+    assert (shares > 0.5).double().mean() == pytest.approx(5 / 6, abs=5e-3)
+    assert expected_share(torch.tensor([log(5)] * 2), [[0], [1]]).item() == pytest.approx(expected)
+
+
+def test_layers_and_kinds_count_alike_in_the_regularisation():
+    graph = Graph(2, 4, 2)
+    groups = list(groups_of(graph))
+    assert [len(group) for group in groups] == [4, 2, 2, 1] * 2
+    score = torch.full((len(graph.receivers) - 1,), -50.0)
+    score[groups[3]] = 50
+    assert expected_share(score, groups).item() == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize(
+    ("losses", "converged"),
+    [
+        ([5, 4, 3, 2, 1], False),
+        ([5, 3, 2, 1.01, 1], True),
+        ([5, 3, 2, 1, 1.5], False),
+        ([1, 1, 1, 1, 1], True),
+        ([5, 1, 1, 1], False),
+        ([9] * 3 + [5] * 3 + [1.2, 0.8, 1] * 3, True),
+    ],
+)
+def test_a_loss_that_still_falls_has_not_converged(losses, converged):
+    trace = [Step(i, loss, 0.0, loss) for i, loss in enumerate(losses)]
+    assert Probe(NodeScores(Graph(1, 1, 1), np.zeros(5)), trace).converged is converged
