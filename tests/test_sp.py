@@ -72,6 +72,20 @@ def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
     assert (first == second).all() and not (first == other).all()
 
 
+def test_a_run_goes_on_where_it_was(tmp_path):
+    model, file = masked("gpt2"), tmp_path / "state.pt"
+
+    def keep(training):
+        if len(training.trace) == 7:
+            torch.save(training.state(), file)
+
+    settings = {"steps": 12, "learning_rate": 0.1, "seed": 3}
+    whole = sp([model], LogitDifference, 0.3, **settings, after_step=keep)
+    rest = sp([model], LogitDifference, 0.3, **settings, state=torch.load(file, weights_only=True))
+    assert rest.trace == whole.trace and len(rest.trace) == 12
+    assert (rest.scores.values == whole.scores.values).all()
+
+
 def test_every_step_takes_the_next_prompts():
     weights, dataset = weights_of(bridge("gpt2")).to("cpu", torch.float64), prompts(True)
     halves = [MaskedModel(weights, dataset.select(part), ablation="corrupted") for part in (slice(2), slice(2, None))]

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import cycle, islice
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +62,34 @@ class Probe:
         return bool(abs(last - fourth) <= SETTLED * abs(last - first))
 
 
+class Training:
+    """An SP run between two steps: enough to go on from.
+
+    Attributes:
+        score: Float64[node], of all receivers but the logits; the median share of a node is 1/2 where it is 0.
+        draws: where the next step's random numbers come from.
+    """
+
+    def __init__(self, graph: Graph, learning_rate: float, seed: int, device: torch.device) -> None:
+        nodes = len(graph.receivers) - 1
+        self.score = torch.full((nodes,), FIRST_SCORE, device=device, dtype=torch.float64, requires_grad=True)
+        self.adam = torch.optim.Adam([self.score], lr=learning_rate)
+        self.draws = torch.Generator().manual_seed(seed)
+        self.trace: list[Step] = []
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` goes on from: tensors, numbers, lists and dictionaries of them."""
+        score, trace = self.score.detach(), [list(step) for step in self.trace]
+        return {"score": score, "adam": self.adam.state_dict(), "draws": self.draws.get_state(), "trace": trace}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken."""
+        self.score.data.copy_(state["score"])
+        self.adam.load_state_dict(state["adam"])
+        self.draws.set_state(state["draws"])
+        self.trace = [Step(*step) for step in state["trace"]]
+
+
 def sp(
     models: list[MaskedModel],
     kind: type[Metric],
@@ -71,7 +98,8 @@ def sp(
     steps: int,
     learning_rate: float,
     seed: int,
-    after_step: Callable[[], None] = lambda: None,
+    state: dict[str, Any] | None = None,
+    after_step: Callable[[Training], None] = lambda training: None,
 ) -> Probe:
     """Train one mask a node.
 
@@ -80,28 +108,30 @@ def sp(
         regularisation: weight of the expected share of nodes kept, in the metric's unit: what it may rise by for all.
         learning_rate: of Adam.
         seed: of the draws.
+        state: of an interrupted run to go on with, see ``Training``.
 
     Raises:
         ArithmeticError: the metric is NaN; the message names the step.
     """
-    graph, device = models[0].graph, models[0].clean[0].device
-    bound = [(model, model.metric(kind)) for model in models]
-    score = torch.full((len(graph.receivers) - 1,), FIRST_SCORE, device=device, dtype=torch.float64, requires_grad=True)
-    adam, draws, trace = torch.optim.Adam([score], lr=learning_rate), torch.Generator().manual_seed(seed), []
-    groups = list(groups_of(graph))
-    for step, (model, metric) in enumerate(islice(cycle(bound), steps)):
-        share = draw(score, draws).to(model.clean[0].dtype)
+    graph, bound = models[0].graph, [(model, model.metric(kind)) for model in models]
+    groups, training = list(groups_of(graph)), Training(graph, learning_rate, seed, models[0].clean[0].device)
+    if state:
+        training.restore(state)
+    for step in range(len(training.trace), steps):
+        model, metric = bound[step % len(bound)]
+        share = draw(training.score, training.draws).to(model.clean[0].dtype)
         value = model.value(metric, model.logits_of_nodes(share))
-        penalty = expected_share(score, groups)
+        penalty = expected_share(training.score, groups)
         loss = value + regularisation * penalty
         if loss.isnan():
             raise ArithmeticError(f"the metric became NaN in step {step} of SP, regularisation {regularisation:g}")
-        adam.zero_grad()
+        training.adam.zero_grad()
         loss.backward()
-        adam.step()
-        trace.append(Step(step, value.item(), penalty.item(), loss.item()))
-        after_step()
-    return Probe(NodeScores(graph, np.append(score.detach().cpu().numpy(), np.nan)), trace)
+        training.adam.step()
+        training.trace.append(Step(step, value.item(), penalty.item(), loss.item()))
+        after_step(training)
+    scores = training.score.detach().cpu().numpy()
+    return Probe(NodeScores(graph, np.append(scores, np.nan)), training.trace)
 
 
 def draw(score: Float[Tensor, "node"], draws: torch.Generator) -> Float[Tensor, "node"]:
