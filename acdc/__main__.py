@@ -132,18 +132,62 @@ def circuit(
     task: str,
     model_name: str,
     metric: str,
+    method: str,
     thresholds: list[str],
     head_order: str,
+    steps: int,
+    learning_rate: float,
+    prompts_per_step: int,
+    seed: int,
     out: Path,
 ) -> None:
     from acdc import tasks
 
     tasks.check_metrics(task, [metric])
     engine = load_engine(flags)
-    labels = {"method": "acdc", "task": task, "model": model_name, "metric": metric, "head_order": head_order}
-    settings = labels | settings_of(flags, engine)
+    labels = {"method": method, "task": task, "model": model_name, "metric": metric}
+    training = {
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "prompts_per_step": prompts_per_step,
+        "seed": seed,
+    }
+    settings = labels | ({"head_order": head_order} if method == "acdc" else training) | settings_of(flags, engine)
+    find = {"acdc": search, "sp": probe}[method]
     for threshold in thresholds:
-        search(engine, settings | {"threshold": threshold}, out / threshold)
+        find(engine, settings | {"threshold": threshold}, out / threshold)
+
+
+def probe(engine: Engine, settings: dict[str, Any], out: Path) -> None:
+    """One run of SP, from its checkpoint where there is one; files as those of ``search``."""
+    from acdc import checkpoint as checkpoints
+    from acdc import tasks
+    from acdc.engine.masked import masked_models
+    from acdc.methods.sp import sp
+    from acdc.progress import StepBar
+
+    checkpoint, kind = out / "checkpoint.pt", tasks.metrics_of(settings["task"])[settings["metric"]]
+    state = checkpoints.load_training(checkpoint, settings)
+    with StepBar(settings["steps"], state) as bar:
+        found = sp(
+            list(masked_models(engine, settings["prompts_per_step"])),
+            kind,
+            float(settings["threshold"]),
+            **{key: settings[key] for key in ("steps", "learning_rate", "seed")},
+            state=state,
+            after_step=lambda training: bar(training) and checkpoints.save_training(checkpoint, training, settings),
+        )
+    (final,) = engine.measure(engine.metric(kind), engine.finals(found.circuit))
+    result = {
+        "n_edges": found.circuit.n_edges,
+        "n_nodes": len(found.circuit.nodes),
+        "final_metric": final,
+        "evaluations": len(found.trace),
+        "note": "-" if found.converged else "not converged",
+    }
+    write_table([step._asdict() for step in found.trace], out / "trace.csv")
+    write_json({"settings": settings, "result": result, "circuit": found.circuit.to_json()}, out / "circuit.json")
+    checkpoint.unlink(missing_ok=True)
 
 
 def search(engine: Engine, settings: dict[str, Any], out: Path) -> None:
@@ -174,6 +218,7 @@ def search(engine: Engine, settings: dict[str, Any], out: Path) -> None:
         "smallest_margin": progress.smallest_margin(threshold),
         "float_error": progress.float_error,
         "near_ties": progress.near_ties(threshold),
+        "note": "-",
     }
     write_table([row._asdict() for row in progress.trace], out / "trace.csv")
     write_json({"settings": settings, "result": result, "circuit": progress.circuit.to_json()}, out / "circuit.json")
@@ -214,7 +259,7 @@ def score(
     out: Path,
 ) -> None:
     from acdc import tasks
-    from acdc.evaluation import nested_circuits
+    from acdc.evaluation import nested_circuits, random_scores
     from acdc.methods.eap import eap, eap_ig
     from acdc.methods.gradients import over_prompts
     from acdc.methods.hisp import hisp
@@ -225,6 +270,7 @@ def score(
         "eap": lambda: over_prompts(engine, lambda model: eap(model, kind)),
         "eap_ig": lambda: over_prompts(engine, lambda model: eap_ig(model, kind, steps)),
         "hisp": lambda: hisp(engine, kind),
+        "random": lambda: random_scores(engine.graph, seed=0),
     }
     scores = methods[method]()
     labels = {"method": method, "task": task, "model": model_name, "metric": metric}
@@ -233,7 +279,7 @@ def score(
     for size, circuit in nested_circuits(scores.absolute(), [float(fraction) for fraction in fractions]):
         (final,) = engine.measure(bound, engine.finals(circuit))
         sizes = {"n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes)}
-        result = {**sizes, "final_metric": final, "evaluations": settings["steps"]}
+        result = {**sizes, "final_metric": final, "evaluations": settings["steps"], "note": "-"}
         found.append({"settings": settings | {"threshold": size}, "result": result, "circuit": circuit.to_json()})
     write_table(scores.rows(), out / "scores.csv")
     write_json(found, out / "circuits.json")
@@ -254,7 +300,8 @@ def evaluate(
     engine = load_engine(flags)
     labels = {"task": task, "model": model_name, "metric": metric, "ablation": flags.ablation, "method": method}
     found = (
-        ({**labels, "setting": settings["threshold"]}, circuit) for settings, _, circuit in read_circuits(circuits)
+        ({**labels, "setting": settings["threshold"], "note": result["note"]}, circuit)
+        for settings, result, circuit in read_circuits(circuits)
     )
     write_table(list(circuit_rows(engine, tasks.metrics_of(task), found)), out)
 
@@ -273,15 +320,17 @@ def controls(
 
     engine = load_engine(flags)
     labels = {"task": task, "model": model_name, "metric": "-", "ablation": flags.ablation}
+    randoms = random_circuits(engine.graph, seeds, [float(fraction) for fraction in fractions])
     circuits = [
-        ({**labels, "method": "full", "setting": "-"}, Circuit.full(engine.graph)),
-        ({**labels, "method": "empty", "setting": "-"}, Circuit.empty(engine.graph)),
-        *(
-            ({**labels, "method": "random", "setting": setting}, circuit)
-            for setting, circuit in random_circuits(engine.graph, seeds, [float(fraction) for fraction in fractions])
-        ),
+        ("full", "-", Circuit.full(engine.graph)),
+        ("empty", "-", Circuit.empty(engine.graph)),
+        *(("random", setting, circuit) for setting, circuit in randoms),
     ]
-    write_table(list(circuit_rows(engine, tasks.metrics_of(task), circuits)), out)
+    named = (
+        ({**labels, "method": method, "setting": setting, "note": "-"}, circuit)
+        for method, setting, circuit in circuits
+    )
+    write_table(list(circuit_rows(engine, tasks.metrics_of(task), named)), out)
 
 
 def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:
@@ -294,7 +343,7 @@ def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, 
     for settings, result, found in read_circuits(circuits):
         labels = {key: settings[key] for key in ("task", "model", "metric", "ablation", "method")}
         sizes = {key: result[key] for key in ("n_edges", "n_nodes")}
-        measured = {key: result[key] for key in ("final_metric", "evaluations")}
+        measured = {key: result[key] for key in ("final_metric", "evaluations", "note")}
         measured["test_metric"] = test.loc[settings["threshold"], settings["metric"]]
         for known, circuit_of in known_circuits.items():
             for level, confusion in LEVELS.items():
@@ -501,23 +550,35 @@ def parser() -> argparse.ArgumentParser:
     add_model(flag)
     flag("--out", type=Path, required=True)
 
-    flag = add(circuit, "Run ACDC. Killed, it goes on from its checkpoint.")
+    flag = add(
+        circuit, "Find circuits by ACDC or SP, one for each threshold. Killed, it goes on from its checkpoint."
+    )
     add_model(flag)
     add_engine(flag)
     flag("--metric", required=True)
-    flag("--thresholds", nargs="+", required=True, help="in the metric's unit; one search after another")
-    flag("--head-order", choices=("descending", "ascending"), default="descending")
+    flag("--method", choices=("acdc", "sp"), default="acdc")
+    flag(
+        "--thresholds",
+        nargs="+",
+        required=True,
+        help="in the metric's unit, or the weights of SP's regularisation; one search after another",
+    )
+    flag("--head-order", choices=("descending", "ascending"), default="descending", help="of acdc")
+    flag("--steps", type=int, default=10_000, help="of sp")
+    flag("--learning-rate", type=float, default=0.001, help="of sp")
+    flag("--prompts-per-step", type=int, default=100, help="of sp; all, where there are not more")
+    flag("--seed", type=int, default=0, help="of sp")
     flag("--out", type=Path, required=True, help="folder; every threshold's files go into THRESHOLD/ in it")
 
     flag = add(log, "Print a trace in the form of the original implementation's log.")
     flag("--circuit", type=Path, required=True)
     flag("--trace", type=Path, required=True)
 
-    flag = add(score, "Score every edge or node at once by its gradient, and cut the scores at several sizes.")
+    flag = add(score, "Score every edge or node at once, and cut the scores at several sizes.")
     add_model(flag)
     add_engine(flag)
     flag("--metric", required=True)
-    flag("--method", choices=("eap", "eap_ig", "hisp"), required=True)
+    flag("--method", choices=("eap", "eap_ig", "hisp", "random"), required=True)
     flag("--steps", type=int, default=5, help="of eap_ig, from ablated to clean inputs")
     flag(
         "--fractions",

@@ -89,10 +89,15 @@ def random_circuits(graph: Graph, seeds: int, fractions: Sequence[float]) -> Ite
     """
     n_edges = int(graph.exists.sum())
     for seed in range(seeds):
-        score = np.random.default_rng(seed).random(graph.exists.shape)
-        scores = EdgeScores(graph, np.where(graph.exists, score, np.nan))
+        scores = random_scores(graph, seed)
         for fraction in fractions:
             yield f"seed {seed}", scores.top(round(fraction * n_edges))
+
+
+def random_scores(graph: Graph, seed: int) -> EdgeScores:
+    """What knows nothing of the model."""
+    score = np.random.default_rng(seed).random(graph.exists.shape)
+    return EdgeScores(graph, np.where(graph.exists, score, np.nan))
 
 
 def behaviour_rows(

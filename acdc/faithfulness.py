@@ -60,7 +60,8 @@ def rows_of_search(labels: dict[str, str], found: pd.DataFrame, controls: pd.Dat
     full, empty = ends.loc["full"], ends.loc["empty"]
     if full[metric] == empty[metric]:
         raise ArithmeticError(f"task {labels['task']}: {metric} is {full[metric]} with all edges and with none")
-    circuits = pd.concat([found, controls[controls["method"] == "random"]])
+    # Of random circuits the controls have several seeds.
+    circuits = pd.concat([found[found["method"] != "random"], controls[controls["method"] == "random"]])
     for method, rows in circuits.groupby("method", sort=False):
         curves = [curve for _, curve in rows.groupby("setting")] if method == "random" else [rows]
         of_curves = [
@@ -71,4 +72,6 @@ def rows_of_search(labels: dict[str, str], found: pd.DataFrame, controls: pd.Dat
             for curve in curves
         ]
         cpr, cmd = np.mean(of_curves, axis=0)
-        yield {**labels, "method": method, "n_circuits": len(rows), "cpr": cpr, "cmd": cmd}
+        noted = rows["note"][rows["note"] != "-"]
+        note = f"{len(noted)} {noted.iloc[0]}" if len(noted) else "-"
+        yield {**labels, "method": method, "n_circuits": len(rows), "cpr": cpr, "cmd": cmd, "note": note}

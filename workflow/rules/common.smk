@@ -4,6 +4,7 @@ Requires: nothing that is generated. Never imports torch or acdc: a dry run stay
 Gives: `task_of` and `model_of` by wildcards, and the lists of files that the other stages ask for.
 """
 
+import collections
 import functools
 import json
 import os
@@ -21,10 +22,10 @@ shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
 
 RESULTS = "results/{study}/{model}/{task}"
 FOUND = f"{RESULTS}/{{metric}}/{{ablation}}/{{method}}"
-SEARCH = f"{RESULTS}/{{metric}}/{{ablation}}/acdc"
 FIGURES = "figures/{study}/{model}/{task}"
 SPLITS = ("discovery", "test")
-SCORES = ("eap", "eap_ig", "hisp")
+SEARCHES = ("acdc", "sp")
+SCORES = ("eap", "eap_ig", "hisp", "random")
 DISTANCES = ("kl_divergence", "l2")
 ROC_LEVELS = ("edge", "node", "original_node")
 
@@ -37,7 +38,7 @@ wildcard_constraints:
     ablation="corrupted|corrupted_permuted|zero",
     threshold=r"[\d.e-]+",
     level=r"\w+",
-    method="|".join(["acdc", *SCORES]),
+    method="|".join([*SEARCHES, *SCORES]),
 
 
 def refuse(sentence):
@@ -165,16 +166,22 @@ def model_source(wildcards):
     return [part for key, value in flags.items() for part in (f"--{key}", value)] + settings
 
 
-def thresholds_of(wildcards):
-    """The thresholds of a task's search with one metric, as in the config."""
-    return next(s["thresholds"] for s in task_of(wildcards)["searches"] if s["metric"] == wildcards.metric)
+def search_of(wildcards):
+    """The config entry of a task's search with one metric."""
+    return next(search for search in task_of(wildcards)["searches"] if search["metric"] == wildcards.metric)
+
+
+def thresholds_of(search, method):
+    """What a method is run with anew, as in the config: thresholds of ACDC, regularisations of SP."""
+    return search["thresholds" if method == "acdc" else "regularisations"]
 
 
 def found_circuits(wildcards):
     """Circuits of all thresholds of one search, or the file of those that one method's scores give."""
     labels = dict(wildcards.items())
-    if wildcards.method == "acdc":
-        return expand(f"{FOUND}/{{threshold}}/circuit.json", **labels, threshold=thresholds_of(wildcards))
+    if wildcards.method in SEARCHES:
+        thresholds = thresholds_of(search_of(wildcards), wildcards.method)
+        return expand(f"{FOUND}/{{threshold}}/circuit.json", **labels, threshold=thresholds)
     return f"{FOUND}/circuits.json".format(**labels)
 
 
@@ -187,13 +194,19 @@ def pareto_tables(wildcards):
             f"{FOUND}/evaluation.csv".format(**labels, metric=search["metric"], method=method)
             for search in task_of(wildcards)["searches"]
             for method in methods_of(search)
+            if method != "random"  # the controls have it
         ),
     ]
 
 
 def methods_of(search):
-    """ACDC, and the methods that score all edges at once."""
-    return ["acdc", *search.get("scores", [])]
+    """ACDC, SP where it is asked for, and the methods that score all edges at once."""
+    return [*searches_of(search), *search.get("scores", [])]
+
+
+def searches_of(search):
+    """The methods that are run anew for every threshold."""
+    return [method for method in SEARCHES if method == "acdc" or "regularisations" in search]
 
 
 def in_one_job(task):
@@ -201,17 +214,37 @@ def in_one_job(task):
     return task.get("one_job", False)
 
 
-def tasks_in_many_jobs():
-    """A pattern of the tasks whose every threshold is a job, made by the rule `circuit`."""
-    names = {task["name"] for task in config["tasks"] if not in_one_job(task)}
-    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+CircuitRule = collections.namedtuple("CircuitRule", "name task model metric method thresholds label")
 
 
-def searches_in_one_job():
-    """Task, metric and thresholds of every search that is one job."""
+def circuit_rules():
+    """The rule `circuit`, whose jobs have one threshold each, and one rule for every search that is one job.
+
+    What wildcards they have is patterns.
+    """
+    many = "|".join(sorted({re.escape(task["name"]) for task in config["tasks"] if not in_one_job(task)}))
+    methods = "|".join(SEARCHES)
+    yield CircuitRule("circuit", many or "(?!)", r"[\w.-]+", r"\w+", methods, ["{threshold}"], "{threshold}")
     for task in filter(in_one_job, config["tasks"]):
         for search in task["searches"]:
-            yield task["name"], search["metric"], search["thresholds"]
+            for method in searches_of(search):
+                where = (task["name"], task["model"], search["metric"], method)
+                name = "circuits_" + re.sub(r"\W", "_", "_".join(where))
+                yield CircuitRule(name, *map(re.escape, where), thresholds_of(search, method), "all")
+
+
+def thresholds_asked(wildcards):
+    """Of one job: its own, or all of its search."""
+    if "threshold" in wildcards.keys():
+        return [wildcards.threshold]
+    return thresholds_of(search_of(wildcards), wildcards.method)
+
+
+def method_settings(wildcards):
+    """Flags of ACDC or SP."""
+    if wildcards.method == "acdc":
+        return ["--head-order", task_of(wildcards).get("head_order", "descending")]
+    return [part for key, value in config["sp"].items() for part in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def benchmarks_of_searches():
@@ -219,8 +252,10 @@ def benchmarks_of_searches():
     pattern = "results/{study}/benchmarks/{{rule}}/{model}/{task}/{metric}/{ablation}/{{method}}/{{threshold}}.tsv"
     files = []
     for task, labels, search in searches():
-        path, thresholds = pattern.format(**labels), "all" if in_one_job(task) else search["thresholds"]
-        files += expand(path, rule="circuit", method="acdc", threshold=thresholds)
+        path = pattern.format(**labels)
+        for method in searches_of(search):
+            thresholds = "all" if in_one_job(task) else thresholds_of(search, method)
+            files += expand(path, rule="circuit", method=method, threshold=thresholds)
         files += expand(path, rule="score", method=search.get("scores", []), threshold="all")
     return files
 

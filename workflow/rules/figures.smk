@@ -33,8 +33,8 @@ rule roc:
 
 rule draw:
     input:
-        circuit=f"{SEARCH}/{{threshold}}/circuit.json",
-        trace=f"{SEARCH}/{{threshold}}/trace.csv",
+        circuit=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/circuit.json",
+        trace=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/trace.csv",
     output:
         expand(
             f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}.{{format}}", format=FORMATS, allow_missing=True
