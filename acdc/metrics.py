@@ -111,5 +111,31 @@ class L2:
         return (logits - self.model_logits).square().mean(-1)
 
 
+class OutputDifference:
+    """Minus the share that the output has gone of the way from the corrupted prompt's right output to the clean one's.
+
+    What the logit difference is for models whose logits are numbers: -1 at the right output, 0 at the corrupted
+    prompt's, linear in the logits, so that it has a slope where ``L2`` has none, at the whole model's output. 0 at
+    positions where both outputs are the same, whatever the logits.
+
+    The dataset's targets ``outputs`` and ``corrupted_outputs`` are Float[prompt pos d_vocab].
+    """
+
+    columns = None
+
+    def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
+        clean, self.corrupted = (
+            dataset.targets[name][dataset.scored].to(model_logits) for name in ("outputs", "corrupted_outputs")
+        )
+        way = clean - self.corrupted
+        # A way of no length is divided by anything but 0, and stays one of no length.
+        self.share = way / way.square().sum(-1, keepdim=True).clamp(min=torch.finfo(way.dtype).tiny)
+
+    def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
+        return -((logits - self.corrupted) * self.share).sum(-1)
+
+
 STANDARD: dict[str, type[Metric]] = {"kl_divergence": KLDivergence, "logit_difference": LogitDifference}
-"""What every task of text has; ``L2`` is for tasks that name it."""
+"""What every task of text has."""
+OF_NUMBERS: dict[str, type[Metric]] = {"l2": L2, "output_difference": OutputDifference}
+"""For models whose logits are numbers, of which the dataset knows the right ones."""

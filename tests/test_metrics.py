@@ -6,7 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from acdc.metrics import L2, STANDARD, KLDivergence, LogitDifference
+from acdc import tasks
+from acdc.data import Dataset
+from acdc.metrics import L2, OF_NUMBERS, STANDARD, KLDivergence, LogitDifference, OutputDifference
+from acdc.models.bridge import load_bridge
+from acdc.models.sources import from_builder
 from tests.models import N_VOCAB, prompts
 
 several = pytest.mark.parametrize("several", (False, True))
@@ -64,5 +68,60 @@ def test_l2_is_the_mean_over_the_vocabulary_of_the_squared_difference_to_the_mod
     assert metric.columns is None
 
 
+RIGHT = torch.tensor([[[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]], [[9.0, 9.0], [0.5, 0.5], [4.0, 0.0]]])
+"""What is to be said of two prompts at three positions, the first of which is not scored."""
+CORRUPTED = torch.tensor([[[9.0, 9.0], [0.0, 1.0], [0.0, 0.0]], [[9.0, 9.0], [0.5, 0.5], [1.0, 0.0]]])
+ROWS = 4  # the third one's outputs are the same
+
+
+def two_prompts() -> Dataset:
+    tokens = torch.zeros(2, 3, dtype=torch.long)
+    scored = torch.tensor([[False, True, True]] * 2)
+    return Dataset(tokens, tokens, scored, {"outputs": RIGHT, "corrupted_outputs": CORRUPTED})
+
+
+@pytest.mark.parametrize(
+    ("circuit", "expected"),
+    [
+        ([[1, 0], [0, 2], [0.5, 0.5], [4, 0]], [-1, -1, 0, -1]),  # right
+        ([[0, 1], [0, 0], [0.5, 0.5], [1, 0]], [0, 0, 0, 0]),  # right of the corrupted prompts
+        ([[0.5, 0.5], [0, 0.5], [7, -7], [2, 0]], [-1 / 2, -1 / 4, 0, -1 / 3]),  # on the way
+        ([[0, 0], [3, 2], [0, 0], [1, 5]], [-1 / 2, -1, 0, 0]),  # beside the way
+        ([[-1, 2], [0, 4], [0, 0], [7, 0]], [1, -2, 0, -2]),  # before and beyond it
+    ],
+)
+def test_output_difference_is_minus_the_share_of_the_way_to_the_right_output(circuit, expected):
+    metric = OutputDifference(two_prompts(), torch.full((ROWS, 2), torch.nan))
+    circuit, expected = torch.tensor(circuit, dtype=torch.float32), torch.tensor(expected, dtype=torch.float32)
+    torch.testing.assert_close(metric(circuit), expected)
+    torch.testing.assert_close(metric(torch.stack([circuit] * 3)), expected.expand(3, ROWS))
+    assert metric.columns is None
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_output_difference_has_a_slope_at_the_right_output_and_is_in_the_models_precision(dtype):
+    metric = OutputDifference(two_prompts(), torch.zeros(ROWS, 2, dtype=dtype))
+    circuit = RIGHT[:, 1:].flatten(0, 1).to(dtype).requires_grad_()
+    value = metric(circuit)
+    value.sum().backward()
+    assert value.dtype == dtype
+    expected = torch.tensor([[-1 / 2, 1 / 2], [0, -1 / 2], [0, 0], [-1 / 3, 0]], dtype=dtype)
+    torch.testing.assert_close(circuit.grad, expected)
+
+
+@pytest.mark.parametrize("name", ("tracr_reverse", "tracr_proportion", "tracr_sort"))
+def test_compiled_models_go_all_the_way_at_every_position_where_there_is_one(name, tmp_path):
+    from_builder(name, tmp_path)
+    data = tasks.load(name).make_dataset(None, 6, 0)
+    with torch.no_grad():
+        clean, corrupted = (load_bridge(tmp_path)(tokens)[data.scored] for tokens in (data.clean, data.corrupted))
+    metric = OutputDifference(data, clean)
+    differ = (data.targets["outputs"] != data.targets["corrupted_outputs"]).any(-1)[data.scored]
+    assert differ.any() and not differ.all()
+    torch.testing.assert_close(metric(clean), -differ.float(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(metric(corrupted), torch.zeros(len(differ)), atol=1e-6, rtol=0)
+
+
 def test_names_are_the_configs():
     assert {"kl_divergence": KLDivergence, "logit_difference": LogitDifference} == STANDARD
+    assert {"l2": L2, "output_difference": OutputDifference} == OF_NUMBERS

@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from acdc import tasks
+from acdc.ablation import NAMES
 from acdc.engine import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.known import CIRCUITS
 from acdc.methods.acdc import acdc
-from acdc.metrics import L2
+from acdc.methods.eap import eap
+from acdc.methods.gradients import over_prompts
+from acdc.methods.hisp import hisp
+from acdc.metrics import L2, OutputDifference
 from acdc.models import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.models.bridge import load_bridge, weights_of
 from acdc.recovery import edge_confusion, original_node_confusion, original_nodes, pessimistic_auc
@@ -158,13 +162,28 @@ def test_prompts_of_proportion_begin_with_bos_and_those_as_run_are_the_originals
     )
     assert (data.clean[:, 0] == bos).all() and set(data.clean[:, 1:].flatten().tolist()) == {2, 3, 4, 5}
     assert prompts_of(vector_dataset("tracr_proportion").clean) < prompts_of(as_run.clean)
-    assert "outputs" not in as_run.targets
+    assert not as_run.targets
 
 
 @pytest.mark.parametrize("name", ("tracr_reverse", "tracr_proportion", "tracr_sort"))
 def test_models_say_the_targets(name, tmp_path):
     data = tasks.load(name).make_dataset(None, 6, 0)
     PROGRAMS[name].build(tmp_path)
-    with torch.no_grad():
-        said = load_bridge(tmp_path)(data.clean)
-    torch.testing.assert_close(said[data.scored], data.targets["outputs"][data.scored], atol=1e-6, rtol=0)
+    model = load_bridge(tmp_path)
+    for prompts, outputs in (("clean", "outputs"), ("corrupted", "corrupted_outputs")):
+        with torch.no_grad():
+            said = model(getattr(data, prompts))
+        torch.testing.assert_close(said[data.scored], data.targets[outputs][data.scored], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ("tracr_reverse", "tracr_proportion", "tracr_sort"))
+@pytest.mark.parametrize("ablation", NAMES)
+def test_eap_and_hisp_by_the_outputs_score_what_the_model_computes_with(name, ablation, tmp_path):
+    """Not all of it: attention that is all on one position has no slope in queries and keys."""
+    PROGRAMS[name].build(tmp_path)
+    data = tasks.load(name).make_dataset(None, 6, 0)
+    engine = Engine(weights_of(load_bridge(tmp_path)), data, ablation=ablation, split_embed=True)
+    scored = over_prompts(engine, lambda model: eap(model, OutputDifference)).score
+    scored = engine.graph.exists & (scored != 0)
+    assert scored.any() and not (scored & ~PROGRAMS[name].circuit(engine.graph).present).any()
+    assert hisp(engine, OutputDifference).values.max() > 0

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.errors import InputError
 from acdc.models.architecture import Activation, Architecture, Block, Weights, rotary_tables
+from acdc.models.reset import RESET, reset
 
 NATIVE_CONFIG = "native.json"
 PROCESSED = "processed"
@@ -56,8 +57,10 @@ def load_bridge(folder: Path) -> TransformerBridge:
     TransformerLens 1.x's default. It changes neither the model's outputs nor, under corrupted ablation, any
     circuit's; under zero ablation it does, for a folded value bias is no longer part of what a head writes.
 
+    After that they are permuted where a file ``RESET`` says how, see ``acdc.models.reset``.
+
     Raises:
-        InputError: no model is there.
+        InputError: no model is there, or its weights are to be permuted and cannot.
     """
     check_folder(folder)
     if (folder / NATIVE_CONFIG).exists():
@@ -67,6 +70,8 @@ def load_bridge(folder: Path) -> TransformerBridge:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         bridge = TransformerBridge.boot_transformers(str(folder), hf_model=model, tokenizer=load_tokenizer(folder))
     bridge.enable_compatibility_mode(no_processing=not (folder / PROCESSED).exists())
+    if (folder / RESET).exists():
+        reset(bridge, **json.loads((folder / RESET).read_text()))
     return bridge.requires_grad_(False).eval()
 
 

@@ -1,4 +1,4 @@
-"""Where models come from: a package on the package index, the Hugging Face hub, a folder, or a builder of ours.
+"""Where models come from: a package on the package index, the Hugging Face hub, a folder, a builder, another model.
 
 Whatever the source, what comes out is a folder that ``acdc.models.bridge.load_bridge`` loads.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from acdc.errors import InputError
 from acdc.models import legacy
 from acdc.models.bridge import check_folder
+from acdc.models.reset import RESET
 
 RETRIES = 5
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*final.pth"]
@@ -145,3 +147,16 @@ def from_builder(name: str, folder: Path) -> None:
             f"no model is built under the name {name!r}: there is no module acdc/models/{name}.py"
         ) from None
     module.build(folder)
+
+
+def from_model(trained: Path, folder: Path, *, seed: int, head_outputs: bool) -> None:
+    """The reset network of a model: a copy with a note by which ``load_bridge`` permutes it.
+
+    Raises:
+        InputError: the model is none, or is a reset network already.
+    """
+    check_folder(trained)
+    if (trained / RESET).exists():
+        raise InputError(f"model folder {trained} is a reset network already: reset the model that it was made of")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    (folder / RESET).write_text(json.dumps({"seed": seed, "head_outputs": head_outputs}) + "\n")

@@ -25,10 +25,11 @@ def make_dataset(
 
     Args:
         strings: all that there are, of one length.
-        bos: they are put after BOS, and the target ``outputs`` says what the program makes of them.
+        bos: they are put after BOS, and targets say what the program makes of them.
 
     Returns:
-        ``targets``: ``outputs``, Float[prompt pos d_vocab_out], where there is one.
+        ``targets``: ``outputs`` of the clean prompts and ``corrupted_outputs``, Float[prompt pos d_vocab_out], where
+        the strings are put after BOS.
 
     Raises:
         InputError: more prompts are asked for than there are strings, or none.
@@ -41,7 +42,10 @@ def make_dataset(
     ids = [torch.tensor(program.encode(rows, bos)) for rows in (clean, corrupted)]
     scored = torch.ones_like(ids[0], dtype=torch.bool)
     scored[:, 0] = False
-    targets = {"outputs": torch.stack([outputs(program, string) for string in clean])} if bos else {}
+    targets = {}
+    if bos:
+        targets["outputs"] = torch.stack([outputs(program, string) for string in clean])
+        targets["corrupted_outputs"] = torch.stack([outputs(program, string) for string in corrupted])
     texts = {
         name: [" ".join(map(str, row)) for row in rows] for name, rows in (("clean", clean), ("corrupted", corrupted))
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from acdc.data import Dataset
 from acdc.known import from_file
-from acdc.metrics import L2
+from acdc.metrics import OF_NUMBERS
 from acdc.models.tracr_proportion import PROGRAM
 from acdc.rasp import dataset
 from acdc.tasks import Task
@@ -23,4 +23,4 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
     return dataset.make_dataset("tracr_proportion", PROGRAM, strings, n_prompts, seed)
 
 
-TASK = Task(make_dataset=make_dataset, metrics={"l2": L2}, known_circuits=KNOWN)
+TASK = Task(make_dataset=make_dataset, metrics=OF_NUMBERS, known_circuits=KNOWN)

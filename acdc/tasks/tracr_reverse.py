@@ -10,7 +10,7 @@ from typing import Any
 
 from acdc.data import Dataset
 from acdc.known import from_file
-from acdc.metrics import L2
+from acdc.metrics import OF_NUMBERS
 from acdc.models.tracr_reverse import PROGRAM
 from acdc.rasp import dataset
 from acdc.tasks import Task
@@ -22,6 +22,6 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
 
 TASK = Task(
     make_dataset=make_dataset,
-    metrics={"l2": L2},
+    metrics=OF_NUMBERS,
     known_circuits={"tracr_reverse": {"published": from_file("tracr_reverse"), "compiled": PROGRAM.circuit}},
 )

@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import Any
 
 from acdc.data import Dataset
-from acdc.metrics import L2
+from acdc.metrics import OF_NUMBERS
 from acdc.models.tracr_sort import PROGRAM
 from acdc.rasp import dataset
 from acdc.tasks import Task
@@ -19,4 +19,4 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
     return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary, 4)), n_prompts, seed)
 
 
-TASK = Task(make_dataset=make_dataset, metrics={"l2": L2}, known_circuits={"tracr_sort": {"compiled": PROGRAM.circuit}})
+TASK = Task(make_dataset=make_dataset, metrics=OF_NUMBERS, known_circuits={"tracr_sort": {"compiled": PROGRAM.circuit}})

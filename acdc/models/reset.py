@@ -1,0 +1,86 @@
+"""Reset networks: a model whose heads and neurons no longer fit together, in which no circuit is to be found.
+
+They are the control of Conmy et al. 2023 (section 4): a method that recovers a known circuit from them as well reads
+it off something else than what the model computes. Everything that attention and MLPs read the residual stream with
+is permuted, every tensor on its own; what they write to it with (W_O, W_out), embeddings, norms and unembedding stay.
+
+Permutations are drawn on the CPU in the order in which TransformerLens 1.x lists its weights, as in the original's
+subnetwork_probing/create_reset_networks.py: from its seeds come its permutations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from acdc.errors import InputError
+
+RESET = "reset.json"
+"""Beside a model's weights: the arguments of ``reset``, by which they are to be permuted."""
+ATTENTION = ("W_Q", "W_K", "W_V", "b_Q", "b_K", "b_V")
+MLP = ("W_in", "b_in")
+
+
+@torch.no_grad()
+def reset(bridge: TransformerBridge, seed: int, head_outputs: bool) -> None:
+    """Permute a model's heads and neurons, in place.
+
+    Args:
+        head_outputs: the dimensions inside heads are permuted too, those of a tensor's heads alike. Of a model with
+            one head a layer, nothing would be permuted of its attention otherwise.
+
+    Raises:
+        InputError: the model does not take the permuted weights, or they are what it has: one head and one neuron a
+            layer have no other order.
+    """
+    permuted = list(permuted_weights(bridge, torch.Generator().manual_seed(seed), head_outputs))
+    if all(torch.equal(getattr(module, name), weight) for module, name, weight in permuted):
+        raise InputError(
+            f"reset with seed {seed} leaves the model as it is: give it another seed, or head_outputs where it has"
+            " one head a layer"
+        )
+    for module, name, weight in permuted:
+        getattr(module, name).copy_(weight)
+    # Where a bridge shows a copy of a weight, writing to that has changed nothing.
+    for module, name, weight in permuted:
+        if not torch.equal(getattr(module, name), weight):
+            refuse(bridge, name)
+
+
+def refuse(bridge: TransformerBridge, name: str) -> None:
+    """Raises InputError."""
+    raise InputError(f"a model of the kind {bridge.cfg.architecture} cannot be reset: its {name} cannot be written to")
+
+
+def permuted_weights(
+    bridge: TransformerBridge, generator: torch.Generator, head_outputs: bool
+) -> Iterator[tuple[Any, str, Tensor]]:
+    """Module, name and new value of everything that is permuted; key/value heads that queries share are fewer."""
+    for block in bridge.blocks:
+        for name, weight in weights_named(bridge, block.attn, ATTENTION):
+            heads = permute(weight, 0, generator)
+            yield block.attn, name, permute(heads, -1, generator) if head_outputs else heads
+        if not bridge.cfg.attn_only:
+            for name, weight in weights_named(bridge, block.mlp, (*MLP, "W_gate") if bridge.cfg.gated_mlp else MLP):
+                yield block.mlp, name, permute(weight, -1, generator)
+
+
+def weights_named(bridge: TransformerBridge, module: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    """Those of a block's attention or MLP. Raises InputError where one that is no bias is not there."""
+    for name in names:
+        weight = getattr(module, name, None)
+        if weight is not None:
+            yield name, weight
+        elif name.startswith("W"):
+            refuse(bridge, name)
+
+
+def permute(weight: Shaped[Tensor, "..."], dim: int, generator: torch.Generator) -> Shaped[Tensor, "..."]:
+    """A copy in a random order along one dimension."""
+    order = torch.randperm(weight.shape[dim], generator=generator)
+    return weight.index_select(dim, order.to(weight.device))
