@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import shutil
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from acdc.data import Dataset
     from acdc.engine import Engine
-    from acdc.graph import Circuit
+    from acdc.graph import Circuit, Scores
     from acdc.methods.acdc import Progress
     from acdc.tasks import Task
 
@@ -38,11 +39,39 @@ class EngineFlags:
     threads: int
 
 
+@dataclass(frozen=True)
+class MethodFlags:
+    """How a method finds circuits; the stages that find some share them. Every method has some of them."""
+
+    task: str
+    model_name: str
+    metric: str
+    method: str
+    thresholds: list[str]
+    head_order: str
+    steps: int
+    learning_rate: float
+    prompts_per_step: int
+    seed: int
+    ig_steps: int
+    fractions: list[str]
+
+
+OF_METHOD = {
+    "acdc": ("head_order",),
+    "sp": ("steps", "learning_rate", "prompts_per_step", "seed"),
+    "eap_ig": ("ig_steps",),
+}
+"""The flags that are written down with what a method finds."""
+
+
 def main() -> None:
     arguments = vars(parser().parse_args())
     command = arguments.pop("command")
     if "ablation" in arguments:
         arguments["flags"] = EngineFlags(**{field.name: arguments.pop(field.name) for field in fields(EngineFlags)})
+    if "ig_steps" in arguments:
+        arguments["how"] = MethodFlags(**{field.name: arguments.pop(field.name) for field in fields(MethodFlags)})
     try:
         command(**arguments)
     except (InputError, ArithmeticError) as error:
@@ -62,6 +91,9 @@ def model(
     revision: str,
     folder: Path | None,
     build: str | None,
+    reset: Path | None,
+    seed: int,
+    head_outputs: bool,
     shortformer: bool,
     processed: bool,
     out: Path,
@@ -75,6 +107,8 @@ def model(
         sources.from_hub(hub, revision, out, shortformer=shortformer)
     elif folder:
         sources.from_folder(folder, out, shortformer=shortformer)
+    elif reset:
+        sources.from_model(reset, out, seed=seed, head_outputs=head_outputs)
     else:
         sources.from_builder(build, out)
     if processed:
@@ -127,35 +161,18 @@ def behaviour(model: Path, task: str, model_name: str, dataset: Path, threads: i
     write_table([{"task": task, "model": model_name, **row} for row in rows], out)
 
 
-def circuit(
-    flags: EngineFlags,
-    task: str,
-    model_name: str,
-    metric: str,
-    method: str,
-    thresholds: list[str],
-    head_order: str,
-    steps: int,
-    learning_rate: float,
-    prompts_per_step: int,
-    seed: int,
-    out: Path,
-) -> None:
+def circuit(flags: EngineFlags, how: MethodFlags, out: Path) -> None:
     from acdc import tasks
 
-    tasks.check_metrics(task, [metric])
-    engine = load_engine(flags)
-    labels = {"method": method, "task": task, "model": model_name, "metric": metric}
-    training = {
-        "steps": steps,
-        "learning_rate": learning_rate,
-        "prompts_per_step": prompts_per_step,
-        "seed": seed,
-    }
-    settings = labels | ({"head_order": head_order} if method == "acdc" else training) | settings_of(flags, engine)
-    find = {"acdc": search, "sp": probe}[method]
-    for threshold in thresholds:
-        find(engine, settings | {"threshold": threshold}, out / threshold)
+    tasks.check_metrics(how.task, [how.metric])
+    run(load_engine(flags), flags, how, out)
+
+
+def run(engine: Engine, flags: EngineFlags, how: MethodFlags, out: Path, **more: Any) -> None:
+    """ACDC or SP, once for each threshold; ``more`` goes into the circuits' settings."""
+    settings = settings_of(engine, flags, how) | more
+    for threshold in how.thresholds:
+        {"acdc": search, "sp": probe}[how.method](engine, settings | {"threshold": threshold}, out / threshold)
 
 
 def probe(engine: Engine, settings: dict[str, Any], out: Path) -> None:
@@ -167,6 +184,8 @@ def probe(engine: Engine, settings: dict[str, Any], out: Path) -> None:
     from acdc.progress import StepBar
 
     checkpoint, kind = out / "checkpoint.pt", tasks.metrics_of(settings["task"])[settings["metric"]]
+    if is_found(out, settings):
+        return
     state = checkpoints.load_training(checkpoint, settings)
     with StepBar(settings["steps"], state) as bar:
         found = sp(
@@ -197,6 +216,8 @@ def search(engine: Engine, settings: dict[str, Any], out: Path) -> None:
     from acdc.methods.acdc import acdc
 
     checkpoint, threshold = out / "checkpoint.json", float(settings["threshold"])
+    if is_found(out, settings):
+        return
     progress = checkpoints.load(checkpoint, engine.graph, settings)
     with progress_bar(engine, progress) as after_step:
         progress = acdc(
@@ -225,6 +246,12 @@ def search(engine: Engine, settings: dict[str, Any], out: Path) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
+def is_found(out: Path, settings: dict[str, Any]) -> bool:
+    """A circuit of these very settings is there already; a killed job of several finds the rest."""
+    file = out / "circuit.json"
+    return file.exists() and read_circuit(file)[0] == settings
+
+
 def warn_of_ties(progress: Progress, threshold: float, precision: str) -> None:
     """Say on stderr that rounding may have made a decision, where it may have."""
     ties = progress.near_ties(threshold)
@@ -248,41 +275,63 @@ def log(circuit: Path, trace: Path) -> None:
         print(line)
 
 
-def score(
-    flags: EngineFlags,
-    task: str,
-    model_name: str,
-    metric: str,
-    method: str,
-    steps: int,
-    fractions: list[str],
-    out: Path,
-) -> None:
+def score(flags: EngineFlags, how: MethodFlags, out: Path) -> None:
     from acdc import tasks
-    from acdc.evaluation import nested_circuits, random_scores
-    from acdc.methods.eap import eap, eap_ig
-    from acdc.methods.gradients import over_prompts
-    from acdc.methods.hisp import hisp
 
-    tasks.check_metrics(task, [metric])
-    kind, engine = tasks.metrics_of(task)[metric], load_engine(flags)
-    methods = {
-        "eap": lambda: over_prompts(engine, lambda model: eap(model, kind)),
-        "eap_ig": lambda: over_prompts(engine, lambda model: eap_ig(model, kind, steps)),
-        "hisp": lambda: hisp(engine, kind),
-        "random": lambda: random_scores(engine.graph, seed=0),
-    }
-    scores = methods[method]()
-    labels = {"method": method, "task": task, "model": model_name, "metric": metric}
-    settings = labels | {"steps": steps if method == "eap_ig" else 1} | settings_of(flags, engine)
-    bound, found = engine.metric(kind), []
-    for size, circuit in nested_circuits(scores.absolute(), [float(fraction) for fraction in fractions]):
-        (final,) = engine.measure(bound, engine.finals(circuit))
-        sizes = {"n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes)}
-        result = {**sizes, "final_metric": final, "evaluations": settings["steps"], "note": "-"}
-        found.append({"settings": settings | {"threshold": size}, "result": result, "circuit": circuit.to_json()})
+    tasks.check_metrics(how.task, [how.metric])
+    scores, found = scored(load_engine(flags), flags, how)
     write_table(scores.rows(), out / "scores.csv")
     write_json(found, out / "circuits.json")
+
+
+def scored(engine: Engine, flags: EngineFlags, how: MethodFlags) -> tuple[Scores, list[dict[str, Any]]]:
+    """Scores, and circuits of the best by them as ``read_circuits`` reads them."""
+    from acdc import tasks
+    from acdc.evaluation import nested_circuits
+    from acdc.methods import scoring
+
+    kind = tasks.metrics_of(how.task)[how.metric]
+    scores, metric = scoring.score(how.method, engine, kind, how.ig_steps), engine.metric(kind)
+    settings, found = settings_of(engine, flags, how), []
+    evaluations = {"eap_ig": how.ig_steps, "random": 0}.get(how.method, 1)
+    for size, circuit in nested_circuits(scores.absolute(), [float(fraction) for fraction in how.fractions]):
+        (final,) = engine.measure(metric, engine.finals(circuit))
+        sizes = {"n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes)}
+        result = {**sizes, "final_metric": final, "evaluations": evaluations, "note": "-"}
+        found.append({"settings": settings | {"threshold": size}, "result": result, "circuit": circuit.to_json()})
+    return scores, found
+
+
+def stability(flags: EngineFlags, how: MethodFlags, resamples: int, work: Path, out: Path) -> None:
+    from acdc import tasks
+    from acdc.stability import stability_rows
+
+    tasks.check_metrics(how.task, [how.metric])
+    if resamples < 2:
+        raise InputError(f"{resamples} resamples have no overlap: give at least two")
+    found: dict[str, list[Circuit]] = {}
+    for i in range(resamples):
+        for threshold, circuit in on_resample(flags, how, i, work / str(i)):
+            found.setdefault(threshold, []).append(circuit)
+    # Where scores are cut at every size, some sizes may be of some resamples only.
+    of_all = {threshold: circuits for threshold, circuits in found.items() if len(circuits) == resamples}
+    labels = {"task": how.task, "model": how.model_name, "metric": how.metric, "ablation": flags.ablation}
+    write_table([{**labels, "method": how.method, **row} for row in stability_rows(of_all)], out)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def on_resample(flags: EngineFlags, how: MethodFlags, i: int, work: Path) -> Iterator[tuple[str, Circuit]]:
+    """Thresholds and circuits of one bootstrap resample of the prompts; those of a killed job are not found again."""
+    from acdc.graph import Circuit
+
+    engine = load_engine(flags, resample=i)
+    if how.method in ("acdc", "sp"):
+        run(engine, flags, how, work, resample=i)
+        for threshold in how.thresholds:
+            yield threshold, read_circuit(work / threshold / "circuit.json")[2]
+    else:
+        for entry in scored(engine, flags, how)[1]:
+            yield entry["settings"]["threshold"], Circuit.from_json(entry["circuit"])
 
 
 def evaluate(
@@ -347,7 +396,8 @@ def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, 
         measured["test_metric"] = test.loc[settings["threshold"], settings["metric"]]
         for known, circuit_of in known_circuits.items():
             for level, confusion in LEVELS.items():
-                which = {"known": known, "level": level, "threshold": settings["threshold"]}
+                of_trained = "" if labels["model"] == model_name else " (trained)"
+                which = {"known": known + of_trained, "level": level, "threshold": settings["threshold"]}
                 counts = confusion(found, circuit_of(found.graph))
                 rows.append(labels | which | sizes | counts.row() | measured)
     write_table(rows, out)
@@ -411,8 +461,12 @@ def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
     save(figure(found, pd.read_csv(trace), title, max_edges=max_edges), out)
 
 
-def load_engine(flags: EngineFlags) -> Engine:
-    """The engine for a model and a dataset, compared with TransformerLens on all prompts before it is used."""
+def load_engine(flags: EngineFlags, resample: int | None = None) -> Engine:
+    """The engine for a model and a dataset, compared with TransformerLens on all prompts before it is used.
+
+    Args:
+        resample: of the dataset, see ``Dataset.resample``.
+    """
     import torch
 
     from acdc.data import Dataset
@@ -422,6 +476,7 @@ def load_engine(flags: EngineFlags) -> Engine:
 
     set_threads(flags.threads)
     data, bridge = Dataset.load(flags.dataset), load_bridge(flags.model)
+    data = data if resample is None else data.resample(resample)
     place = flags.device if flags.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     weights = weights_of(bridge).to(place, getattr(torch, flags.precision))
     memory = round(flags.memory_gib * 2**30)
@@ -451,11 +506,16 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def settings_of(flags: EngineFlags, engine: Engine) -> dict[str, Any]:
-    """What a found circuit's file says of the engine that found it."""
+def settings_of(engine: Engine, flags: EngineFlags, how: MethodFlags) -> dict[str, Any]:
+    """What a found circuit's file says of how it was found."""
     from acdc.models.sources import sha256_of
 
     return {
+        "method": how.method,
+        "task": how.task,
+        "model": how.model_name,
+        "metric": how.metric,
+        **{name: getattr(how, name) for name in OF_METHOD.get(how.method, ())},
         "ablation": flags.ablation,
         "split_embed": flags.split_embed,
         "dataset_sha256": sha256_of(flags.dataset),
@@ -532,6 +592,9 @@ def parser() -> argparse.ArgumentParser:
     flag("--revision", default="main", help="branch, tag or commit on the hub")
     flag("--folder", type=Path, help="a local folder as save_pretrained writes it")
     flag("--build", help="a model that acdc/models/NAME.py builds")
+    flag("--reset", type=Path, help="folder of a model whose heads and neurons are to be permuted, as a control")
+    flag("--seed", type=int, default=0, help="of reset")
+    flag("--head-outputs", action="store_true", help="of reset: the dimensions inside heads are permuted too")
     flag("--shortformer", action="store_true", help="positions are added to the inputs of q and k only")
     flag("--processed", action="store_true", help="fold LayerNorm and centre weights when the model is loaded")
     flag("--out", type=Path, required=True)
@@ -550,24 +613,10 @@ def parser() -> argparse.ArgumentParser:
     add_model(flag)
     flag("--out", type=Path, required=True)
 
-    flag = add(
-        circuit, "Find circuits by ACDC or SP, one for each threshold. Killed, it goes on from its checkpoint."
-    )
+    flag = add(circuit, "Find circuits by ACDC or SP, one for each threshold. Killed, it goes on from its checkpoint.")
     add_model(flag)
     add_engine(flag)
-    flag("--metric", required=True)
-    flag("--method", choices=("acdc", "sp"), default="acdc")
-    flag(
-        "--thresholds",
-        nargs="+",
-        required=True,
-        help="in the metric's unit, or the weights of SP's regularisation; one search after another",
-    )
-    flag("--head-order", choices=("descending", "ascending"), default="descending", help="of acdc")
-    flag("--steps", type=int, default=10_000, help="of sp")
-    flag("--learning-rate", type=float, default=0.001, help="of sp")
-    flag("--prompts-per-step", type=int, default=100, help="of sp; all, where there are not more")
-    flag("--seed", type=int, default=0, help="of sp")
+    add_method(flag, ("acdc", "sp"))
     flag("--out", type=Path, required=True, help="folder; every threshold's files go into THRESHOLD/ in it")
 
     flag = add(log, "Print a trace in the form of the original implementation's log.")
@@ -577,16 +626,16 @@ def parser() -> argparse.ArgumentParser:
     flag = add(score, "Score every edge or node at once, and cut the scores at several sizes.")
     add_model(flag)
     add_engine(flag)
-    flag("--metric", required=True)
-    flag("--method", choices=("eap", "eap_ig", "hisp", "random"), required=True)
-    flag("--steps", type=int, default=5, help="of eap_ig, from ablated to clean inputs")
-    flag(
-        "--fractions",
-        nargs="+",
-        required=True,
-        help="of addition edges or, by hisp, of nodes; up to 200 are cut at every size",
-    )
+    add_method(flag, ("eap", "eap_ig", "hisp", "random"))
     flag("--out", type=Path, required=True, help="folder for scores.csv and circuits.json")
+
+    flag = add(stability, "Find circuits on bootstrap resamples of the prompts, and tell how much they overlap.")
+    add_model(flag)
+    add_engine(flag)
+    add_method(flag, ("acdc", "sp", "eap", "eap_ig", "hisp"))
+    flag("--resamples", type=int, required=True, help="how many, at least two")
+    flag("--work", type=Path, required=True, help="folder for circuits until all are found; killed, it goes on there")
+    flag("--out", type=Path, required=True)
 
     flag = add(evaluate, "Measure found circuits on held-out prompts.")
     add_model(flag)
@@ -605,7 +654,7 @@ def parser() -> argparse.ArgumentParser:
 
     flag = add(recover, "Compare found circuits with the known one.")
     flag("--task", required=True)
-    flag("--model-name", required=True)
+    flag("--model-name", required=True, help="whose circuit is known: for a reset network, the trained model")
     flag("--circuits", type=Path, nargs="+", required=True)
     flag("--evaluation", type=Path, required=True)
     flag("--out", type=Path, required=True)
@@ -651,6 +700,21 @@ def add_model(flag: Any) -> None:
     flag("--model-name", required=True)
     flag("--dataset", type=Path, required=True)
     flag("--threads", type=int, default=1)
+
+
+def add_method(flag: Any, methods: tuple[str, ...]) -> None:
+    flag("--metric", required=True)
+    flag("--method", choices=methods, default=methods[0])
+    thresholds = "of acdc, in the metric's unit, or weights of the regularisation of sp; one search after another"
+    flag("--thresholds", nargs="+", default=[], help=thresholds)
+    flag("--head-order", choices=("descending", "ascending"), default="descending", help="of acdc")
+    flag("--steps", type=int, default=10_000, help="of sp")
+    flag("--learning-rate", type=float, default=0.001, help="of sp")
+    flag("--prompts-per-step", type=int, default=100, help="of sp; all, where there are not more")
+    flag("--seed", type=int, default=0, help="of sp")
+    flag("--ig-steps", type=int, default=5, help="of eap_ig, from ablated to clean inputs")
+    fractions = "of addition edges or, by hisp, of nodes that make a circuit; up to 200 are cut at every size"
+    flag("--fractions", nargs="+", default=[], help=fractions)
 
 
 def add_engine(flag: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from safetensors import safe_open
@@ -25,10 +26,13 @@ class Dataset:
         clean, corrupted: Int[prompt pos], token ids.
         scored: Bool[prompt pos], the positions whose next-token logits the metric reads.
         targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt];
-            ``outputs``, the right logits of a model that computes something known, Float[prompt pos d_vocab_out].
+            ``outputs``, the right logits of a model that computes something known, Float[prompt pos d_vocab_out], and
+            ``corrupted_outputs``, those of the corrupted prompts.
         about: what the file should say of itself: task, seed, tokenizer, texts.
         mean_over: what a metric's mean is over: ``prompts`` (of each prompt's mean over its scored positions) or
             ``positions`` (all scored ones alike).
+        pool: Int[prompt pos], the corrupted prompts that mean ablation takes the mean over: a selection's are those of
+            the dataset that it is of. Not saved: a loaded dataset's are its own.
     """
 
     clean: Int[Tensor, "prompt pos"]
@@ -37,8 +41,10 @@ class Dataset:
     targets: dict[str, Shaped[Tensor, "prompt ..."]]
     about: dict[str, Any] = field(default_factory=dict)
     mean_over: Literal["prompts", "positions"] = "prompts"
+    pool: Int[Tensor, "prompt pos"] = None  # its own, see __post_init__
 
     def __post_init__(self) -> None:
+        self.pool = self.corrupted if self.pool is None else self.pool
         if not self.clean.shape == self.corrupted.shape == self.scored.shape:
             shapes = [tuple(t.shape) for t in (self.clean, self.corrupted, self.scored)]
             raise ValueError(f"clean, corrupted and scored must have one shape; they have {shapes}")
@@ -61,12 +67,18 @@ class Dataset:
             return len(part) / len(self)
         return (part.scored.sum() / self.scored.sum()).item()
 
-    def select(self, prompts: slice) -> Dataset:
+    def select(self, prompts: slice | list[int]) -> Dataset:
         """Some of the prompts, with their texts in ``about``."""
-        about = {**self.about, **{k: self.about[k][prompts] for k in ("clean", "corrupted") if k in self.about}}
+        chosen = range(len(self))[prompts] if isinstance(prompts, slice) else prompts
+        texts = {k: [self.about[k][i] for i in chosen] for k in ("clean", "corrupted") if k in self.about}
+        about = {**self.about, **texts}
         targets = {name: t[prompts] for name, t in self.targets.items()}
         tokens = self.clean[prompts], self.corrupted[prompts], self.scored[prompts]
-        return Dataset(*tokens, targets, about, self.mean_over)
+        return Dataset(*tokens, targets, about, self.mean_over, self.pool)
+
+    def resample(self, seed: int) -> Dataset:
+        """As many prompts, drawn with replacement: a bootstrap resample."""
+        return self.select(np.random.default_rng(seed).integers(len(self), size=len(self)).tolist())
 
     def save(self, path: Path) -> None:
         """One safetensors file; ``about`` and ``mean_over`` are JSON in its header."""

@@ -8,6 +8,8 @@ from acdc.recovery import pessimistic_auc, trapezoid_auc
 
 CURVE = ["task", "model", "metric", "ablation", "method", "known", "level"]
 """Columns of recovery.csv whose values make one ROC curve."""
+OWN = ("logit_difference", "probability_difference", "docstring_metric", "nll", "l2")
+"""The tasks' own metrics in the paper."""
 LEVELS = {"edge": "edge", "original_node": "node"}
 """The levels that the paper publishes, under its names."""
 
@@ -21,7 +23,7 @@ def as_published(labels: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "task": labels["task"].str.removesuffix("_as_run"),
-            "metric": labels["metric"].where(labels["metric"] == "kl_divergence", "own"),
+            "metric": labels["metric"].mask(labels["metric"].isin(OWN), "own"),
             "ablation": labels["ablation"].str.removesuffix("_permuted"),
             "method": labels["method"],
         }

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from acdc.ablation import PERMUTED, shuffled_positions
+from acdc.ablation import MEAN, PERMUTED, shuffled_positions
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Node, Port
 from acdc.models.bridge import SHORTFORMER
@@ -22,6 +22,11 @@ from acdc.models.bridge import SHORTFORMER
 def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook) -> None:
     """A hook that changes nothing."""
     cache[name] = x.clone()
+
+
+def give(value: Tensor, x: Tensor, hook) -> Tensor:
+    """A hook that puts the same in the place of every prompt's activation."""
+    return value.expand_as(x)
 
 
 class Reference:
@@ -56,14 +61,21 @@ class Reference:
         hooks = []
         if ablation == "zero":
             hooks = [(name, lambda x, hook: torch.zeros_like(x)) for name in outputs]
+        elif ablation == MEAN:
+            hooks = [(name, partial(give, mean)) for name, mean in self.means(outputs).items()]
         elif ablation == PERMUTED:
             order = shuffled_positions(self.dataset.clean.shape[1])
             hooks = [("hook_pos_embed", lambda x, hook: x[:, order])]
         cache: dict[str, Tensor] = {}
         hooks += [(name, partial(keep, cache, name)) for name in (*outputs, *self.residual_hooks(), *ports)]
-        tokens = self.dataset.clean if ablation == "zero" else self.dataset.corrupted
-        self.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+        self.bridge.run_with_hooks(self.dataset.corrupted, fwd_hooks=hooks)
         return cache
+
+    def means(self, names: list[str]) -> dict[str, Float[Tensor, "pos ..."]]:
+        """The mean activation at each position over all corrupted prompts, by hook point."""
+        cache: dict[str, Tensor] = {}
+        self.bridge.run_with_hooks(self.dataset.pool, fwd_hooks=[(name, partial(keep, cache, name)) for name in names])
+        return {name: x.mean(0) for name, x in cache.items()}
 
     def residual_hooks(self) -> list[str]:
         """Every hook point where a receiver reads the residual stream."""

@@ -19,7 +19,20 @@ from acdc.models.word_tokenizer import task_tokenizer
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
-    *("download", "model", "dataset", "behaviour", "circuit", "log", "score", "evaluate", "controls", "recover", "auc"),
+    *(
+        "download",
+        "model",
+        "dataset",
+        "behaviour",
+        "circuit",
+        "log",
+        "score",
+        "stability",
+        "evaluate",
+        "controls",
+        "recover",
+        "auc",
+    ),
     *("faithfulness", "roc", "table", "timing", "pareto", "draw"),
 )
 

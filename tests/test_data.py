@@ -76,3 +76,17 @@ def test_prompt_without_scored_position_is_refused_by_number():
 
 def test_pad_fills_on_the_right():
     assert pad([[1, 2, 3], [4], []], 9).tolist() == [[1, 2, 3], [4, 9, 9], [9, 9, 9]]
+
+
+def test_a_resample_draws_as_many_prompts_with_replacement():
+    whole = dataset()
+    parts = [whole.resample(seed) for seed in range(20)]
+    for part in parts:
+        drawn = [ABOUT["clean"].index(text) for text in part.about["clean"]]
+        assert len(part) == 4 and torch.equal(part.clean, whole.clean[drawn])
+        assert torch.equal(part.scored, whole.scored[drawn])
+        assert torch.equal(part.targets["correct"], whole.targets["correct"][drawn])
+        assert part.about["corrupted"] == [ABOUT["corrupted"][i] for i in drawn]
+    assert any(len(set(part.about["clean"])) < 4 for part in parts)
+    assert len({tuple(part.about["clean"]) for part in parts}) > 10
+    assert_same(whole.resample(3), parts[3])

@@ -21,16 +21,17 @@ from tests.test_legacy import legacy_folder
 from tests.test_workflow import ROOT, Checkout
 
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
-TASKS = {task["name"]: task for task in PAPER["tasks"]}
+RESET = {model["name"] for model in PAPER["models"] if "reset" in model}
+TASKS = {task["name"]: task for task in PAPER["tasks"] if task["model"] not in RESET}
 OF_THE_PAPER = ("ioi_as_run", "greater_than", "docstring", "induction")
 OF_TEXT = (*OF_THE_PAPER, "number_words_sequence")
 NOT_OF_THE_PAPER = ("months", "number_words", "numerals")
 N_VOCABULARY = 50257
 
 
-def thresholds(task: str, metric: str) -> list[float]:
+def thresholds(task: str, metric: str, key: str = "thresholds") -> list[float]:
     (search,) = (search for search in TASKS[task]["searches"] if search["metric"] == metric)
-    return [float(threshold) for threshold in search["thresholds"]]
+    return [float(threshold) for threshold in search[key]]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,35 @@ def thresholds(task: str, metric: str) -> list[float]:
 )
 def test_thresholds_are_the_papers(task, metric, low, high, n):
     np.testing.assert_allclose(thresholds(task, metric), 10 ** np.linspace(low, high, n), rtol=5e-4)
+
+
+OF_NATS = [*10 ** np.linspace(-2, 0, 11), *np.arange(2, 11), *np.arange(30, 251, 20)]
+OF_OWN = 10 ** np.linspace(-4, 2, 21)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "expected"),
+    [
+        *((task, "kl_divergence", OF_NATS) for task in OF_THE_PAPER),
+        ("ioi_as_run", "logit_difference", OF_OWN),
+        ("greater_than", "probability_difference", OF_OWN),
+        ("docstring", "docstring_metric", OF_OWN),
+        ("induction", "nll", OF_NATS),
+        ("tracr_reverse", "l2", 10 ** np.linspace(-3, 0, 11)),
+        ("tracr_proportion_as_run", "l2", 10 ** np.linspace(-3, 0, 11)),
+    ],
+)
+def test_regularisations_are_those_that_the_originals_jobs_have(task, metric, expected):
+    np.testing.assert_allclose(thresholds(task, metric, "regularisations"), expected, rtol=5e-4)
+
+
+def test_each_task_of_the_paper_is_also_run_on_a_reset_network():
+    reset = {task["name"]: task for task in PAPER["tasks"] if task["model"] in RESET}
+    assert reset.keys() == {*OF_THE_PAPER, "tracr_reverse", "tracr_proportion_as_run"}
+    models = {model["name"]: model for model in PAPER["models"]}
+    for name, task in reset.items():
+        assert models[task["model"]]["reset"] == TASKS[name]["model"]
+        assert {**task, "model": None} == {**TASKS[name], "model": None}
 
 
 def test_sample_sizes_seeds_and_ablations_are_the_papers():
@@ -128,15 +158,29 @@ def cut(config: dict[str, Any]) -> dict[str, Any]:
     ]
     tasks = []
     for task in (TASKS[name] for name in OF_TEXT):
-        searches = [{**search, "thresholds": search["thresholds"][-1:]} for search in task["searches"]]
+        searches = [cut_search(search, task["name"] == "docstring") for search in task["searches"]]
         ablations = task["ablations"] if task["name"] == "docstring" else ["corrupted"]
         options = {"options": {"n_tokens": 40}} if task["name"] == "induction" else {}
         tasks.append(
             {**task, "n_prompts": 4, "n_test_prompts": 4, "searches": searches, "ablations": ablations, **options}
         )
-    controls = {"seeds": 1, "fractions": ["0.5"]}
-    return {**config, "study": "cut", "device": "cpu", "memory_gib": 1, "models": models, "tasks": tasks,
-            "random_circuits": controls, "figures": {"formats": ["png"], "max_edges": 50}}  # fmt: skip
+    return {
+        **config,
+        "study": "cut",
+        "device": "cpu",
+        "memory_gib": 1,
+        "models": models,
+        "tasks": tasks,
+        "sp": {**config["sp"], "steps": 10},
+        "random_circuits": {"seeds": 1, "fractions": ["0.5"]},
+        "figures": {"formats": ["png"], "max_edges": 50},
+    }
+
+
+def cut_search(search: dict[str, Any], every_method: bool) -> dict[str, Any]:
+    first = {key: values[-1:] for key, values in search.items() if key in ("thresholds", "regularisations")}
+    cut = {**search, **first}
+    return cut if every_method else {key: cut[key] for key in ("metric", "thresholds")}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +218,12 @@ def test_graphs_are_the_papers_and_so_is_the_shortformer(finished):
 
 
 def test_known_circuits_are_compared_and_published_areas_stand_beside(finished):
-    areas = finished.table("results/cut/auc.csv").set_index(["task", "metric", "ablation", "level"])["published"]
+    keys = ["task", "metric", "ablation", "level"]
+    table = finished.table("results/cut/auc.csv")
+    areas = table.query("method == 'acdc'").set_index(keys)["published"]
+    hisp, sp = (table.query("method == @name").set_index(keys)["published"] for name in ("hisp", "sp"))
+    assert hisp["docstring", "docstring_metric", "corrupted", "edge"] == 0.821
+    assert sp["docstring", "kl_divergence", "zero", "edge"] == 0.428
     assert areas["ioi_as_run", "kl_divergence", "corrupted", "edge"] == 0.869
     assert areas["ioi_as_run", "logit_difference", "corrupted", "edge"] == 0.589
     assert areas["greater_than", "probability_difference", "corrupted", "original_node"] == 0.766

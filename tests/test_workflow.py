@@ -116,7 +116,7 @@ class TestEndToEnd:
         again = finished.snakemake("--cores", "all", "--configfile", CONFIG)
         assert again.returncode == 0 and "Nothing to be done" in again.stdout
 
-    @pytest.mark.parametrize("name", ["recovery", "faithfulness", "timing"])
+    @pytest.mark.parametrize("name", ["recovery", "faithfulness", "timing", "stability"])
     def test_a_table_is_there_and_has_no_gap(self, finished, name):
         table = finished.table(f"results/test/{name}.csv")
         assert len(table) and not table.isna().any(axis=None)
@@ -132,18 +132,22 @@ class TestEndToEnd:
 
     def test_areas_stand_beside_the_papers_where_it_has_them(self, finished):
         table = finished.table("results/test/auc.csv")
-        curves = table.set_index(["task", "ablation", "known", "level"])["published"].dropna().to_dict()
+        keys = ["task", "ablation", "known", "level"]
+        curves = table.query("method == 'acdc'").set_index(keys)["published"].dropna().to_dict()
         ablations = {"corrupted": (0.2, 0.312), "corrupted_permuted": (0.2, 0.312), "zero": (1, 1)}
         assert curves == {
             ("tracr_reverse", ablation, "published", level): area
             for ablation, areas in ablations.items()
             for level, area in zip(("edge", "original_node"), areas, strict=True)
         }
+        sp = table.query("method == 'sp' and level == 'edge' and known == 'published'").set_index("ablation")
+        assert sp["published"].to_dict() == {"corrupted": 0.193, "corrupted_permuted": 0.193, "zero": 0.801}
+        assert table[table.method.isin(["eap_ig", "random"])].published.isna().all()
         assert not table.drop(columns="published").isna().any(axis=None)
 
     def test_every_job_is_timed(self, finished):
         table = finished.table("results/test/timing.csv")
-        assert set(table.method) == {"acdc", "eap", "eap_ig", "hisp"}
+        assert set(table.method) == {"acdc", "sp", "eap", "eap_ig", "hisp", "random"}
         table = table[table.method == "acdc"]
         one_job = {task["name"] for task in SMALL["tasks"] if task.get("one_job")}
         jobs = {(folder, "all" if folder.split("/")[1] in one_job else threshold) for folder, threshold in searches()}
@@ -155,7 +159,7 @@ class TestEndToEnd:
         found = table[table.method == "acdc"]
         names = found.model + "/" + found.task + "/" + found.metric + "/" + found.ablation + "/acdc"
         assert sorted(zip(names, found.setting, strict=True)) == sorted(searches())
-        assert set(table.method) == {"acdc", "eap", "eap_ig", "hisp", "full", "empty", "random"}
+        assert set(table.method) == {"acdc", "sp", "eap", "eap_ig", "hisp", "full", "empty", "random"}
 
     def test_methods_that_score_edges_have_circuits_of_every_size(self, finished):
         table = finished.table("results/test/evaluation.csv")
@@ -165,8 +169,23 @@ class TestEndToEnd:
         recovered = finished.table("results/test/recovery.csv").query("method == 'eap_ig' and level == 'edge'")
         assert set(recovered.ablation) == {"corrupted", "corrupted_permuted", "zero"}
         kept = finished.table("results/test/faithfulness.csv")
-        assert set(kept[kept.task == "ioi"].method) == {"acdc", "eap", "hisp", "random"}
+        assert set(kept[kept.task == "ioi"].method) == {"acdc", "sp", "eap", "hisp", "random"}
         assert recovered.tpr.max() == recovered.fpr.max() == 1 and recovered.tpr.min() < 1
+
+    def test_sp_says_that_so_few_steps_have_not_converged(self, finished):
+        table = finished.table("results/test/evaluation.csv").query("method == 'sp'")
+        assert set(table.setting) == {"1", "1e-4"} and set(table.note) == {"not converged"}
+        file = "results/test/tiny-llama/ioi/logit_difference/corrupted/sp/1/trace.csv"
+        assert finished.table(file).step.tolist() == list(range(SMALL["sp"]["steps"]))
+        noted = finished.table("results/test/faithfulness.csv").set_index("method").note
+        assert set(noted["sp"]) == {"1 not converged", "2 not converged"} and set(noted.drop("sp")) == {"-"}
+
+    def test_resampled_searches_tell_how_much_their_circuits_overlap(self, finished):
+        table = finished.table("results/test/stability.csv")
+        assert set(table.task) == {"tracr_reverse"} and set(table.method) == {"acdc", "sp", "eap_ig"}
+        assert (table.jaccard_low <= table.jaccard).all() and (table.jaccard <= table.jaccard_high).all()
+        assert table.jaccard.between(0, 1).all() and set(table.n_resamples) == {2}
+        assert not list((finished.root / "results/test").rglob("resamples"))
 
     def test_all_edges_are_the_model_itself(self, finished):
         table = finished.table("results/test/evaluation.csv")
@@ -501,6 +520,17 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "no such folder": (as_model(folder="/nonexistent"), "model tiny-llama: folder /nonexistent does not exist"),
     "no weights": (as_model(folder="data/words"), r"model tiny-llama: folder data/words has no weights, .*safetensors"),
     "no builder": (as_model(build="nothing"), r"model tiny-llama: .* no module acdc/models/nothing\.py"),
+    "reset of nothing": (as_model(reset="nothing", seed=0), "model tiny-llama: it resets nothing, which is not among"),
+    "reset of itself": (as_model(reset="tiny-llama", seed=0), "resets tiny-llama, which is itself a reset network"),
+    "reset of a reset": (
+        lambda config: config["models"].extend(
+            {"name": name, "reset": of, "seed": 0} for name, of in (("second", "first"), ("first", "planted"))
+        ),
+        "model second: it resets first, which is itself a reset network",
+    ),
+    "reset without seed": (as_model(reset="planted"), ONE_SOURCE),
+    "seed without reset": (as_model(build="tiny_llama", seed=0), "seed and head_outputs go with reset"),
+    "processed reset": (as_model(reset="planted", seed=0, processed=True), "tiny-llama: processed is for planted"),
     "task twice": (twice("tasks"), "tasks has ioi twice"),
     "model twice": (twice("models"), "models has tiny-llama twice"),
     "metric twice": (twice("tasks", 0, "searches"), "task ioi: a metric has two entries"),

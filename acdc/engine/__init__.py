@@ -16,6 +16,7 @@ from acdc.engine import layers
 from acdc.engine.chunk import Chunk
 from acdc.engine.memory import prompts_per_chunk
 from acdc.engine.patched import Scratch
+from acdc.engine.runs import fixed_outputs
 from acdc.graph import Circuit
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights
@@ -29,7 +30,7 @@ class Engine:
 
     Args:
         weights: on the device and in the precision to compute in.
-        ablation: ``corrupted``, ``corrupted_permuted`` or ``zero``, see ``acdc.ablation``.
+        ablation: ``corrupted``, ``corrupted_permuted``, ``zero`` or ``mean``, see ``acdc.ablation``.
         split_embed: token and position embeddings are two senders.
         memory: bytes that a search may use for candidates, beyond what it always holds (``acdc.engine.memory``).
             Prompts are computed in chunks where one candidate of all prompts does not fit.
@@ -39,6 +40,7 @@ class Engine:
 
     Attributes:
         model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
+        fixed: outputs of the ablated run's senders, see ``fixed_outputs``.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Engine:
         size = prompts_per_chunk(weights, self.graph, dataset, memory)
         self.parts = [dataset.select(slice(i, i + size)) for i in range(0, len(dataset), size)]
         self.scratch = Scratch(weights.embed, weights.architecture.d_model)
-        self.chunks = [Chunk(weights, self.graph, part, ablation, self.scratch) for part in self.parts]
+        self.fixed = fixed_outputs(weights, dataset, ablation, split_embed, size)
+        self.chunks = [Chunk(weights, self.graph, part, ablation, self.scratch, self.fixed) for part in self.parts]
         self.model_logits = torch.cat([self.logits(chunk.clean["final", 0, 0]) for chunk in self.chunks])
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.patched import Changes, Patch, Plan, Scratch
-from acdc.engine.runs import Rows, State, ablated_run, run
+from acdc.engine.runs import Outputs, Rows, State, ablated_run, run
 from acdc.graph import Circuit, Graph
 from acdc.models.architecture import Weights
 
@@ -28,10 +28,11 @@ class Chunk:
         dataset: Dataset,
         ablation: str,
         scratch: Scratch,
+        fixed: Outputs | None,
     ) -> None:
         self.weights, self.graph, self.scratch = weights, graph, scratch
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
-        ablated = ablated_run(weights, dataset, self.rows, ablation, graph.split_embed)
+        ablated = ablated_run(weights, dataset, self.rows, ablation, graph.split_embed, fixed)
         clean = run(weights, dataset.clean, self.rows, split_embed=graph.split_embed)
         delta = clean.sender.sub_(ablated.sender)
         self.rows.narrow_to(delta)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine import Engine, layers
-from acdc.engine.runs import Rows, ablated_run, full_attention, project, project_all, run
+from acdc.engine.runs import Outputs, Rows, ablated_run, fixed_outputs, full_attention, project, project_all, run
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights
@@ -43,11 +43,15 @@ def masked_models(engine: Engine, n_prompts: int) -> Iterator[MaskedModel]:
     """An engine's model on so many of its prompts after another."""
     for start in range(0, len(engine.dataset), n_prompts):
         part = engine.dataset.select(slice(start, start + n_prompts))
-        yield MaskedModel(engine.weights, part, ablation=engine.ablation, split_embed=engine.graph.split_embed)
+        settings = {"ablation": engine.ablation, "split_embed": engine.graph.split_embed, "fixed": engine.fixed}
+        yield MaskedModel(engine.weights, part, **settings)
 
 
 class MaskedModel:
     """A model on a dataset under an ablation, as a function of a mask. Its arguments are the engine's.
+
+    Args:
+        fixed: see ``fixed_outputs``; an engine has them already.
 
     Attributes:
         clean: what the embeddings write on the clean prompts: tokens and positions apart where they are two senders.
@@ -55,11 +59,21 @@ class MaskedModel:
         model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
     """
 
-    def __init__(self, weights: Weights, dataset: Dataset, *, ablation: str, split_embed: bool = False) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        dataset: Dataset,
+        *,
+        ablation: str,
+        split_embed: bool = False,
+        fixed: Outputs | None = None,
+    ) -> None:
         self.weights, self.dataset = weights, dataset
         self.graph: Graph = weights.architecture.graph(split_embed)
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
-        self.ablated = ablated_run(weights, dataset, self.rows, ablation, split_embed)
+        if fixed is None:
+            fixed = fixed_outputs(weights, dataset, ablation, split_embed, len(dataset))
+        self.ablated = ablated_run(weights, dataset, self.rows, ablation, split_embed, fixed)
         clean = run(weights, dataset.clean, self.rows, split_embed=split_embed)
         self.clean = list(clean.sender[: self.graph.first_sender(0)].clone())  # a view would keep all of the run
         self.changes = clean.sender - self.ablated.sender

@@ -4,8 +4,8 @@ What is always held grows with the prompts (``resident``). What candidates need 
 capped by ``Engine.memory``: fewer candidates are tried at once and, where one candidate of all prompts does
 not fit, the prompts go through the model in chunks. Neither changes a decision.
 
-Left out: the pruned receiver's own input in float64, attention scores, and what the two plain runs need for a
-moment while a chunk is made.
+Left out: the pruned receiver's own input in float64, attention scores, what the plain runs need for a moment while a
+chunk is made, and senders' fixed outputs under zero and mean ablation, which are those of one prompt.
 """
 
 from __future__ import annotations

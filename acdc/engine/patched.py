@@ -136,7 +136,7 @@ class Patch:
 
     Args:
         everything: recompute every node that sends, reached or not. Needed when ``state`` is an ablated
-            run, whose senders are not what its nodes compute (zero ablation).
+            run, whose senders are not what its nodes compute (zero and mean ablation).
     """
 
     def __init__(

@@ -142,7 +142,8 @@ class Removals:
         """Under zero ablation, nothing flows along the edges of some later receiver any more.
 
         Its input is then what biases make of nothing, often exactly zero. Only a pass afresh leaves it that: where
-        one change after another was taken away, rounding is left, and norms blow it up.
+        one change after another was taken away, rounding is left, and norms blow it up. Other ablations leave it the
+        input of a run that has embeddings.
         """
         if self.engine.ablation != "zero":
             return False

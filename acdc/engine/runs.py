@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc.ablation import PERMUTED, shuffled_positions
+from acdc.ablation import MEAN, PERMUTED, shuffled_positions
 from acdc.data import Dataset
 from acdc.engine import layers
+from acdc.graph import Graph
 from acdc.models.architecture import Weights
+
+Outputs = list[Float[Tensor, "row d"]]
+"""Of every sender, in their order: a head's z, and what any other writes."""
 
 
 @dataclass
@@ -138,6 +142,12 @@ class Run:
     sender: Float[Tensor, "sender row d_model"]
     state: State
 
+    def outputs(self, graph: Graph) -> Outputs:
+        return [
+            self.state["z", node.layer, node.head] if node.component == "head" else written
+            for node, written in zip(graph.senders, self.sender, strict=True)
+        ]
+
 
 @torch.no_grad()
 def run(
@@ -146,52 +156,88 @@ def run(
     rows: Rows,
     *,
     split_embed: bool = False,
-    zero: bool = False,
+    fixed: Outputs | None = None,
     position_order: Int[Tensor, "pos"] | None = None,
 ) -> Run:
     """One forward pass of the whole model; its state has all rows.
 
     Args:
         split_embed: token and position embeddings are recorded as two senders.
-        zero: every sender writes zero instead; biases still act.
+        fixed: outputs of every sender at each position, whatever it reads; biases still act.
         position_order: position embeddings are permuted by it (shuffle_tensor in the original).
     """
     graph = weights.architecture.graph(split_embed)
     sender = weights.embed.new_zeros(len(graph.senders), rows.n, weights.architecture.d_model)
-    free, state = iter(sender), State()
+    free, given, state = iter(sender), iter(fixed or ()), State()
+
+    def output(computed: Float[Tensor, "row d"]) -> Float[Tensor, "row d"]:
+        return computed if fixed is None else next(given).repeat(rows.n_prompts, 1)
 
     def write(out: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-        out = torch.zeros_like(out) if zero else out
         next(free).copy_(out)
         return out
 
     token, position = embeddings(weights, tokens, position_order)
-    resid = write(token) + write(position) if split_embed else write(token + position)
+    resid = write(output(token)) + write(output(position)) if split_embed else write(output(token + position))
     for layer, block in enumerate(weights.blocks):
         before = resid
         for p in range(len(block.w_port)):
             state["port_in", layer, p] = resid
             state["port", layer, p] = project(weights, layer, p, resid, rows.pos)
         z = full_attention(weights, state.ports(layer, graph.n_ports), rows)
-        for head, output in enumerate(block.outputs):
-            state["z", layer, head] = torch.zeros_like(z[head]) if zero else z[head]
-            resid = resid + write(output(state["z", layer, head]))
+        for head, project_out in enumerate(block.outputs):
+            state["z", layer, head] = output(z[head])
+            resid = resid + write(project_out(state["z", layer, head]))
         resid = resid + block.b_o
         if block.w_in is not None:
             state["mlp_in", layer, 0] = before if weights.architecture.parallel else resid
-            out = write(layers.mlp(weights.architecture, block, state["mlp_in", layer, 0]))
-            state["mlp_out", layer, 0] = out
-            resid = resid + out
+            state["mlp_out", layer, 0] = output(layers.mlp(weights.architecture, block, state["mlp_in", layer, 0]))
+            resid = resid + write(state["mlp_out", layer, 0])
     state["final", 0, 0] = resid
     return Run(sender, state)
 
 
-def ablated_run(weights: Weights, dataset: Dataset, rows: Rows, ablation: str, split_embed: bool) -> Run:
-    """The run whose activations stand in for removed edges, see ``acdc.ablation``."""
-    if ablation == "zero":
-        return run(weights, dataset.clean, rows, split_embed=split_embed, zero=True)
+def ablated_run(
+    weights: Weights, dataset: Dataset, rows: Rows, ablation: str, split_embed: bool, fixed: Outputs | None
+) -> Run:
+    """The run whose activations stand in for removed edges, see ``acdc.ablation``.
+
+    Args:
+        fixed: see ``fixed_outputs``.
+    """
     order = shuffled_positions(dataset.clean.shape[1]) if ablation == PERMUTED else None
-    return run(weights, dataset.corrupted, rows, split_embed=split_embed, position_order=order)
+    return run(weights, dataset.corrupted, rows, split_embed=split_embed, fixed=fixed, position_order=order)
+
+
+def fixed_outputs(
+    weights: Weights, dataset: Dataset, ablation: str, split_embed: bool, n_prompts: int
+) -> Outputs | None:
+    """Outputs at each position that an ablation gives every sender whatever the prompt; None where prompts decide.
+
+    Args:
+        n_prompts: how many may be computed at once.
+    """
+    if ablation == MEAN:
+        return mean_outputs(weights, dataset.pool, split_embed, n_prompts)
+    if ablation != "zero":
+        return None
+    architecture, n_pos = weights.architecture, dataset.clean.shape[1]
+    senders = architecture.graph(split_embed).senders
+    sizes = (architecture.d_head if node.component == "head" else architecture.d_model for node in senders)
+    return [weights.embed.new_zeros(n_pos, size) for size in sizes]
+
+
+def mean_outputs(weights: Weights, pool: Int[Tensor, "prompt pos"], split_embed: bool, n_prompts: int) -> Outputs:
+    """Every sender's mean output over these prompts, position by position."""
+    graph = weights.architecture.graph(split_embed)
+    means = [0.0] * len(graph.senders)
+    for tokens in pool.split(n_prompts):
+        part = Dataset(tokens, tokens, torch.ones_like(tokens, dtype=torch.bool), {})
+        rows = Rows.of(part, weights.embed.device, weights.architecture.causal)
+        outputs = run(weights, tokens, rows, split_embed=split_embed).outputs(graph)
+        sums = (x.unflatten(0, tokens.shape).sum(0) for x in outputs)
+        means = [mean + x / len(pool) for mean, x in zip(means, sums, strict=True)]
+    return means
 
 
 def embeddings(

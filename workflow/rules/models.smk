@@ -1,4 +1,4 @@
-"""Models. Requires: the package index, the hub, a folder or nothing, by the model's source in the config.
+"""Models. Requires: the package index, the hub, a folder, another model or nothing, by the source in the config.
 
 Gives: data/{study}/models/{model}/, a folder that every later stage loads.
 """

@@ -69,8 +69,10 @@ rule recover:
         "results/{study}/logs/recover/{model}/{task}/{metric}/{ablation}/{method}.log",
     benchmark:
         "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+    params:
+        trained=trained_model,
     shell:
-        "python -m acdc recover --task {wildcards.task:q} --model-name {wildcards.model:q}"
+        "python -m acdc recover --task {wildcards.task:q} --model-name {params.trained:q}"
         " --circuits {input.circuits:q} --evaluation {input.evaluation:q} --out {output:q} 2> {log:q}"
 
 
@@ -115,6 +117,17 @@ rule recovery_table:
         "results/{study}/recovery.csv",
     log:
         "results/{study}/logs/tables/recovery.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule stability_table:
+    input:
+        each_method(f"{FOUND}/stability.csv", resampled_only=True),
+    output:
+        "results/{study}/stability.csv",
+    log:
+        "results/{study}/logs/tables/stability.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
