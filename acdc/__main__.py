@@ -417,6 +417,13 @@ def faithfulness(evaluation: Path, out: Path) -> None:
     write_frame(faithfulness_table(read_tables([evaluation])), out)
 
 
+def methods(faithfulness: Path, timing: Path, auc: Path | None, out: Path) -> None:
+    from acdc.summary import methods_table
+
+    areas = read_tables([auc]) if auc else None
+    write_frame(methods_table(read_tables([faithfulness]), read_tables([timing]), areas), out)
+
+
 def roc(recovery: Path, published: Path, level: str, out: list[Path]) -> None:
     import pandas as pd
 
@@ -668,6 +675,12 @@ def parser() -> argparse.ArgumentParser:
     flag("--evaluation", type=Path, required=True)
     flag("--out", type=Path, required=True)
 
+    flag = add(methods, "Put all methods into one table: what they keep, recover and cost.")
+    flag("--faithfulness", type=Path, required=True)
+    flag("--timing", type=Path, required=True)
+    flag("--auc", type=Path, help="where circuits are known")
+    flag("--out", type=Path, required=True)
+
     flag = add(roc, "Draw ROC curves.")
     flag("--recovery", type=Path, required=True)
     flag("--published", type=Path, required=True, help="the points of the paper's curves")
@@ -718,7 +731,7 @@ def add_method(flag: Any, methods: tuple[str, ...]) -> None:
 
 
 def add_engine(flag: Any) -> None:
-    flag("--ablation", choices=("corrupted", "corrupted_permuted", "zero"), required=True)
+    flag("--ablation", choices=("corrupted", "corrupted_permuted", "zero", "mean"), required=True)
     flag("--split-embed", action="store_true", help="token and position embeddings are two senders")
     flag("--device", choices=("auto", "cpu", "cuda"), default="auto")
     flag("--precision", choices=("float32", "float64"), default="float32")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+CONSTANT = "not defined: the metric is the same with all edges and with none"
 SEARCH = ["task", "model", "metric", "ablation"]
 
 
@@ -36,9 +37,6 @@ def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         evaluation: a study's circuits and controls; every metric is a column.
-
-    Raises:
-        ArithmeticError: see ``rows_of_search``.
     """
     is_control = evaluation["metric"] == "-"
     rows = []
@@ -52,26 +50,30 @@ def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
 def rows_of_search(labels: dict[str, str], found: pd.DataFrame, controls: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """One per method; CPR and CMD of random circuits are means over their seeds.
 
-    Raises:
-        ArithmeticError: the metric is the same with all edges and with none; the message names the task.
+    Both are empty, and the note says so, where the metric is the same with all edges and with none.
     """
     metric = labels["metric"]
     ends = controls.set_index("method")
     full, empty = ends.loc["full"], ends.loc["empty"]
-    if full[metric] == empty[metric]:
-        raise ArithmeticError(f"task {labels['task']}: {metric} is {full[metric]} with all edges and with none")
     # Of random circuits the controls have several seeds.
     circuits = pd.concat([found[found["method"] != "random"], controls[controls["method"] == "random"]])
     for method, rows in circuits.groupby("method", sort=False):
-        curves = [curve for _, curve in rows.groupby("setting")] if method == "random" else [rows]
-        of_curves = [
-            areas(
-                (curve["n_edges"] / full["n_edges"]).to_numpy(),
-                faithfulness(curve[metric].to_numpy(), empty[metric], full[metric]),
-            )
-            for curve in curves
-        ]
-        cpr, cmd = np.mean(of_curves, axis=0)
-        noted = rows["note"][rows["note"] != "-"]
-        note = f"{len(noted)} {noted.iloc[0]}" if len(noted) else "-"
+        if np.isclose(full[metric], empty[metric], rtol=1e-6, atol=1e-9):
+            cpr, cmd, note = np.nan, np.nan, CONSTANT
+        else:
+            curves = [curve for _, curve in rows.groupby("setting")] if method == "random" else [rows]
+            cpr, cmd = np.mean([areas_of(curve, metric, full, empty) for curve in curves], axis=0)
+            note = joined_note(rows["note"])
         yield {**labels, "method": method, "n_circuits": len(rows), "cpr": cpr, "cmd": cmd, "note": note}
+
+
+def areas_of(curve: pd.DataFrame, metric: str, full: pd.Series, empty: pd.Series) -> tuple[float, float]:
+    """CPR and CMD of some circuits of a search."""
+    size = (curve["n_edges"] / full["n_edges"]).to_numpy()
+    return areas(size, faithfulness(curve[metric].to_numpy(), empty[metric], full[metric]))
+
+
+def joined_note(notes: pd.Series) -> str:
+    """How many circuits have a note, and which."""
+    noted = notes[notes != "-"]
+    return f"{len(noted)} {noted.iloc[0]}" if len(noted) else "-"

@@ -19,21 +19,8 @@ from acdc.models.word_tokenizer import task_tokenizer
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
-    *(
-        "download",
-        "model",
-        "dataset",
-        "behaviour",
-        "circuit",
-        "log",
-        "score",
-        "stability",
-        "evaluate",
-        "controls",
-        "recover",
-        "auc",
-    ),
-    *("faithfulness", "roc", "table", "timing", "pareto", "draw"),
+    *("download", "model", "dataset", "behaviour", "circuit", "log", "score", "stability", "evaluate", "controls"),
+    *("recover", "auc", "faithfulness", "methods", "roc", "table", "timing", "pareto", "draw"),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdc.faithfulness import areas, faithfulness, faithfulness_table
+from acdc.faithfulness import CONSTANT, areas, faithfulness, faithfulness_table
 
 numbers = st.floats(-3, 3)
 
@@ -46,7 +46,7 @@ def evaluation(full: float = 0.0) -> pd.DataFrame:
     rows += [("-", "random", "seed 0", 5, 4.0), ("-", "random", "seed 1", 5, 2.0), ("-", "random", "seed 1", 10, 0.0)]
     rows += [("kl_divergence", "acdc", "0.1", 5, 0.0), ("kl_divergence", "acdc", "1", 2, 2.0)]
     table = pd.DataFrame(rows, columns=["metric", "method", "setting", "n_edges", "kl_divergence"])
-    return table.assign(task="ioi", model="tiny", ablation="corrupted")
+    return table.assign(task="ioi", model="tiny", ablation="corrupted", note="-")
 
 
 def test_every_method_has_a_row_beside_random_circuits():
@@ -62,6 +62,11 @@ def test_other_tasks_and_ablations_keep_to_themselves():
     assert len(table) == 6 and table.groupby("method")[["cpr", "cmd"]].nunique().eq(1).all(axis=None)
 
 
-def test_a_task_without_a_difference_is_named():
-    with pytest.raises(ArithmeticError, match=r"task ioi: kl_divergence is 4\.0 with all edges and with none"):
-        faithfulness_table(evaluation(full=4.0))
+def test_a_metric_without_a_difference_is_said_to_have_none():
+    table = faithfulness_table(evaluation(full=4.0))
+    assert table[["cpr", "cmd"]].isna().all(axis=None) and set(table.note) == {CONSTANT}
+
+
+def test_circuits_that_have_a_note_are_counted():
+    table = faithfulness_table(evaluation().assign(note=["-"] * 5 + ["not converged", "-"])).set_index("method")
+    assert table.note.to_dict() == {"acdc": "1 not converged", "random": "-"}

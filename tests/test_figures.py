@@ -308,13 +308,24 @@ def test_roc_shows_the_papers_points_where_there_are_some(curve, level, expected
     assert theirs == ([] if expected is None else [expected])
 
 
-def test_roc_has_a_panel_for_every_task_and_ablation_and_says_what_was_not_run():
-    table = recovery({}, {"ablation": "zero"}, {"task": "sort", "model": "m", "known": "compiled"})
+def test_roc_has_a_panel_for_everything_that_was_run():
+    table = recovery(
+        {},
+        {"ablation": "zero"},
+        {"ablation": "zero", "metric": "output_difference"},
+        {"model": "reverse_reset", "known": "published (trained)"},
+        {"task": "sort", "model": "m", "known": "compiled", "metric": "kl_divergence"},
+        {"task": "sort", "model": "m", "known": "compiled", "ablation": "zero"},
+    )
     figure = roc(table, POINTS, "edge")
-    assert panel(figure).get_title() == "reverse\nknown: published"
-    assert panel(figure, column=1).get_title() == "sort on m\nknown: compiled"
-    assert panel(figure, row=1).get_ylabel().startswith("zero")
-    assert [text.get_text() for text in panel(figure, 1, 1).texts] == ["not run"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "reverse\ncorrupted, L2\nknown: published",
+        "reverse\nzero, L2\nknown: published",
+        "reverse\nzero, output difference\nknown: published",
+        "reverse reset\ncorrupted, L2\nknown: published (trained)",
+        "sort on m\ncorrupted, KL divergence\nknown: compiled",
+        "sort on m\nzero, L2\nknown: compiled",
+    ]
 
 
 def test_roc_takes_the_first_known_circuit_and_a_color_for_every_method_and_a_dash_for_kl():

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acdc.errors import InputError
-from acdc.graph import Circuit, Edge, Graph
+from acdc.evaluation import nested_circuits
+from acdc.graph import Circuit, Edge, EdgeScores, Graph
 from acdc.recovery import (
     LEVELS,
     Confusion,
@@ -180,3 +181,18 @@ def test_random_scores_are_chance_on_average():
 def test_a_rate_that_is_none_is_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         pessimistic_auc([(0.5, float("nan"))])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_area_of_circuits_of_every_size_is_how_often_a_known_edge_is_kept_longer(seed):
+    """AUROC by its definition: over all pairs of a known and another edge; half where both come at once."""
+    rng, graph = np.random.default_rng(seed), Graph(2, 2, 2)
+    score = np.where(graph.exists, rng.integers(12, size=graph.exists.shape), np.nan)
+    known = Circuit(graph, graph.exists & (rng.random(graph.exists.shape) < 0.3), np.zeros_like(graph.has_direct))
+    circuits = [circuit for _, circuit in nested_circuits(EdgeScores(graph, score), [])]
+    confusions = [edge_confusion(circuit, known) for circuit in circuits]
+    first = {edge: i for i, circuit in reversed(list(enumerate(circuits))) for edge in circuit.edges}
+    others = [edge for edge in Circuit.full(graph).edges if edge not in set(known.edges)]
+    pairs = [np.sign(first[other] - first[edge]) for edge in known.edges for other in others]
+    expected = np.mean([(1 + sign) / 2 for sign in pairs])
+    assert trapezoid_auc([(counts.fpr, counts.tpr) for counts in confusions]) == pytest.approx(expected)

@@ -502,8 +502,8 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "a float": (in_search(thresholds=[0.1]), r"\.thresholds\[0\]' is wrong: 0\.1 is not a number written as a string"),
     "negative": (in_search(thresholds=["-1"]), r"\.thresholds\[0\]' is wrong: '-1' is not a number"),
     "unknown ablation": (
-        in_task(ablations=["mean"]),
-        r"'mean' is not one of \['corrupted', .*'zero'\]",
+        in_task(ablations=["noise"]),
+        r"'noise' is not one of \['corrupted', .*'mean'\]",
     ),
     "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores everything 0"),
     "hisp by a distance": (in_search(scores=["hisp"]), "task ioi: hisp by kl_divergence scores everything 0"),

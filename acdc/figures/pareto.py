@@ -19,8 +19,9 @@ from acdc.figures.style import COLUMN, GREY, INK, PAGE, PALETTE, style
 KEYS = ("task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes")
 BASELINES = ("random", "full", "empty")
 NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference", "l2": "L2", "acdc": "ACDC"}
-NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG", "hisp": "HISP"}
-ABLATED_RUN = {"corrupted": "corrupted\nrun", "corrupted_permuted": "permuted\nrun", "zero": "zero-ablated\nrun"}
+NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG", "hisp": "HISP", "sp": "SP"}
+ABLATED_RUN = {"corrupted": "corrupted\nrun", "corrupted_permuted": "permuted\nrun"}
+ABLATED_RUN |= {"zero": "zero-ablated\nrun", "mean": "mean-ablated\nrun"}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 LABEL_OFFSETS = ((0, 5), (0, -5), (5, 0), (-5, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  # points

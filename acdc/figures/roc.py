@@ -8,24 +8,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from acdc.figures.pareto import DASHES, MARKERS, pretty, refuse_not_finite
-from acdc.figures.style import GREY, INK, PAGE, PALE, PALETTE, style
+from acdc.figures.style import GREY, INK, PAGE, PALETTE, style
 from acdc.published import LEVELS, as_published
 from acdc.recovery import pessimistic_auc, roc_curve
 
 ABLATIONS = {
     "corrupted": "corrupted",
-    "corrupted_permuted": "corrupted,\npositions permuted",
+    "corrupted_permuted": "corrupted, permuted",
     "zero": "zero",
+    "mean": "mean",
 }
-"""In the order of the figure's rows."""
 MANY = 25
 """Points of a curve from which on they are dots."""
 LEVEL_NAMES = {"edge": "edges", "node": "nodes", "original_node": "nodes as the paper counts them"}
-COLUMN_WIDTH, ROW_HEIGHT = 1.5, 1.45  # inches
+COLUMNS, SIDE, ROW_HEIGHT = 5, 1.4, 1.85  # panels, inches, inches
+PANEL = ["task", "model", "ablation", "by"]
+"""What a panel is of; ``by``: the metric, KL divergence beside a metric of the task's own."""
 
 
 def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
-    """One panel per task (and model) and ablation; a curve per method, dashed where it went by KL divergence.
+    """One panel per task, model, ablation and metric; a curve per method, dashed where it went by KL divergence.
 
     A curve is the lowest staircase through the points that no other beats, whose area is the paper's AUC; all
     points are marked, beaten ones too. The paper's own points of ACDC stand beside ours, where it publishes some.
@@ -44,47 +46,53 @@ def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
         raise ValueError(f"no row of level {level}")
     for rate in ("tpr", "fpr"):
         refuse_not_finite(table[rate])
-    tasks = list(dict.fromkeys(zip(table["task"], table["model"], strict=True)))
-    rows = [ablation for ablation in ABLATIONS if ablation in set(table["ablation"])]
+    panels = [(dict(zip(PANEL, key, strict=True)), rows) for key, rows in with_groups(table).groupby(PANEL, sort=False)]
     methods = list(dict.fromkeys(table["method"]))
     with style():
-        size = max(PAGE / 2, 0.6 + COLUMN_WIDTH * len(tasks)), 1 + ROW_HEIGHT * len(rows)
-        figure = Figure(figsize=size)
-        figure.subplots_adjust(
-            left=0.95 / size[0], bottom=0.8 / size[1], top=1 - 0.75 / size[1], right=1 - 0.2 / size[0]
-        )
-        grid = figure.subplots(len(rows), len(tasks), squeeze=False, sharex=True, sharey=True)
-        for line, ablation in zip(grid, rows, strict=True):
-            for axes, task in zip(line, tasks, strict=True):
-                draw_panel(axes, panel_rows(table, *task, ablation), published, level, methods)
-            line[0].set_ylabel(f"{ABLATIONS[ablation]}\n\ntrue positive rate", linespacing=1.1)
-        for axes, (task, model) in zip(grid[0], tasks, strict=True):
-            axes.set_title(title(table, task, model))
-        for axes in grid[-1]:
-            axes.set_xlabel("false positive rate")
+        figure, grid = canvas(len(panels))
+        for axes, (labels, rows) in zip(grid, panels, strict=True):
+            draw_panel(axes, rows[rows["known"] == rows["known"].iloc[0]], published, level, methods)
+            axes.set_title(title(labels, rows["known"].iloc[0]), fontsize=6.5)
         figure.suptitle(f"Recovery of known circuits: {LEVEL_NAMES[level]}")
+        figure.supxlabel("false positive rate", y=0.62 / figure.get_figheight(), fontsize=8)
+        figure.supylabel("true positive rate", fontsize=8)
         add_legend(figure, methods, "kl_divergence" in set(table["metric"]), level)
     return figure
 
 
-def panel_rows(table: pd.DataFrame, task: str, model: str, ablation: str) -> pd.DataFrame:
-    """Of the first known circuit."""
-    rows = table[(table["task"] == task) & (table["model"] == model)]
-    return rows[(rows["ablation"] == ablation) & (rows["known"] == rows["known"].iloc[0])]
+def canvas(n_panels: int) -> tuple[Figure, list[Axes]]:
+    columns = min(n_panels, COLUMNS)
+    rows = -(-n_panels // COLUMNS)
+    width, height = max(PAGE / 2, 0.6 + SIDE * columns), 1.25 + ROW_HEIGHT * rows
+    figure = Figure(figsize=(width, height))
+    margins = {"left": 0.55 / width, "right": 1 - 0.1 / width, "bottom": 1.0 / height, "top": 1 - 0.75 / height}
+    figure.subplots_adjust(**margins, hspace=0.55)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for unused in axes[n_panels:]:
+        unused.remove()
+    for above in axes[n_panels - columns : n_panels]:
+        above.tick_params(labelbottom=True)
+    return figure, axes[:n_panels]
 
 
-def title(table: pd.DataFrame, task: str, model: str) -> str:
-    known = table.loc[(table["task"] == task) & (table["model"] == model), "known"].iloc[0]
-    of_model = "" if task.startswith(model) else f" on {model}"
-    return f"{pretty(task)}{of_model}\nknown: {known}"
+def with_groups(table: pd.DataFrame) -> pd.DataFrame:
+    """With the column ``by``."""
+    is_own = table["metric"] != "kl_divergence"
+    own = table[is_own].drop_duplicates(PANEL[:-1]).set_index(PANEL[:-1])["metric"]
+    beside = table.join(own.rename("by"), on=PANEL[:-1])["by"].fillna("kl_divergence")
+    return table.assign(by=table["metric"].where(is_own, beside))
+
+
+def title(labels: dict[str, str], known: str) -> str:
+    task, model = labels["task"], labels["model"]
+    on_model = "" if task.startswith(model) else f" on {model}"
+    if model.startswith(task):
+        on_model = model.removeprefix(task).replace("_", " ")
+    return f"{pretty(task)}{on_model}\n{ABLATIONS[labels['ablation']]}, {pretty(labels['by'])}\nknown: {known}"
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str, methods: list[str]) -> None:
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    if rows.empty:
-        axes.set_facecolor(PALE)
-        axes.text(0.5, 0.5, "not run", ha="center", va="center", color=GREY)
-        return
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
     draw_published(axes, rows, published, level)
     areas = []
@@ -94,14 +102,14 @@ def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: s
         axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, linestyle=dash, drawstyle="steps-post", zorder=3)
         axes.plot(
             points["fpr"], points["tpr"], color=color, linestyle="", marker=marker, clip_on=False, zorder=4,
-            markersize=2 if len(points) > MANY else 4, markeredgecolor="white",
+            markersize=1.5 if len(points) > MANY else 3.2, markeredgecolor="white",
             markeredgewidth=0 if len(points) > MANY else 0.4,
         )  # fmt: skip
         areas.append((pessimistic_auc(pairs), color))
     for i, (area, color) in enumerate(reversed(areas)):
         axes.text(
-            0.97, 0.05 + 0.13 * i, f"AUC {area:.3f}", ha="right", color=color, fontsize=7, zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
+            0.97, 0.05 + 0.1 * i, f"AUC {area:.3f}", ha="right", color=color, fontsize=5.5, zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
         )  # fmt: skip
 
 
@@ -140,6 +148,6 @@ def add_legend(figure: Figure, methods: list[str], by_kl: bool, level: str) -> N
     figure.legend(
         handles=handles,
         loc="lower center",
-        ncols=len(handles) if figure.get_figwidth() > PAGE else 3,
+        ncols=5 if figure.get_figwidth() > PAGE - 1 else 3,
         columnspacing=1.2,
     )

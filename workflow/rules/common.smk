@@ -35,7 +35,7 @@ wildcard_constraints:
     model=r"[\w.-]+",
     task=r"[\w.-]+",
     metric=r"\w+",
-    ablation="corrupted|corrupted_permuted|zero",
+    ablation="corrupted|corrupted_permuted|zero|mean",
     threshold=r"[\d.e-]+",
     level=r"\w+",
     method="|".join([*SEARCHES, *SCORES]),
@@ -256,7 +256,7 @@ def circuit_rules():
         for search in task["searches"]:
             for method in searches_of(search):
                 where = (task["name"], task["model"], search["metric"], method)
-                name = "circuits_" + re.sub(r"\W", "_", "_".join(where))
+                name = re.sub(r"\W", "_", "_".join(("circuits", *where)))
                 yield CircuitRule(name, *map(re.escape, where), thresholds_of(search, method), "all")
 
 
@@ -348,9 +348,20 @@ def drawn(task, search):
     return task.get("draw", search["thresholds"])
 
 
+def tables_of_methods(wildcards):
+    """What the table of all methods is joined from."""
+    names = ["faithfulness", "timing"] + ["auc"] * is_known()
+    return {name: f"results/{wildcards.study}/{name}.csv" for name in names}
+
+
+def is_known():
+    """Some task of the study has a known circuit."""
+    return any(task.get("known_circuit") for task in config["tasks"])
+
+
 def study_tables():
-    names = ["behaviour", "evaluation", "faithfulness", "timing"]
-    if each_search("{task}", known_only=True):
+    names = ["behaviour", "evaluation", "faithfulness", "timing", "methods"]
+    if is_known():
         names += ["recovery", "auc"]
     if each_method("{task}", resampled_only=True):
         names.append("stability")
@@ -361,7 +372,7 @@ def study_figures():
     formats = config["figures"]["formats"]
     figures = each_search(f"{FIGURES}/pareto_{{ablation}}")
     figures += each_search(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}", drawn_only=True)
-    if each_search("{task}", known_only=True):
+    if is_known():
         figures += expand("figures/{study}/roc_{level}s", study=config["study"], level=ROC_LEVELS)
     return expand("{figure}.{format}", figure=figures, format=formats)
 

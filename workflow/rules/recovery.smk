@@ -144,6 +144,20 @@ rule auc_table:
         "python -m acdc auc --recovery {input.recovery:q} --published {input.published:q} --out {output:q} 2> {log:q}"
 
 
+rule methods_table:
+    input:
+        unpack(tables_of_methods),
+    output:
+        "results/{study}/methods.csv",
+    log:
+        "results/{study}/logs/tables/methods.log",
+    params:
+        auc=lambda w, input: ["--auc", input.auc] if "auc" in input.keys() else [],
+    shell:
+        "python -m acdc methods --faithfulness {input.faithfulness:q} --timing {input.timing:q} {params.auc:q}"
+        " --out {output:q} 2> {log:q}"
+
+
 rule timing_table:
     input:
         benchmarks_of_searches(),

@@ -1,0 +1,28 @@
+"""All methods of a study in one table: what their circuits keep and recover, and what finding them cost."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from acdc.faithfulness import SEARCH
+
+KEYS = [*SEARCH, "method"]
+
+
+def methods_table(faithfulness: pd.DataFrame, timing: pd.DataFrame, auc: pd.DataFrame | None) -> pd.DataFrame:
+    """One row per search and method.
+
+    Args:
+        faithfulness, timing, auc: the study's tables; the last where some circuit is known.
+
+    Returns:
+        The columns of ``faithfulness``; ``auc`` and ``auc_trapezoid`` of edges against the first known circuit, empty
+        where none is known; ``seconds`` of all circuits together and ``max_rss_mib`` of the largest job, empty for
+        random circuits of the controls, which are not found.
+    """
+    table = faithfulness
+    if auc is not None:
+        edges = auc[auc["level"] == "edge"].drop_duplicates(KEYS)
+        table = table.merge(edges[[*KEYS, "auc", "auc_trapezoid"]], "left", KEYS)
+    costs = timing.groupby(KEYS, sort=False).agg({"seconds": "sum", "max_rss_mib": "max"}).reset_index()
+    return table.merge(costs, "left", KEYS)
