@@ -26,7 +26,7 @@ def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook) -> None:
 
 def give(value: Tensor, x: Tensor, hook) -> Tensor:
     """A hook that puts the same in the place of every prompt's activation."""
-    return value.expand_as(x)
+    return value.expand_as(x).contiguous()
 
 
 class Reference:

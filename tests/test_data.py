@@ -52,6 +52,13 @@ def test_select_cuts_prompts_targets_and_texts_alike():
     assert whole.about == ABOUT
 
 
+def test_a_selections_pool_is_the_whole_datasets_until_it_is_saved(tmp_path):
+    whole, part = dataset(), dataset().select(slice(1, 3)).select([1, 0])
+    assert torch.equal(whole.pool, whole.corrupted) and torch.equal(part.pool, whole.corrupted)
+    part.save(tmp_path / "part")
+    assert torch.equal(Dataset.load(tmp_path / "part").pool, part.corrupted)
+
+
 def test_select_needs_no_texts():
     assert prompts(True).select(slice(0, 1)).about == {}
 

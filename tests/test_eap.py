@@ -135,9 +135,10 @@ def test_an_edge_that_carries_no_difference_has_no_effect():
 
 
 @pytest.mark.parametrize("at_once", (1, 3, 100))
-def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, at_once):
+@pytest.mark.parametrize("ablation", ("corrupted", "mean"))
+def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, ablation, at_once):
     monkeypatch.setattr(gradients, "PROMPTS_AT_ONCE", at_once)
-    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation="corrupted")
+    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation=ablation)
     found = over_prompts(setup, lambda model: eap_ig(model, LogitDifference, 3))
-    expected = eap_ig(masked("llama", "corrupted", dtype=torch.float64), LogitDifference, 3)
+    expected = eap_ig(masked("llama", ablation, dtype=torch.float64), LogitDifference, 3)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-10)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from acdc.data import Dataset
 from acdc.engine import Engine
+from acdc.engine.masked import Mask, MaskedModel
 from acdc.engine.removals import Removals
 from acdc.errors import InputError
 from acdc.evaluation import check_engine
-from acdc.graph import Circuit
+from acdc.graph import Circuit, Node
 from acdc.methods.acdc import layer_steps, sender_order
 from acdc.metrics import STANDARD
 from acdc.models.bridge import weights_of
@@ -141,6 +142,39 @@ def test_padding_after_the_scored_position_changes_nothing():
     other = Engine(weights_of(bridge("llama")), padded, ablation="corrupted")
     circuit = random_circuit(other.graph, 0, 0.5, 0.9)
     assert_same(logits(other, circuit), logits(engine("llama"), circuit))
+
+
+@kinds
+def test_under_mean_ablation_a_removed_edge_carries_the_mean_over_all_prompts_of_the_dataset(kind):
+    """By hand: edges of the embeddings and of a head to the logits; in chunks, and for a part of the prompts."""
+    weights, dataset = weights_of(bridge(kind)), prompts(True)
+    circuit = Circuit.full(weights.architecture.graph())
+    last, sender = circuit.graph.receivers[-1].receiver_hook, circuit.graph.sender_index
+    circuit.present[[sender[Node(-1, "embed")], sender[Node(1, "head", 2)]], -1] = False
+    names = embedded, z = "blocks.0.hook_resid_pre", "blocks.1.attn.hook_z"
+    with torch.no_grad():
+        clean, corrupted = (bridge(kind).run_with_cache(t)[1] for t in (dataset.clean, dataset.corrupted))
+        change = {name: corrupted[name].mean(0) - clean[name] for name in names}
+        expected = clean[last] + change[embedded] + change[z][:, :, 2] @ bridge(kind).blocks[1].attn.W_O[2]
+
+    small = Engine(weights, dataset, ablation="mean", memory=1)
+    assert len(small.chunks) == len(dataset)
+    assert_same(torch.cat(small.finals(circuit), 1)[0], expected[dataset.scored])
+    part, of_part = dataset.select(slice(1, 3)), expected[1:3][dataset.scored[1:3]]
+    alone = Engine(weights, part, ablation="mean")
+    assert_same(alone.finals(circuit)[0][0], of_part)
+    masked = MaskedModel(weights, part, ablation="mean")
+    assert_same(masked.logits(Mask.of(circuit, weights.embed)), alone.logits(of_part))
+
+
+@pytest.mark.parametrize("memory", (2**31, 1))
+def test_under_mean_ablation_nothing_is_live_where_all_prompts_begin_alike(memory):
+    dataset = prompts(False)
+    clean, corrupted = dataset.clean.clone(), dataset.corrupted.clone()
+    clean[:, :3] = corrupted[:, :3] = clean[0, :3]
+    same = Dataset(clean, corrupted, dataset.scored, dataset.targets)
+    setup = Engine(weights_of(bridge("llama")), same, ablation="mean", memory=memory)
+    assert [chunk.rows.pos[chunk.rows.live].min().item() for chunk in setup.chunks] == [3] * len(setup.chunks)
 
 
 @kinds

@@ -29,7 +29,7 @@ def node_at(graph: Graph, layer: int, kind: str) -> Node:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ablation", ("corrupted", "zero"))
+@pytest.mark.parametrize("ablation", ("corrupted", "zero", "mean"))
 def test_resident_bounds_what_a_search_holds(kind, ablation):
     setup = engine(kind, ablation, several=True)
     metric = setup.metric(KLDivergence)

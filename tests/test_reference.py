@@ -53,6 +53,16 @@ def test_no_edges_are_the_corrupted_run(kind):
     assert_same(found, logits_of(bridge(kind), DATASET, DATASET.corrupted))
 
 
+@kinds
+def test_no_edges_under_mean_ablation_leave_the_mean_of_the_corrupted_runs_last_residual_stream(kind):
+    """It is a sum of what senders write, whose mean is the sum of their means."""
+    circuit = Circuit.empty(graph(kind))
+    last = circuit.graph.receivers[-1].receiver_hook
+    mean = corrupted_activation(kind, last).mean(0, keepdim=True)
+    expected = patched(kind, [(last, lambda x, hook: mean.repeat(len(x), 1, 1))])
+    assert_same(reference(kind, "mean", several=True).logits(circuit), expected)
+
+
 @pytest.mark.parametrize("kind", LEARNED_POSITIONS)
 def test_split_embeddings_are_one_where_both_edges_go_together(kind):
     whole, parts = graph(kind), graph(kind, split_embed=True)

@@ -128,7 +128,7 @@ class MaskedModel:
             new = project_all(self.weights, layer, resid, self.rows.pos)
             ports = torch.lerp(ablated, new, share[first:mlp, None, None])
             z = full_attention(self.weights, ports, self.rows)
-            before, resid = resid, resid + torch.einsum("hrd,hdm->rm", z, block.w_o) + block.b_o
+            before, resid = resid, resid + block.all_outputs(z.transpose(0, 1).flatten(1))
             if block.w_in is not None:
                 read = before if self.weights.architecture.parallel else resid
                 new = layers.mlp(self.weights.architecture, block, read)

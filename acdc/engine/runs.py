@@ -228,15 +228,18 @@ def fixed_outputs(
 
 
 def mean_outputs(weights: Weights, pool: Int[Tensor, "prompt pos"], split_embed: bool, n_prompts: int) -> Outputs:
-    """Every sender's mean output over these prompts, position by position."""
-    graph = weights.architecture.graph(split_embed)
-    means = [0.0] * len(graph.senders)
+    """Every sender's mean output over these prompts, position by position.
+
+    Where they all have the same it is that, without rounding, so that prompts may be known to differ nowhere before.
+    """
+    graph, means, seen = weights.architecture.graph(split_embed), None, 0
     for tokens in pool.split(n_prompts):
         part = Dataset(tokens, tokens, torch.ones_like(tokens, dtype=torch.bool), {})
         rows = Rows.of(part, weights.embed.device, weights.architecture.causal)
         outputs = run(weights, tokens, rows, split_embed=split_embed).outputs(graph)
-        sums = (x.unflatten(0, tokens.shape).sum(0) for x in outputs)
-        means = [mean + x / len(pool) for mean, x in zip(means, sums, strict=True)]
+        outputs, seen = [x.unflatten(0, tokens.shape) for x in outputs], seen + len(tokens)
+        means = means or [x[0] for x in outputs]
+        means = [mean + (x - mean).sum(0) / seen for mean, x in zip(means, outputs, strict=True)]
     return means
 
 
@@ -275,10 +278,11 @@ def project_all(
     """One residual stream to the q, k or v of every port of a layer, see ``project``."""
     architecture, block = weights.architecture, weights.blocks[layer]
     n_placed = architecture.n_heads + architecture.n_kv_heads  # q and k; a value has no position
-    values = layers.norm(architecture, resid, block.ln1_w, block.ln1_b)
-    placed = values + weights.pos_embed[pos] if architecture.positions == "shortformer" else values
-    placed = torch.einsum("rd,pdh->prh", placed, block.w_port[:n_placed]) + block.b_port[:n_placed, None]
-    values = torch.einsum("rd,pdh->prh", values, block.w_port[n_placed:]) + block.b_port[n_placed:, None]
+    x = layers.norm(architecture, resid, block.ln1_w, block.ln1_b)
+    placed, values = block.all_ports(x).unflatten(1, (-1, architecture.d_head)).transpose(0, 1).tensor_split([n_placed])
+    if architecture.positions == "shortformer":
+        both = block.all_ports(x + weights.pos_embed[pos])
+        placed = both.unflatten(1, (-1, architecture.d_head)).transpose(0, 1)[:n_placed]
     if architecture.positions == "rotary":
         tables = weights.rotary_cos[pos], weights.rotary_sin[pos]
         placed = layers.rotate(placed, *tables, architecture.rotary_adjacent)

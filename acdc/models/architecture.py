@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -82,8 +82,8 @@ class Linear:
     """``x @ w + b`` with a weight that is packed once for the processor.
 
     On a CPU in float32 this is oneDNN's product, as torch's compiler uses it: on AMD processors with AVX-512
-    it is more than twice as fast as the one behind ``@`` (benchmarks/matmul.py). That one gives gradients, where
-    they are wanted.
+    it is more than twice as fast as the one behind ``@`` (benchmarks/matmul.py). Gradients with respect to ``x``
+    are such products too; with respect to weights there are none.
 
     Args:
         w: Float[d_in d_out].
@@ -96,9 +96,31 @@ class Linear:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(w.T.contiguous())
 
     def __call__(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
-        if self.packed is not None and not x.requires_grad:
-            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.b, "none", [], "")
+        if self.packed is not None:
+            return Product.apply(x, self) if x.requires_grad else product(x, self.packed, self.b)
         return x @ self.w if self.b is None else x @ self.w + self.b
+
+    @cached_property
+    def packed_back(self) -> Tensor:
+        """The transposed weight, for gradients."""
+        return torch.ops.mkldnn._reorder_linear_weight(self.w.contiguous())
+
+
+def product(x: Float[Tensor, "... d_in"], packed: Tensor, b: Float[Tensor, "d_out"] | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, b, "none", [], "")
+
+
+class Product(torch.autograd.Function):
+    """``Linear`` where ``x`` wants a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Float[Tensor, "... d_in"], linear: Linear) -> Float[Tensor, "... d_out"]:
+        ctx.linear = linear
+        return product(x, linear.packed, linear.b)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "... d_out"]) -> tuple[Float[Tensor, "... d_in"], None]:
+        return product(gradient, ctx.linear.packed_back, None), None
 
 
 def sums(which: Bool[np.ndarray, "sum term"], terms: Float[Tensor, "term ..."]) -> Float[Tensor, "sum ..."]:
@@ -151,6 +173,16 @@ class Block:
     def ports(self) -> list[Linear]:
         """The projection of each port."""
         return [Linear(w, b) for w, b in zip(self.w_port, self.b_port, strict=True)]
+
+    @cached_property
+    def all_ports(self) -> Linear:
+        """The projections of all ports side by side."""
+        return Linear(self.w_port.transpose(0, 1).flatten(1), self.b_port.flatten())
+
+    @cached_property
+    def all_outputs(self) -> Linear:
+        """The sum of what all heads project back to the residual stream, and the bias that they share."""
+        return Linear(self.w_o.flatten(0, 1), self.b_o)
 
     @cached_property
     def outputs(self) -> list[Linear]:
