@@ -275,6 +275,29 @@ def log(circuit: Path, trace: Path) -> None:
         print(line)
 
 
+def show(circuit: Path, most: int) -> None:
+    import pandas as pd
+    from rich.console import Console
+
+    from acdc.terminal import shown
+
+    trace = circuit.with_name("trace.csv")
+    settings, result, found = read_circuit(circuit)
+    effects = pd.read_csv(trace) if trace.exists() else None
+    Console().print(shown(settings, result, found, effects, most), soft_wrap=True)
+
+
+def diff(first: Path, second: Path, most: int) -> None:
+    from rich.console import Console
+
+    from acdc.terminal import compared
+
+    a, b = (read_circuit(path)[2] for path in (first, second))
+    if a.graph != b.graph:
+        raise InputError(f"{first} and {second} are circuits of two models: their graphs differ")
+    Console().print(compared(a, b, most), soft_wrap=True)
+
+
 def score(flags: EngineFlags, how: MethodFlags, out: Path) -> None:
     from acdc import tasks
 
@@ -629,6 +652,15 @@ def parser() -> argparse.ArgumentParser:
     flag = add(log, "Print a trace in the form of the original implementation's log.")
     flag("--circuit", type=Path, required=True)
     flag("--trace", type=Path, required=True)
+
+    flag = add(show, "Print a circuit: where it is from, its nodes, and its edges by their effect.")
+    flag("circuit", type=Path, help="a circuit.json; effects are read from the trace.csv beside it")
+    flag("--most", type=int, default=40, help="edges shown")
+
+    flag = add(diff, "Compare two circuits of one model: their overlap, and the edges that only one of them has.")
+    flag("first", type=Path, help="a circuit.json")
+    flag("second", type=Path, help="another")
+    flag("--most", type=int, default=40, help="edges shown of each")
 
     flag = add(score, "Score every edge or node at once, and cut the scores at several sizes.")
     add_model(flag)

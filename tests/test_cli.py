@@ -19,8 +19,8 @@ from acdc.models.word_tokenizer import task_tokenizer
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
-    *("download", "model", "dataset", "behaviour", "circuit", "log", "score", "stability", "evaluate", "controls"),
-    *("recover", "auc", "faithfulness", "methods", "roc", "table", "timing", "pareto", "draw"),
+    *("download", "model", "dataset", "behaviour", "circuit", "log", "show", "diff", "score", "stability"),
+    *("evaluate", "controls", "recover", "auc", "faithfulness", "methods", "roc", "table", "timing", "pareto", "draw"),
 )
 
 
@@ -68,7 +68,7 @@ class TestHelp:
 
     def test_every_stage_that_a_rule_calls_exists(self):
         rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-        assert set(re.findall(r"python -m acdc (\w+)", rules)) == {*STAGES} - {"log"}
+        assert set(re.findall(r"python -m acdc (\w+)", rules)) == {*STAGES} - {"log", "show", "diff"}
 
     def test_an_unknown_stage_is_refused_with_the_known_ones(self):
         result = self.call("serach")

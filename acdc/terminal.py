@@ -1,0 +1,91 @@
+"""Circuits in a terminal: one by its nodes and edges, two by what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from acdc.graph import Circuit, Edge, Node
+from acdc.stability import OVERLAPS
+
+
+def shown(
+    settings: dict[str, Any], result: dict[str, Any], circuit: Circuit, trace: pd.DataFrame | None, most: int
+) -> RenderableType:
+    """What a circuit is, its nodes layer by layer, and its edges, those of the largest effect first.
+
+    Args:
+        settings, result: of its file.
+        trace: of ACDC, what removing each tried edge did; None where the method has no effects of edges.
+        most: edges shown.
+    """
+    effects = {} if trace is None or "effect" not in trace else effects_of(trace)
+    edges = sorted(circuit.edges, key=lambda edge: -effects.get(key(edge), 0.0))
+    title = f"Edges ({min(most, len(edges))} of {len(edges)})"
+    return Group(Text(heading(settings, result, circuit)), layers(circuit.nodes), table(title, edges[:most], effects))
+
+
+def heading(settings: dict[str, Any], result: dict[str, Any], circuit: Circuit) -> str:
+    """Two lines: where the circuit is from, and its size."""
+    where = f"{settings['task']} on {settings['model']}: {settings['method']} by {settings['metric']}"
+    how = f"{where}, threshold {settings['threshold']}, {settings['ablation']} ablation"
+    size = f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes"
+    return f"{how}\n{size}; {settings['metric']} {result['final_metric']:.4g} where it was found\n"
+
+
+def effects_of(trace: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+    """By receiver, sender and kind."""
+    keys = trace[["receiver", "sender", "kind"]].itertuples(index=False, name=None)
+    return dict(zip(keys, trace["effect"], strict=True))
+
+
+def key(edge: Edge) -> tuple[str, str, str]:
+    return edge.receiver.name, edge.sender.name, edge.kind
+
+
+def layers(nodes: Iterable[Node]) -> Table:
+    """A row for every layer."""
+    grid = Table("layer", "nodes", title="Nodes", title_justify="left")
+    ordered = sorted(nodes, key=lambda node: (node.layer, node.component == "mlp", node.head or 0))
+    for layer, group in groupby(ordered, key=lambda node: node.layer):
+        members = list(group)
+        is_layer = members[0].component in ("head", "mlp")
+        grid.add_row(str(layer) if is_layer else "", " ".join(node.name for node in members))
+    return grid
+
+
+def table(title: str, edges: Iterable[Edge], effects: dict[tuple[str, str, str], float]) -> Table:
+    """One row an edge; the effect is what its removal did to the metric when it was tried."""
+    grid = Table("sender", "receiver", "kind", title=title, title_justify="left")
+    if effects:
+        grid.add_column("effect", justify="right")
+    for edge in edges:
+        effect = [f"{effects[key(edge)]:.4g}" if key(edge) in effects else ""] if effects else []
+        grid.add_row(edge.sender.name, edge.receiver.name, edge.kind, *effect)
+    return grid
+
+
+def compared(first: Circuit, second: Circuit, most: int) -> RenderableType:
+    """Sizes and overlap of two circuits of one graph, and the edges that only one of them has.
+
+    Args:
+        most: edges shown of each.
+    """
+    sizes = [f"{circuit.n_edges:,} edges and {len(circuit.nodes)} nodes" for circuit in (first, second)]
+    overlaps = [f"{overlap(first, second):.3f} of the {level}s" for level, overlap in OVERLAPS.items()]
+    text = f"first: {sizes[0]}; second: {sizes[1]}\nin both, of those in either (Jaccard): {', '.join(overlaps)}\n"
+    return Group(Text(text), *only("first", first, second, most), *only("second", second, first, most))
+
+
+def only(name: str, circuit: Circuit, other: Circuit, most: int) -> Iterator[Table]:
+    """The edges that the other circuit lacks, where there are some."""
+    others = set(other.edges)
+    alone = [edge for edge in circuit.edges if edge not in others]
+    if alone:
+        yield table(f"Only in the {name} ({min(most, len(alone))} of {len(alone)})", alone[:most], {})

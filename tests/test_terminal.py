@@ -1,0 +1,64 @@
+"""Circuits as the terminal shows them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from rich.console import Console, RenderableType
+
+from acdc.graph import Circuit, Edge, Graph
+from acdc.terminal import compared, shown
+
+GRAPH = Graph(2, 2, 2)
+SETTINGS = {"task": "ioi", "model": "gpt2", "metric": "kl_divergence", "method": "acdc", "threshold": "0.1"}
+SETTINGS |= {"ablation": "zero"}
+TRACE = pd.DataFrame(
+    [("logits", "m1", "addition", 0.25), ("logits", "m0", "addition", 0.5), ("logits", "embed", "addition", 0.01)],
+    columns=["receiver", "sender", "kind", "effect"],
+)
+
+
+def circuit(*pairs: tuple[str, str]) -> Circuit:
+    return Circuit.from_edges(GRAPH, [Edge(*map(GRAPH.node, pair)) for pair in pairs])
+
+
+def text(renderable: RenderableType) -> list[str]:
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return [" ".join(line.strip("│┃ ").replace("│", "").split()) for line in capture.get().splitlines()]
+
+
+FOUND = circuit(("m1", "logits"), ("m0", "logits"), ("embed", "a1.h0.k"))
+
+
+def test_a_circuit_is_shown_with_where_it_is_from_its_nodes_and_its_edges_by_effect():
+    lines = text(shown(SETTINGS, {"final_metric": 0.123456}, FOUND, TRACE, 40))
+    assert lines[0] == "ioi on gpt2: acdc by kl_divergence, threshold 0.1, zero ablation"
+    assert lines[1] == f"3 of {GRAPH.n_edges} edges, 4 nodes; kl_divergence 0.1235 where it was found"
+    rows = ["m0 logits addition 0.5", "m1 logits addition 0.25", "embed a1.h0.k addition"]
+    assert [line for line in lines if "addition" in line] == rows
+    layers = ["embed", "0 m0", "1 m1", "logits"]
+    assert [line for line in lines if line in layers] == layers
+
+
+def test_a_circuit_without_effects_has_no_column_of_them():
+    trace = pd.DataFrame({"step": [0], "loss": [1.0]})
+    for none in (None, trace):
+        lines = text(shown(SETTINGS, {"final_metric": 0}, FOUND, none, 2))
+        assert "Edges (2 of 3)" in lines and not any("effect" in line for line in lines)
+        assert sum("addition" in line for line in lines) == 2
+
+
+def test_two_circuits_are_compared():
+    lines = text(compared(FOUND, circuit(("m1", "logits"), ("m0", "a1.h0.q")), 40))
+    assert lines[0] == "first: 3 edges and 4 nodes; second: 2 edges and 3 nodes"
+    assert lines[1] == "in both, of those in either (Jaccard): 0.250 of the edges, 0.750 of the nodes"
+    assert "Only in the first (2 of 2)" in lines and "Only in the second (1 of 1)" in lines
+    edges = [line for line in lines if "addition" in line]
+    assert edges == ["embed a1.h0.k addition", "m0 logits addition", "m0 a1.h0.q addition"]
+
+
+@pytest.mark.parametrize("other", [FOUND, circuit(("embed", "a1.h0.k"), ("m0", "logits"), ("m1", "logits"))])
+def test_the_same_circuit_has_no_difference(other):
+    assert not any("Only" in line for line in text(compared(FOUND, other, 40)))
