@@ -480,6 +480,13 @@ def pareto(tables: list[Path], out: list[Path]) -> None:
     save(figure(read_tables(tables)), out)
 
 
+def curves(evaluation: Path, out: list[Path]) -> None:
+    from acdc.figures import curves as figure
+    from acdc.figures import save
+
+    save(figure(read_tables([evaluation])), out)
+
+
 def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
     import pandas as pd
 
@@ -729,6 +736,10 @@ def parser() -> argparse.ArgumentParser:
 
     flag = add(pareto, "Draw the metrics of circuits against their number of edges.")
     flag("--tables", type=Path, nargs="+", required=True)
+    flag("--out", type=Path, nargs="+", required=True, help=".pdf, .svg or .png")
+
+    flag = add(curves, "Draw how much of the metric circuits keep over their sizes, all methods in one figure.")
+    flag("--evaluation", type=Path, required=True)
     flag("--out", type=Path, nargs="+", required=True, help=".pdf, .svg or .png")
 
     flag = add(draw, "Draw a circuit.")

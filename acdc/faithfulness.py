@@ -14,6 +14,11 @@ CONSTANT = "not defined: the metric is the same with all edges and with none"
 SEARCH = ["task", "model", "metric", "ablation"]
 
 
+def is_constant(full: float, empty: float) -> bool:
+    """No circuit's faithfulness is defined: the metric is the same with all edges and with none, but for rounding."""
+    return bool(np.isclose(full, empty, rtol=1e-6, atol=1e-9))
+
+
 def faithfulness(value: Float[np.ndarray, "circuit"], empty: float, full: float) -> Float[np.ndarray, "circuit"]:
     """1 where a circuit's metric is that of all edges, 0 where it is that of none; it can be more and less."""
     return (value - empty) / (full - empty)
@@ -58,7 +63,7 @@ def rows_of_search(labels: dict[str, str], found: pd.DataFrame, controls: pd.Dat
     # Of random circuits the controls have several seeds.
     circuits = pd.concat([found[found["method"] != "random"], controls[controls["method"] == "random"]])
     for method, rows in circuits.groupby("method", sort=False):
-        if np.isclose(full[metric], empty[metric], rtol=1e-6, atol=1e-9):
+        if is_constant(full[metric], empty[metric]):
             cpr, cmd, note = np.nan, np.nan, CONSTANT
         else:
             curves = [curve for _, curve in rows.groupby("setting")] if method == "random" else [rows]

@@ -20,7 +20,8 @@ from acdc.models.word_tokenizer import task_tokenizer
 ROOT = Path(__file__).parent.parent
 STAGES = (
     *("download", "model", "dataset", "behaviour", "circuit", "log", "show", "diff", "score", "stability"),
-    *("evaluate", "controls", "recover", "auc", "faithfulness", "methods", "roc", "table", "timing", "pareto", "draw"),
+    *("evaluate", "controls", "recover", "auc", "faithfulness", "methods", "roc", "table", "timing", "pareto"),
+    *("curves", "draw"),
 )
 
 

@@ -7,7 +7,7 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from acdc.figures import draw, pareto, roc, save
+from acdc.figures import curves, draw, pareto, roc, save
 from acdc.figures.circuit import INPUTS
 from acdc.graph import Circuit, Edge, Graph
 from acdc.published import CURVE
@@ -347,5 +347,66 @@ def test_roc_refuses_nan_and_a_level_that_is_not_there():
 def test_roc_is_the_same_bytes_twice(tmp_path):
     for name in "ab":
         save(roc(recovery({}), POINTS, "edge"), [tmp_path / f"{name}.pdf", tmp_path / f"{name}.png"])
+    for kind in ("pdf", "png"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def compared(**kept: list[float]) -> pd.DataFrame:
+    """An evaluation of three methods or more, by what each one's circuits keep of 4 (0 with all edges, 4 with none)."""
+    rows = [("-", "full", "-", 100, 0.0, "-"), ("-", "empty", "-", 0, 4.0, "-")]
+    rows += [("-", "random", f"seed {i}", n, 4.0 - i, "-") for i in range(2) for n in (10, 50)]
+    for method, shares in kept.items():
+        notes = ["not converged" if method == "sp" and i == 0 else "-" for i in range(len(shares))]
+        rows += [
+            ("l2", method, str(i), 10 * (i + 1), 4 - 4 * share, note)
+            for i, (share, note) in enumerate(zip(shares, notes, strict=True))
+        ]
+    table = pd.DataFrame(rows, columns=["metric", "method", "setting", "n_edges", "l2", "note"])
+    return table.assign(task="sort", model="m", ablation="zero")
+
+
+THREE = {"acdc": [0.5, 1.0], "sp": [0.25, 0.5], "eap": [0.0, 3.0, -2.0]}
+
+
+def test_curves_have_a_line_for_every_method_from_the_share_of_edges_to_what_is_kept():
+    (axes,) = curves(compared(**THREE)).axes
+    assert axes.get_title() == "sort, L2, zero"
+    lines = {tuple(map(tuple, found.get_xydata().tolist())) for found in axes.get_lines()}
+    assert {((10, 0.5), (20, 1)), ((10, 0.25), (20, 0.5)), ((10, 0), (20, 3), (30, -2))} <= lines
+    assert ((10, 0.125), (50, 0.125)) in lines  # random: the median of 0 and 1/4
+
+
+def test_curves_show_what_has_not_converged_and_what_is_beyond_the_panel():
+    figure = curves(compared(**THREE))
+    (axes,) = figure.axes
+    hollow = {
+        tuple(point): found.get_marker()
+        for found in axes.get_lines()
+        if found.get_markerfacecolor() == "white"
+        for point in found.get_xydata().tolist()
+    }
+    low, high = axes.get_ylim()
+    assert hollow == {(10, 0.25): "s", (20, high): "^", (30, low): "v"}
+    assert "SP, not converged" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_curves_have_a_panel_for_every_search_by_three_methods_and_one_colour_for_each():
+    months = compared(eap=[0.1], sp=[0.2], hisp=[0.3]).assign(task="months")
+    figure = curves(pd.concat([compared(**THREE), compared(acdc=[1.0], sp=[1.0]).assign(task="ioi"), months]))
+    assert [axes.get_title() for axes in figure.axes] == ["sort, L2, zero", "months, L2, zero"]
+    colors = [{line.get_color() for line in axes.get_lines() if line.get_marker() == "s"} for axes in figure.axes]
+    assert colors[0] == colors[1] and len(colors[0]) == 1
+
+
+def test_curves_refuse_nan_and_too_few_methods():
+    with pytest.raises(ValueError, match="l2"):
+        curves(compared(acdc=[np.nan], sp=[1.0], eap=[1.0]))
+    with pytest.raises(ValueError, match="no search was done by 3 methods"):
+        curves(compared(acdc=[1.0], sp=[1.0]))
+
+
+def test_curves_are_the_same_bytes_twice(tmp_path):
+    for name in "ab":
+        save(curves(compared(**THREE)), [tmp_path / f"{name}.pdf", tmp_path / f"{name}.png"])
     for kind in ("pdf", "png"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()

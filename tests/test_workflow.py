@@ -102,7 +102,7 @@ def searches() -> Iterator[tuple[str, str]]:
 
 def figures() -> list[str]:
     drawn = {task["name"]: task["draw"] for task in SMALL["tasks"] if "draw" in task}
-    names = {"roc_edges", "roc_nodes", "roc_original_nodes"}
+    names = {"faithfulness", "roc_edges", "roc_nodes", "roc_original_nodes"}
     for folder, threshold in searches():
         model, task, metric, ablation, _ = folder.split("/")
         names.add(f"{model}/{task}/pareto_{ablation}")

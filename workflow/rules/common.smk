@@ -372,6 +372,8 @@ def study_figures():
     formats = config["figures"]["formats"]
     figures = each_search(f"{FIGURES}/pareto_{{ablation}}")
     figures += each_search(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}", drawn_only=True)
+    if any(len({*methods_of(search)} - {"random"}) >= 3 for _, _, search in searches()):
+        figures.append(f"figures/{config['study']}/faithfulness")
     if is_known():
         figures += expand("figures/{study}/roc_{level}s", study=config["study"], level=ROC_LEVELS)
     return expand("{figure}.{format}", figure=figures, format=formats)

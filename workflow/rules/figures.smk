@@ -1,7 +1,7 @@
 """Figures. Requires: tables, circuits and traces.
 
-Gives: figures/{study}/{model}/{task}/ and, of all tasks whose circuits are known, figures/{study}/roc_*; one file per
-format.
+Gives: figures/{study}/{model}/{task}/ and, of all tasks whose circuits are known, figures/{study}/roc_*; of searches by
+several methods figures/{study}/faithfulness. One file per format.
 """
 
 FORMATS = config["figures"]["formats"]
@@ -29,6 +29,17 @@ rule roc:
     shell:
         "python -m acdc roc --recovery {input.recovery:q} --published {input.published:q} --level {wildcards.level}"
         " --out {output:q} 2> {log:q}"
+
+
+rule curves:
+    input:
+        "results/{study}/evaluation.csv",
+    output:
+        expand("figures/{{study}}/faithfulness.{format}", format=FORMATS),
+    log:
+        "results/{study}/logs/curves.log",
+    shell:
+        "python -m acdc curves --evaluation {input:q} --out {output:q} 2> {log:q}"
 
 
 rule draw:
