@@ -48,7 +48,7 @@ def curves(evaluation: pd.DataFrame) -> Figure:
 
 
 def of_searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """Of every search that has a panel its labels, and circuits and random ones with ``size``, in percent, and ``kept``.
+    """Labels of every search that has a panel, and its circuits and random ones with ``size`` (percent) and ``kept``.
 
     A search whose metric is the same with all edges and with none has none.
     """
