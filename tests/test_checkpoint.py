@@ -7,7 +7,9 @@ import json
 import pytest
 
 from acdc import checkpoint
+from acdc.engine.masked import masked_models
 from acdc.methods.acdc import Progress, acdc
+from acdc.methods.sp import Probe, sp
 from acdc.metrics import KLDivergence
 from tests.models import engine
 
@@ -72,3 +74,30 @@ def test_save_that_is_killed_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(KilledError):
         checkpoint.save(tmp_path / "checkpoint.json", Progress.start(found.circuit.graph), SETTINGS)
     assert as_bytes(checkpoint.load(tmp_path / "checkpoint.json", found.circuit.graph, SETTINGS)) == as_bytes(found)
+
+
+def train(path, steps: int, state=None) -> Probe:
+    setup = engine("llama")
+    training = {"steps": steps, "learning_rate": 0.1, "seed": 0, "state": state}
+    return sp(
+        list(masked_models(setup, 2)),
+        KLDivergence,
+        0.5,
+        **training,
+        after_step=lambda training: checkpoint.save_training(path, training, SETTINGS),
+    )
+
+
+def test_training_goes_on_to_the_same_scores_as_without_a_break(tmp_path):
+    path = tmp_path / "new" / "checkpoint.pt"
+    train(path, 4)
+    state = checkpoint.load_training(path, SETTINGS)
+    assert len(state["trace"]) == 4 and [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
+    resumed, whole = train(path, 7, state), train(tmp_path / "whole.pt", 7)
+    assert resumed.trace == whole.trace and (resumed.scores.values == whole.scores.values).all()
+
+
+def test_training_of_other_settings_or_none_is_a_new_one(tmp_path):
+    train(tmp_path / "checkpoint.pt", 1)
+    assert checkpoint.load_training(tmp_path / "checkpoint.pt", {**SETTINGS, "seed": 1}) is None
+    assert checkpoint.load_training(tmp_path / "none.pt", SETTINGS) is None
