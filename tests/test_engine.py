@@ -15,7 +15,7 @@ from acdc.engine import Engine
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.engine.removals import Removals
 from acdc.errors import InputError
-from acdc.evaluation import check_engine
+from acdc.evaluation import check_engine, rounding_of_logits
 from acdc.graph import Circuit, Node
 from acdc.methods.acdc import layer_steps, sender_order
 from acdc.metrics import STANDARD
@@ -106,6 +106,18 @@ def test_check_refuses_another_corrupted_run_unless_there_is_none_to_compare():
     with pytest.raises(InputError, match="with no edges"):
         check_engine(engine("llama"), clean, clean)
     check_engine(engine("llama", "zero"), clean, None)
+
+
+def test_check_takes_what_the_engines_own_rounding_explains(monkeypatch):
+    """As in a reset SmolLM2, whose activations are hundreds: its logits differ by 0.003 between two ways to add."""
+    monkeypatch.setattr("acdc.evaluation.TOLERANCE", 0.0)
+    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float32), prompts(False), ablation="corrupted")
+    own = setup.circuit_logits(Circuit.full(setup.graph))
+    rounding = rounding_of_logits(setup, Circuit.full(setup.graph))
+    assert 0 < rounding < FLOAT_ERROR
+    check_engine(setup, own + 2 * rounding, None)
+    with pytest.raises(InputError, match="with all edges"):
+        check_engine(setup, own + 20 * rounding, None)
 
 
 def test_check_refuses_nan():
