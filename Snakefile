@@ -26,3 +26,4 @@ rule all:
     input:
         study_tables(),
         study_figures(),
+        study_pages(),

@@ -74,6 +74,23 @@ def circuit_rows(
         yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
 
 
+def node_effects(engine: Engine, kind: type[Metric], circuit: Circuit) -> Iterator[tuple[str, float]]:
+    """By name: how much the metric rises when all that a node sends in the circuit is removed from it.
+
+    Raises:
+        ArithmeticError: an effect is not a finite number; the message names the node.
+    """
+    metric = engine.metric(kind)
+    (whole,) = engine.measure(metric, engine.finals(circuit))
+    for sender in np.flatnonzero(circuit.present.any(1)):
+        without, name = circuit.copy(), circuit.graph.senders[sender].name
+        without.present[sender] = False
+        (value,) = engine.measure(metric, engine.finals(without))
+        if not np.isfinite(value - whole):
+            raise ArithmeticError(f"the effect of removing {name} is {value - whole}")
+        yield name, value - whole
+
+
 EVERY_SIZE = 200
 """Scores that are so few that nested circuits are of every size that they tell apart."""
 

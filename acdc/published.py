@@ -30,6 +30,37 @@ def as_published(labels: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+LABELS = ["task", "model", "known", "metric", "level"]
+METHOD_NAMES = {"acdc": "ACDC", "sp": "SP", "hisp": "HISP", "eap": "EAP", "eap_ig": "EAP-IG", "random": "random"}
+
+
+def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
+    """Areas as the paper's Tables 2 (corrupted) and 3 (zero ablation) have them, the paper's own beside ours.
+
+    Args:
+        auc: a study's auc.csv.
+
+    Returns:
+        A row per task, model, known circuit, metric and level (edges, and nodes as the paper counts them). A column per
+        method, and one more where the paper has a number for it; empty where there is none.
+
+    Raises:
+        ValueError: the study has no area under this ablation.
+    """
+    rows = auc[(auc["ablation"] == ablation) & auc["level"].isin(LEVELS)]
+    if rows.empty:
+        raise ValueError(f"no area under {ablation} ablation")
+    rows = rows.assign(level=rows["level"].map(LEVELS)).set_index([*LABELS, "method"])
+    order = rows.index.droplevel("method").drop_duplicates()
+    ours, published = (rows[column].unstack("method").reindex(order) for column in ("auc", "published"))
+    columns = {}
+    for method, name in METHOD_NAMES.items():
+        if method in ours:
+            columns[name] = ours[method]
+            columns[f"{name} (paper)"] = published[method]
+    return pd.DataFrame(columns).dropna(axis="columns", how="all").reset_index()
+
+
 def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """One row per ROC curve.
 

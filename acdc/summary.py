@@ -9,20 +9,24 @@ from acdc.faithfulness import SEARCH
 KEYS = [*SEARCH, "method"]
 
 
-def methods_table(faithfulness: pd.DataFrame, timing: pd.DataFrame, auc: pd.DataFrame | None) -> pd.DataFrame:
+def methods_table(
+    faithfulness: pd.DataFrame, timing: pd.DataFrame, evaluations: pd.DataFrame, auc: pd.DataFrame | None
+) -> pd.DataFrame:
     """One row per search and method.
 
     Args:
         faithfulness, timing, auc: the study's tables; the last where some circuit is known.
+        evaluations: a row per job that found circuits: what ``KEYS`` names, and ``evaluations``, its runs of the model.
 
     Returns:
         The columns of ``faithfulness``; ``auc`` and ``auc_trapezoid`` of edges against the first known circuit, empty
-        where none is known; ``seconds`` of all circuits together and ``max_rss_mib`` of the largest job, empty for
-        random circuits of the controls, which are not found.
+        where none is known; ``seconds`` and ``evaluations`` of all circuits together and ``max_rss_mib`` of the largest
+        job, empty for random circuits of the controls, which are not found.
     """
     table = faithfulness
     if auc is not None:
         edges = auc[auc["level"] == "edge"].drop_duplicates(KEYS)
         table = table.merge(edges[[*KEYS, "auc", "auc_trapezoid"]], "left", KEYS)
     costs = timing.groupby(KEYS, sort=False).agg({"seconds": "sum", "max_rss_mib": "max"}).reset_index()
-    return table.merge(costs, "left", KEYS)
+    runs = evaluations.groupby(KEYS, sort=False)["evaluations"].sum().astype("Int64").reset_index()
+    return table.merge(runs, "left", KEYS).merge(costs, "left", KEYS)

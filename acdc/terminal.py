@@ -6,27 +6,26 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from acdc.graph import Circuit, Edge, Node
 from acdc.stability import OVERLAPS
+from acdc.trace import Effects, key_of
 
 
 def shown(
-    settings: dict[str, Any], result: dict[str, Any], circuit: Circuit, trace: pd.DataFrame | None, most: int
+    settings: dict[str, Any], result: dict[str, Any], circuit: Circuit, effects: Effects, most: int
 ) -> RenderableType:
     """What a circuit is, its nodes layer by layer, and its edges, those of the largest effect first.
 
     Args:
         settings, result: of its file.
-        trace: of ACDC, what removing each tried edge did; None where the method has no effects of edges.
+        effects: of its edges; empty where the method has none.
         most: edges shown.
     """
-    effects = {} if trace is None or "effect" not in trace else effects_of(trace)
-    edges = sorted(circuit.edges, key=lambda edge: -effects.get(key(edge), 0.0))
+    edges = sorted(circuit.edges, key=lambda edge: -effects.get(key_of(edge), 0.0))
     title = f"Edges ({min(most, len(edges))} of {len(edges)})"
     return Group(Text(heading(settings, result, circuit)), layers(circuit.nodes), table(title, edges[:most], effects))
 
@@ -37,16 +36,6 @@ def heading(settings: dict[str, Any], result: dict[str, Any], circuit: Circuit) 
     how = f"{where}, threshold {settings['threshold']}, {settings['ablation']} ablation"
     size = f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes"
     return f"{how}\n{size}; {settings['metric']} {result['final_metric']:.4g} where it was found\n"
-
-
-def effects_of(trace: pd.DataFrame) -> dict[tuple[str, str, str], float]:
-    """By receiver, sender and kind."""
-    keys = trace[["receiver", "sender", "kind"]].itertuples(index=False, name=None)
-    return dict(zip(keys, trace["effect"], strict=True))
-
-
-def key(edge: Edge) -> tuple[str, str, str]:
-    return edge.receiver.name, edge.sender.name, edge.kind
 
 
 def layers(nodes: Iterable[Node]) -> Table:
@@ -60,13 +49,13 @@ def layers(nodes: Iterable[Node]) -> Table:
     return grid
 
 
-def table(title: str, edges: Iterable[Edge], effects: dict[tuple[str, str, str], float]) -> Table:
+def table(title: str, edges: Iterable[Edge], effects: Effects) -> Table:
     """One row an edge; the effect is what its removal did to the metric when it was tried."""
     grid = Table("sender", "receiver", "kind", title=title, title_justify="left")
     if effects:
         grid.add_column("effect", justify="right")
     for edge in edges:
-        effect = [f"{effects[key(edge)]:.4g}" if key(edge) in effects else ""] if effects else []
+        effect = [f"{effects[key_of(edge)]:.4g}" if key_of(edge) in effects else ""] if effects else []
         grid.add_row(edge.sender.name, edge.receiver.name, edge.kind, *effect)
     return grid
 

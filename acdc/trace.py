@@ -1,4 +1,4 @@
-"""A trace in the form of the original implementation's log, for tools that read that."""
+"""The trace of a search: the effects in it, and its form as the original implementation's log."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ import pandas as pd
 
 from acdc.graph import Edge, Graph
 
+Effects = dict[tuple[str, str, str], float]
+"""By names of receiver and sender, and kind: what removing an edge did to the metric when it was tried."""
+
+
+def effects_of(trace: pd.DataFrame) -> Effects:
+    """The effects in a trace; none where it is of training."""
+    if "effect" not in trace:
+        return {}
+    keys = trace[["receiver", "sender", "kind"]].itertuples(index=False, name=None)
+    return dict(zip(keys, trace["effect"], strict=True))
+
+
+def key_of(edge: Edge) -> tuple[str, str, str]:
+    """Of ``Effects``."""
+    return edge.receiver.name, edge.sender.name, edge.kind
+
 
 def original_lines(trace: pd.DataFrame, graph: Graph) -> Iterator[str]:
-    """Two lines per tried edge, as the original prints them (TLACDCExperiment.step).
+    """Two lines per tried edge, as the original prints them (TLACDCExperiment.step), for tools that read its log.
 
     Args:
         trace: columns receiver, sender, kind, metric_before, metric_after, effect, removed.

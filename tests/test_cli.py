@@ -12,16 +12,30 @@ from pathlib import Path
 
 import pytest
 
-from acdc.__main__ import main, warn_of_ties
+from acdc.__main__ import main
 from acdc.graph import Circuit, Graph
 from acdc.methods.acdc import Progress, Tried
 from acdc.models.word_tokenizer import task_tokenizer
+from acdc.stages.finding import warn_of_ties
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
     *("download", "model", "dataset", "behaviour", "circuit", "log", "show", "diff", "score", "stability"),
-    *("evaluate", "controls", "recover", "auc", "faithfulness", "methods", "roc", "table", "timing", "pareto"),
-    *("curves", "draw"),
+    *(
+        "evaluate",
+        "controls",
+        "nodes",
+        "recover",
+        "auc",
+        "auc_tables",
+        "faithfulness",
+        "methods",
+        "roc",
+        "table",
+        "timing",
+        "pareto",
+    ),
+    *("curves", "draw", "page"),
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from acdc.data import Dataset
-from acdc.evaluation import behaviour_rows, circuit_rows, nested_circuits, random_circuits
+from acdc.evaluation import behaviour_rows, circuit_rows, nested_circuits, node_effects, random_circuits
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import STANDARD, KLDivergence
 from tests.models import engine, measure, prompts, random_circuit, reference
@@ -57,6 +57,21 @@ def test_circuit_rows_hold_labels_sizes_and_the_oracles_metrics(several):
         for name, kind in STANDARD.items():
             expected = measure(kind(dataset, model_logits), dataset, oracle.logits(circuit))
             assert row[name] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_effect_of_a_node_is_the_oracles_without_all_it_sends():
+    setup, oracle, dataset = engine("gpt2"), reference("gpt2"), prompts(False)
+    circuit = random_circuit(setup.graph, 1, 0.6, 0.9)
+    model_logits = oracle.logits(Circuit.full(setup.graph))
+
+    def kl(of: Circuit) -> float:
+        return measure(KLDivergence(dataset, model_logits), dataset, oracle.logits(of))
+
+    effects = dict(node_effects(setup, KLDivergence, circuit))
+    assert set(effects) == {node.name for node in circuit.nodes} - {"logits"}
+    for name, effect in effects.items():
+        without = Circuit.from_edges(setup.graph, (edge for edge in circuit.edges if edge.sender.name != name))
+        assert effect == pytest.approx(kl(without) - kl(circuit), abs=1e-4)
 
 
 @pytest.mark.parametrize("value", (torch.nan, torch.inf))

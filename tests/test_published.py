@@ -7,7 +7,7 @@ import io
 import pandas as pd
 import pytest
 
-from acdc.published import CURVE, as_published, auc_table
+from acdc.published import CURVE, as_published, auc_table, comparison
 
 PUBLISHED = pd.read_csv(
     io.StringIO("""# A comment.
@@ -58,3 +58,21 @@ def test_every_curve_is_a_row_in_the_tables_order_with_its_own_area():
 def test_labels_are_the_papers():
     found = as_published(curve("reverse_as_run", "l2", "corrupted_permuted")).to_dict("records")
     assert found == [{"task": "reverse", "metric": "own", "ablation": "corrupted", "method": "acdc"}]
+
+
+def test_the_papers_tables_have_its_numbers_beside_ours_where_it_has_some():
+    rows = [
+        ("ioi", "gpt2", "kl_divergence", "zero", "acdc", "published", "edge", 0.5, 0.539),
+        ("ioi", "gpt2", "kl_divergence", "zero", "eap", "published", "edge", 0.75, None),
+        ("ioi", "gpt2", "kl_divergence", "zero", "acdc", "published", "node", 0.1, None),
+        ("ioi", "gpt2", "kl_divergence", "zero", "acdc", "published", "original_node", 0.25, 0.458),
+        ("ioi", "gpt2", "kl_divergence", "corrupted", "acdc", "published", "edge", 0.9, 0.869),
+    ]
+    auc = pd.DataFrame(rows, columns=[*CURVE, "auc", "published"])
+    compared = comparison(auc, "zero")
+    assert list(compared) == ["task", "model", "known", "metric", "level", "ACDC", "ACDC (paper)", "EAP"]
+    edge, node = compared.to_dict("records")
+    assert (edge["level"], edge["ACDC"], edge["ACDC (paper)"], edge["EAP"]) == ("edge", 0.5, 0.539, 0.75)
+    assert (node["level"], node["ACDC"], node["ACDC (paper)"]) == ("node", 0.25, 0.458) and pd.isna(node["EAP"])
+    with pytest.raises(ValueError, match="no area under mean ablation"):
+        comparison(auc, "mean")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
@@ -12,10 +11,8 @@ from acdc.terminal import compared, shown
 GRAPH = Graph(2, 2, 2)
 SETTINGS = {"task": "ioi", "model": "gpt2", "metric": "kl_divergence", "method": "acdc", "threshold": "0.1"}
 SETTINGS |= {"ablation": "zero"}
-TRACE = pd.DataFrame(
-    [("logits", "m1", "addition", 0.25), ("logits", "m0", "addition", 0.5), ("logits", "embed", "addition", 0.01)],
-    columns=["receiver", "sender", "kind", "effect"],
-)
+EFFECTS = {("logits", "m1", "addition"): 0.25, ("logits", "m0", "addition"): 0.5}
+EFFECTS |= {("logits", "embed", "addition"): 0.01}  # tried and removed
 
 
 def circuit(*pairs: tuple[str, str]) -> Circuit:
@@ -33,7 +30,7 @@ FOUND = circuit(("m1", "logits"), ("m0", "logits"), ("embed", "a1.h0.k"))
 
 
 def test_a_circuit_is_shown_with_where_it_is_from_its_nodes_and_its_edges_by_effect():
-    lines = text(shown(SETTINGS, {"final_metric": 0.123456}, FOUND, TRACE, 40))
+    lines = text(shown(SETTINGS, {"final_metric": 0.123456}, FOUND, EFFECTS, 40))
     assert lines[0] == "ioi on gpt2: acdc by kl_divergence, threshold 0.1, zero ablation"
     assert lines[1] == f"3 of {GRAPH.n_edges} edges, 4 nodes; kl_divergence 0.1235 where it was found"
     rows = ["m0 logits addition 0.5", "m1 logits addition 0.25", "embed a1.h0.k addition"]
@@ -43,11 +40,9 @@ def test_a_circuit_is_shown_with_where_it_is_from_its_nodes_and_its_edges_by_eff
 
 
 def test_a_circuit_without_effects_has_no_column_of_them():
-    trace = pd.DataFrame({"step": [0], "loss": [1.0]})
-    for none in (None, trace):
-        lines = text(shown(SETTINGS, {"final_metric": 0}, FOUND, none, 2))
-        assert "Edges (2 of 3)" in lines and not any("effect" in line for line in lines)
-        assert sum("addition" in line for line in lines) == 2
+    lines = text(shown(SETTINGS, {"final_metric": 0}, FOUND, {}, 2))
+    assert "Edges (2 of 3)" in lines and not any("effect" in line for line in lines)
+    assert sum("addition" in line for line in lines) == 2
 
 
 def test_two_circuits_are_compared():

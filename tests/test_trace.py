@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from acdc.graph import Graph
+from acdc.graph import Edge, Graph
 from acdc.methods.acdc import Tried
-from acdc.trace import original_lines
+from acdc.trace import effects_of, key_of, original_lines
 
 GRAPH = Graph(n_layers=3, n_heads=4, n_kv_heads=4)
 
@@ -32,3 +32,18 @@ def test_lines_keep_the_order_of_the_trace():
     trace = pd.DataFrame([Tried("logits", f"m{i}", "addition", 0.0, i / 4, i / 4, False) for i in (2, 0, 1)])
     lines = list(original_lines(trace, GRAPH))
     assert [line.split(" ")[5] for line in lines[::2]] == [f"blocks.{i}.hook_mlp_out" for i in (2, 0, 1)]
+
+
+def test_effects_are_found_by_their_edge():
+    rows = [
+        Tried("logits", "m2", "addition", 0.0, 0.25, 0.25, False),
+        Tried("a1.h2.v", "a1.h2.v", "direct", 0, 2, 2, True),
+    ]
+    effects = effects_of(pd.DataFrame(rows))
+    port = GRAPH.node("a1.h2.v")
+    assert effects[key_of(Edge(GRAPH.node("m2"), GRAPH.node("logits")))] == 0.25
+    assert effects[key_of(Edge(port, port, "direct"))] == 2
+
+
+def test_a_trace_of_training_has_no_effects():
+    assert effects_of(pd.DataFrame({"step": [0], "loss": [1.0]})) == {}

@@ -27,6 +27,7 @@ SPLITS = ("discovery", "test")
 SEARCHES = ("acdc", "sp")
 SCORES = ("eap", "eap_ig", "hisp", "random")
 DISTANCES = ("kl_divergence", "l2")
+TABLE_FORMATS = ("csv", "md", "tex")
 ROC_LEVELS = ("edge", "node", "original_node")
 
 
@@ -206,6 +207,11 @@ def found_circuits(wildcards):
     return f"{FOUND}/circuits.json".format(**labels)
 
 
+def found_traces(wildcards):
+    """Traces beside the circuits of one search by a method that is run anew for every threshold."""
+    return [circuit.replace("circuit.json", "trace.csv") for circuit in found_circuits(wildcards)]
+
+
 def pareto_tables(wildcards):
     """Evaluations of a task under one ablation: the controls, and the search with each metric."""
     labels = dict(wildcards.items())
@@ -332,6 +338,17 @@ def each_method(pattern, *, known_only=False, resampled_only=False):
     return list(dict.fromkeys(files))
 
 
+def circuits_of_study():
+    """Every file of found circuits."""
+    files = []
+    for task, labels, search in searches():
+        for method in searches_of(search):
+            found = f"{FOUND}/{{threshold}}/circuit.json"
+            files += expand(found, **labels, method=method, threshold=thresholds_of(search, method))
+        files += expand(f"{FOUND}/circuits.json", **labels, method=search.get("scores", []))
+    return files
+
+
 def each_search(pattern, *, known_only=False, drawn_only=False):
     """Files of all searches; of tasks with a known circuit only, or of thresholds to draw, where asked for."""
     files = [
@@ -359,13 +376,28 @@ def is_known():
     return any(task.get("known_circuit") for task in config["tasks"])
 
 
+def known_ablations():
+    """Of the searches whose circuits are known."""
+    return list(dict.fromkeys(labels["ablation"] for task, labels, _ in searches() if task.get("known_circuit")))
+
+
 def study_tables():
     names = ["behaviour", "evaluation", "faithfulness", "timing", "methods"]
     if is_known():
         names += ["recovery", "auc"]
     if each_method("{task}", resampled_only=True):
         names.append("stability")
-    return [f"results/{config['study']}/{name}.csv" for name in names]
+    files = [f"results/{config['study']}/{name}.csv" for name in names]
+    if is_known():
+        pattern = "results/{study}/auc_{ablation}.{format}"
+        files += expand(pattern, study=config["study"], ablation=known_ablations(), format=TABLE_FORMATS)
+    return files
+
+
+def study_pages():
+    """An interactive page for every search whose circuits are drawn."""
+    pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_acdc.html"
+    return [pattern.format(**labels) for task, labels, search in searches() if drawn(task, search)]
 
 
 def study_figures():

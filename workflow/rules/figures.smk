@@ -42,6 +42,25 @@ rule curves:
         "python -m acdc curves --evaluation {input:q} --out {output:q} 2> {log:q}"
 
 
+rule page:
+    input:
+        circuits=found_circuits,
+        traces=found_traces,
+        nodes=f"{FOUND}/nodes.csv",
+        assets=sorted(str(path) for path in Path("acdc/figures/assets").iterdir()),
+    output:
+        f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html",
+    log:
+        "results/{study}/logs/page/{model}/{task}/{metric}/{ablation}/{method}.log",
+    wildcard_constraints:
+        method="acdc",
+    params:
+        start=lambda w: drawn(task_of(w), search_of(w))[0],
+    shell:
+        "python -m acdc page --circuits {input.circuits:q} --nodes {input.nodes:q} --start {params.start}"
+        " --out {output:q} 2> {log:q}"
+
+
 rule draw:
     input:
         circuit=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/circuit.json",

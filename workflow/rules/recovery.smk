@@ -57,6 +57,31 @@ rule controls:
         " --seeds {params.seeds} --fractions {params.fractions:q} --out {output:q} 2> {log:q}"
 
 
+rule nodes:
+    input:
+        model="data/{study}/models/{model}",
+        dataset="data/{study}/datasets/{model}/{task}/discovery.safetensors",
+        circuits=found_circuits,
+    output:
+        f"{FOUND}/nodes.csv",
+    log:
+        "results/{study}/logs/nodes/{model}/{task}/{metric}/{ablation}/{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/nodes/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+    resources:
+        gpu=gpus,
+        memory_gib=config["memory_gib"],
+    params:
+        split_embed=split_embed,
+        device=config["device"],
+        precision=precision,
+    shell:
+        "python -m acdc nodes --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
+        " {params.split_embed} --device {params.device} --precision {params.precision}"
+        " --memory-gib {resources.memory_gib} --threads {threads} --circuits {input.circuits:q} --out {output:q} 2> {log:q}"
+
+
 rule recover:
     input:
         circuits=found_circuits,
@@ -144,9 +169,21 @@ rule auc_table:
         "python -m acdc auc --recovery {input.recovery:q} --published {input.published:q} --out {output:q} 2> {log:q}"
 
 
+rule auc_of_ablation:
+    input:
+        "results/{study}/auc.csv",
+    output:
+        expand("results/{{study}}/auc_{{ablation}}.{format}", format=TABLE_FORMATS),
+    log:
+        "results/{study}/logs/tables/auc_{ablation}.log",
+    shell:
+        "python -m acdc auc_tables --auc {input:q} --ablation {wildcards.ablation} --out {output:q} 2> {log:q}"
+
+
 rule methods_table:
     input:
         unpack(tables_of_methods),
+        circuits=circuits_of_study(),
     output:
         "results/{study}/methods.csv",
     log:
@@ -154,8 +191,8 @@ rule methods_table:
     params:
         auc=lambda w, input: ["--auc", input.auc] if "auc" in input.keys() else [],
     shell:
-        "python -m acdc methods --faithfulness {input.faithfulness:q} --timing {input.timing:q} {params.auc:q}"
-        " --out {output:q} 2> {log:q}"
+        "python -m acdc methods --faithfulness {input.faithfulness:q} --timing {input.timing:q}"
+        " --circuits {input.circuits:q} {params.auc:q} --out {output:q} 2> {log:q}"
 
 
 rule timing_table:

@@ -1,0 +1,1 @@
+"""What the stages of the command line do: files at their edge, the package between."""

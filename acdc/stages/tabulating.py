@@ -1,0 +1,70 @@
+"""Tables of a study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from acdc.stages.files import read_tables, write_frame, write_table
+
+
+def auc(recovery: Path, published: Path, out: Path) -> None:
+    import pandas as pd
+
+    from acdc.published import auc_table
+
+    write_frame(auc_table(read_tables([recovery]), pd.read_csv(published, comment="#")), out)
+
+
+def auc_tables(auc: Path, ablation: str, out: list[Path]) -> None:
+    from acdc.published import comparison
+
+    compared = comparison(read_tables([auc]), ablation)
+    caption = f"Areas under ROC curves, {ablation.replace('_', ', ')} ablation. (paper): as Conmy et al. 2023 print them."
+    for path in out:
+        if path.suffix == ".csv":
+            write_frame(compared, path)
+        elif path.suffix == ".md":
+            empty = compared.astype(object).where(compared.notna(), None)
+            path.write_text(f"{caption}\n\n{empty.to_markdown(index=False, floatfmt='.3f', missingval='')}\n")
+        else:
+            names = {"caption": caption, "label": f"tab:auc-{ablation.replace('_', '-')}"}
+            path.write_text(compared.to_latex(index=False, escape=True, float_format="%.3f", na_rep="", **names))
+
+
+def faithfulness(evaluation: Path, out: Path) -> None:
+    from acdc.faithfulness import faithfulness_table
+
+    write_frame(faithfulness_table(read_tables([evaluation])), out)
+
+
+def methods(faithfulness: Path, timing: Path, circuits: list[Path], auc: Path | None, out: Path) -> None:
+    import pandas as pd
+
+    from acdc.summary import KEYS, methods_table
+
+    rows = []
+    for path in circuits:
+        data = json.loads(path.read_text())
+        entry = data[0] if isinstance(data, list) else data  # circuits in one file are of one scoring
+        labels = {key: entry["settings"][key] for key in KEYS}
+        rows.append({**labels, "evaluations": entry["result"]["evaluations"]})
+    areas = read_tables([auc]) if auc else None
+    write_frame(methods_table(read_tables([faithfulness]), read_tables([timing]), pd.DataFrame(rows), areas), out)
+
+
+def table(files: list[Path], out: Path) -> None:
+    write_frame(read_tables(files), out)
+
+
+def timing(files: list[Path], out: Path) -> None:
+    import pandas as pd
+
+    # The last six parts of a benchmark's path say what was run.
+    names = ["model", "task", "metric", "ablation", "method", "threshold"]
+    rows = []
+    for file in files:
+        measured = pd.read_csv(file, sep="\t").iloc[0]
+        labels = dict(zip(names, (*file.parts[-6:-1], file.stem), strict=True))
+        rows.append({**labels, "seconds": measured["s"], "max_rss_mib": measured["max_rss"]})
+    write_table(rows, out)

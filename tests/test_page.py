@@ -1,0 +1,226 @@
+"""The interactive page: its data, and what it does in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from acdc.figures import page as module
+from acdc.figures.page import Found, page
+from acdc.graph import Circuit, Edge, Graph
+from acdc.trace import key_of
+
+GRAPH = Graph(2, 4, 2)  # each key and value head is shared by two heads
+LARGE = ["embed a0.h0.q", "embed a0.h3.q", "a0.h0 a1.h1.k", "a0.h0 m0", "m0 logits", "a1.h2 logits", "embed a1.h2.q"]
+LARGE += ["a0.h3 a1.h2.q", "a1.h3 m1", "m1 logits", "a1.h3 logits", "embed a1.h1.v", "embed m1"]
+SMALL = ["a0.h0 m0", "m0 logits", "embed a0.h0.q"]
+
+
+def circuit(names: list[str]) -> Circuit:
+    found = Circuit.from_edges(GRAPH, [Edge(*map(GRAPH.node, name.split())) for name in names])
+    found.direct = found.present.any(0) & GRAPH.has_direct
+    return found
+
+
+def found(threshold: str, names: list[str]) -> Found:
+    it = circuit(names)
+    effects = {key_of(edge): 0.5 / (i + 1) for i, edge in enumerate(it.edges)}
+    return Found(threshold, -1.25, it, effects, {"a0.h0": 0.375, "m0": -0.0625})
+
+
+SWEEP = [found("0.3", SMALL), found("0.01", LARGE)]
+
+
+def data_of(html: str) -> dict:
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.S)[1])
+
+
+def test_thresholds_are_in_order_and_the_page_starts_where_it_is_told():
+    data = data_of(page(SWEEP, "a title", "kl_divergence", start="0.3"))
+    assert [c["threshold"] for c in data["circuits"]] == ["0.01", "0.3"] and data["start"] == 1
+
+
+def test_a_node_has_its_hook_points_and_its_effect():
+    nodes = {node["id"]: node for node in data_of(page(SWEEP, "t", "l2", start="0.3"))["circuits"][0]["nodes"]}
+    facts = nodes["a0.h0"]["facts"]
+    assert ["writes", "blocks.0.attn.hook_result[:, :, 0]"] in facts
+    assert ["reads", "blocks.0.hook_q_input[:, :, 0], 1 edge"] in facts
+    assert ["sends along", "3 edges"] in facts  # its two ends of the key that a1.h2 and a1.h3 share, and m0
+    assert ["effect of removing all it sends, on l2", "+0.375"] in facts
+    assert nodes["m1"]["effect"] is None and not any("effect" in term for term, _ in nodes["m1"]["facts"])
+
+
+def test_an_edge_into_a_shared_key_is_drawn_to_each_head_of_the_circuit_that_reads_it():
+    edges = [e for e in data_of(page(SWEEP, "t", "l2", start="0.3"))["circuits"][0]["edges"] if "h1.k" in e["name"]]
+    assert {edge["target"] for edge in edges} == {"a1.h2", "a1.h3"} and {edge["name"] for edge in edges} == {
+        "a0.h0 -> a1.h1.k"
+    }
+    assert edges[0]["facts"][:2] == [
+        ["from", "blocks.0.attn.hook_result[:, :, 0]"],
+        ["to", "blocks.1.hook_k_input[:, :, 1]"],
+    ]
+
+
+def test_what_is_not_drawn_is_counted(monkeypatch):
+    monkeypatch.setattr(module, "MOST_EDGES", 2)
+    dead = found("1", [*SMALL, "embed a1.h0.q"])
+    (text,) = (c["summary"] for c in data_of(page([dead], "t", "l2", start="1"))["circuits"])
+    assert text.startswith(f"6 of {GRAPH.n_edges} edges, 4 nodes; l2 -1.25 where it was found")
+    assert "2 direct edges" in text and "1 edges into components that send nothing on" in text
+    assert "2 of 3 edges drawn" in text
+
+
+def test_no_name_ends_the_data():
+    html = page([found("1", SMALL)], "</title><script>alert(1)</script>", "</script>", start="1")
+    assert "<script>alert" not in html and "</script>" in data_of(html)["circuits"][0]["summary"]
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="no circuit of threshold 2: there are 0.01, 0.3"):
+        page(SWEEP, "t", "l2", start="2")
+    other = Found("1", 0.0, Circuit.full(Graph(1, 1, 1)), {}, {})
+    with pytest.raises(ValueError, match="several models"):
+        page([*SWEEP, other], "t", "l2", start="1")
+
+
+def test_the_page_loads_nothing():
+    html = page(SWEEP, "t", "l2", start="0.3")
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", html)
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver on PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def opened(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """The page as from a USB stick; no test may leave an error in the console."""
+    file = tmp_path / "circuit.html"
+    file.write_text(page(SWEEP, "a title", "kl_divergence", start="0.01"), encoding="utf-8")
+    browser.get(file.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+def text_of(browser: webdriver.Chrome, id: str) -> str:
+    return browser.find_element(By.ID, id).text
+
+
+def in_graph(browser: webdriver.Chrome, script: str):
+    return browser.execute_script(f"return {script}")
+
+
+def point_at(browser: webdriver.Chrome, x: float, y: float) -> ActionChains:
+    """The pointer at a place in the graph, in pixels from its upper left corner."""
+    graph = browser.find_element(By.ID, "graph")
+    size = graph.size
+    return ActionChains(browser, 0).move_to_element_with_offset(graph, x - size["width"] // 2, y - size["height"] // 2)
+
+
+def place(browser: webdriver.Chrome, node: str) -> tuple[float, float]:
+    return tuple(in_graph(browser, f"Object.values(cy.getElementById('{node}').renderedPosition())"))
+
+
+def visible(browser: webdriver.Chrome) -> set[str]:
+    return set(in_graph(browser, "cy.elements().not('.off').not('.layer').map((e) => e.id())"))
+
+
+def test_hovering_a_node_shows_its_hook_and_effect(opened):
+    point_at(opened, *place(opened, "a0.h0")).perform()
+    assert "blocks.0.attn.hook_result[:, :, 0]" in text_of(opened, "details") and "+0.375" in text_of(opened, "details")
+    point_at(opened, *place(opened, "m0")).perform()
+    assert "blocks.0.hook_mlp_out" in text_of(opened, "details") and "-0.0625" in text_of(opened, "details")
+
+
+def test_hovering_an_edge_shows_its_hooks_and_effect(opened):
+    x, y = in_graph(opened, "Object.values(cy.getElementById('a1.h2 -> logits: logits').renderedMidpoint())")
+    point_at(opened, x, y).perform()
+    effect = SWEEP[1].effects["logits", "a1.h2", "addition"]
+    assert text_of(opened, "details").startswith("a1.h2 -> logits\n") and f"{effect:+.4g}" in text_of(opened, "details")
+    assert "blocks.1.hook_resid_post" in text_of(opened, "details")
+
+
+def test_the_slider_goes_through_the_sweep_and_nodes_keep_their_places(opened):
+    before = place(opened, "m0")
+    assert text_of(opened, "value") == "0.01" and in_graph(opened, "cy.getElementById('m1').length") == 1
+    opened.find_element(By.ID, "threshold").send_keys(Keys.ARROW_RIGHT)
+    assert text_of(opened, "value") == "0.3" and text_of(opened, "summary").startswith("4 of ")
+    assert in_graph(opened, "cy.getElementById('m1').length") == 0
+    assert place(opened, "m0") == before
+
+
+def test_a_node_can_be_dragged(opened):
+    x, y = place(opened, "m0")
+    point_at(opened, x, y).click_and_hold().move_by_offset(40, -30).release().perform()
+    assert place(opened, "m0") == pytest.approx((x + 40, y - 30), abs=2)
+
+
+def test_the_background_can_be_dragged_and_the_wheel_zooms(opened):
+    x, y = place(opened, "m0")
+    point_at(opened, 5, 5).click_and_hold().move_by_offset(10, 0).move_by_offset(50, 20).release().perform()
+    assert place(opened, "m0") == pytest.approx((x + 60, y + 20), abs=2)
+    zoom = in_graph(opened, "cy.zoom()")
+    over = ScrollOrigin.from_element(opened.find_element(By.ID, "graph"))
+    ActionChains(opened).scroll_from_origin(over, 0, 100).perform()
+    WebDriverWait(opened, 5).until(lambda _: in_graph(opened, "cy.zoom()") < zoom)
+
+
+def test_a_click_isolates_the_paths_to_the_logits(opened):
+    point_at(opened, *place(opened, "a0.h3")).click().perform()
+    path = {"a0.h3", "a0.h3 -> a1.h2.q: a1.h2", "a1.h2", "a1.h2 -> logits: logits", "logits"}
+    assert visible(opened) == path
+    opened.find_element(By.ID, "upstream").click()
+    point_at(opened, *place(opened, "a0.h3")).click().perform()
+    assert visible(opened) == path | {"embed", "embed -> a0.h3.q: a0.h3"}
+    point_at(opened, 5, 5).click().perform()
+    assert visible(opened) == set(in_graph(opened, "cy.elements().not('.layer').map((e) => e.id())"))
+
+
+def test_a_head_is_found_by_its_numbers(opened):
+    box = opened.find_element(By.ID, "search")
+    box.send_keys("0.3")
+    assert in_graph(opened, "cy.$('.found').map((e) => e.id())") == ["a0.h3"]
+    assert text_of(opened, "details").startswith("a0.h3\n")
+    box.clear()
+    box.send_keys("A1.H2")
+    assert in_graph(opened, "cy.$('.found').map((e) => e.id())") == ["a1.h2"]
+
+
+def test_a_head_that_the_circuit_lacks_is_said_to_be_at_other_thresholds(opened):
+    opened.find_element(By.ID, "threshold").send_keys(Keys.ARROW_RIGHT)
+    opened.find_element(By.ID, "search").send_keys("a1.h2")
+    assert text_of(opened, "details") == "a1.h2 is not in this circuit. It is at threshold 0.01."
+    opened.find_element(By.ID, "search").send_keys("9")
+    assert text_of(opened, "details") == "a1.h29 is not in this circuit. It is in none of the sweep."
+
+
+def test_the_lists_lead_to_the_graph(opened):
+    first = opened.find_element(By.CSS_SELECTOR, "#nodes button")
+    assert first.text.split() == ["a0.h0", "0.375"]
+    first.click()
+    assert in_graph(opened, "cy.$('.found').map((e) => e.id())") == ["a0.h0"]
