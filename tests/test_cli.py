@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from acdc.__main__ import main
+from acdc.__main__ import main, parser
 from acdc.graph import Circuit, Graph
 from acdc.methods.acdc import Progress, Tried
 from acdc.models.word_tokenizer import task_tokenizer
@@ -20,23 +21,11 @@ from acdc.stages.finding import warn_of_ties
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
-    *("download", "model", "dataset", "behaviour", "circuit", "log", "show", "diff", "score", "stability"),
-    *(
-        "evaluate",
-        "controls",
-        "nodes",
-        "recover",
-        "auc",
-        "auc_tables",
-        "faithfulness",
-        "methods",
-        "roc",
-        "table",
-        "timing",
-        "pareto",
-    ),
-    *("curves", "draw", "page"),
+    *("download", "model", "dataset", "behaviour", "circuit", "score", "stability"),
+    *("evaluate", "controls", "nodes", "recover", "auc", "auc_tables", "faithfulness", "methods", "table", "timing"),
+    *("roc", "pareto", "curves", "draw", "page", "show", "diff", "log"),
 )
+FOR_PEOPLE = {"show", "diff", "log"}
 
 
 @pytest.fixture
@@ -83,7 +72,23 @@ class TestHelp:
 
     def test_every_stage_that_a_rule_calls_exists(self):
         rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-        assert set(re.findall(r"python -m acdc (\w+)", rules)) == {*STAGES} - {"log", "show", "diff"}
+        assert set(re.findall(r"python -m acdc (\w+)", rules)) == {*STAGES} - FOR_PEOPLE
+
+    def test_the_manual_names_every_stage(self):
+        text = self.call("--help").stdout
+        listed = re.findall(r"^  [a-z ]+?   +(.*)$", text.split("stages:")[0], re.MULTILINE)
+        assert re.findall(r"\w+", re.sub(r"\(.*?\)", "", " ".join(listed))) == list(STAGES)
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_every_stage_and_flag_says_what_it_is_and_examples_can_be_pasted(self, stage, capsys):
+        with pytest.raises(SystemExit):
+            parser().parse_args([stage, "--help"])
+        text = capsys.readouterr().out
+        actions = parser()._subparsers._group_actions[0].choices[stage]._actions
+        assert all(action.help for action in actions)
+        for example in re.findall(r"^  python -m acdc ((?:.*\\\n)*.*)$", text, re.MULTILINE):
+            words = shlex.split(example.replace("\\\n", " "))
+            assert words[0] == stage and parser().parse_args(words)
 
     def test_an_unknown_stage_is_refused_with_the_known_ones(self):
         result = self.call("serach")

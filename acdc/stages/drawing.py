@@ -8,6 +8,7 @@ from acdc.stages.files import read_circuit, read_effects, read_tables
 
 
 def roc(recovery: Path, published: Path, level: str, out: list[Path]) -> None:
+    """Draw ROC curves (Figure 3 of the paper), one panel a task, a point a threshold, the darker the higher."""
     import pandas as pd
 
     from acdc.figures import roc as figure
@@ -17,6 +18,7 @@ def roc(recovery: Path, published: Path, level: str, out: list[Path]) -> None:
 
 
 def pareto(tables: list[Path], out: list[Path]) -> None:
+    """Draw the metrics of circuits against their number of edges (Figure 4 of the paper)."""
     from acdc.figures import pareto as figure
     from acdc.figures import save
 
@@ -24,6 +26,7 @@ def pareto(tables: list[Path], out: list[Path]) -> None:
 
 
 def curves(evaluation: Path, out: list[Path]) -> None:
+    """Draw how much of the metric circuits keep over their sizes, all methods in one figure."""
     from acdc.figures import curves as figure
     from acdc.figures import save
 
@@ -31,6 +34,13 @@ def curves(evaluation: Path, out: list[Path]) -> None:
 
 
 def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
+    """Draw a circuit (as Figure 1 of the paper does), its edges wider the more their removal costs.
+
+    Example:
+      python -m acdc draw --circuit results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
+          --trace results/test/planted/planted/logit_difference/corrupted/acdc/1/trace.csv --max-edges 120 \\
+          --out planted.pdf planted.png
+    """
     import pandas as pd
 
     from acdc.figures import draw as figure
@@ -42,6 +52,12 @@ def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
 
 
 def page(circuits: list[Path], nodes: Path | None, start: str, out: Path) -> None:
+    """Make an interactive page of a sweep: one file, for any browser, without a network.
+
+    Example:
+      python -m acdc page --circuits results/test/planted/planted/logit_difference/corrupted/acdc/*/circuit.json \\
+          --start 1 --out planted.html
+    """
     from acdc.figures.page import Found
     from acdc.figures.page import page as render
 

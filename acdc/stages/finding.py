@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 
 def circuit(flags: EngineFlags, how: MethodFlags, out: Path) -> None:
+    """Find circuits by ACDC or SP, one for each threshold. Killed, it goes on from its checkpoint.
+
+    Writes circuit.json and trace.csv into a folder per threshold. By ACDC (Conmy et al. 2023, Algorithm 1) the trace
+    has every tried edge with the metric before and after; by SP (subnetwork probing, Cao et al. 2021) every step of
+    training. First it checks, on these prompts, that the engine computes what TransformerLens does.
+
+    Example:
+      python -m acdc circuit --task months --model data/test/models/tiny-llama --model-name tiny-llama \\
+          --dataset data/test/datasets/tiny-llama/months/discovery.safetensors --metric kl_divergence \\
+          --ablation zero --thresholds 0.3 --out found
+    """
     from acdc import tasks
 
     tasks.check_metrics(how.task, [how.metric])
@@ -131,6 +142,16 @@ def progress_bar(engine: Engine, progress: Any) -> Any:
 
 
 def score(flags: EngineFlags, how: MethodFlags, out: Path) -> None:
+    """Score every edge or node at once, and cut the scores at several sizes.
+
+    By eap (Syed et al. 2023), eap_ig (Hanna et al. 2024), hisp (Michel et al. 2019, of heads and MLPs) or random.
+    Writes scores.csv, and circuits.json with circuits of the best edges (of hisp, nodes) by their number.
+
+    Example:
+      python -m acdc score --task ioi --model data/test/models/tiny-llama --model-name tiny-llama \\
+          --dataset data/test/datasets/tiny-llama/ioi/discovery.safetensors --metric logit_difference \\
+          --ablation corrupted --method eap --fractions 0.01 0.1 --out scored
+    """
     from acdc import tasks
 
     tasks.check_metrics(how.task, [how.metric])
@@ -158,6 +179,11 @@ def scored(engine: Engine, flags: EngineFlags, how: MethodFlags) -> tuple[Scores
 
 
 def stability(flags: EngineFlags, how: MethodFlags, resamples: int, work: Path, out: Path) -> None:
+    """Find circuits on bootstrap resamples of the prompts, and tell how much they overlap.
+
+    Writes a table with the mean Jaccard overlap of all pairs of resamples, of edges and of nodes, and the interval that
+    95% of the pairs lie in.
+    """
     from acdc import tasks
     from acdc.stability import stability_rows
 

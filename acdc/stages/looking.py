@@ -9,6 +9,7 @@ from acdc.stages.files import read_circuit, read_effects
 
 
 def log(circuit: Path, trace: Path) -> None:
+    """Print a trace in the form of the original implementation's log."""
     import pandas as pd
 
     from acdc.trace import original_lines
@@ -18,6 +19,11 @@ def log(circuit: Path, trace: Path) -> None:
 
 
 def show(circuit: Path, most: int) -> None:
+    """Print a circuit: where it is from, its nodes, and its edges by their effect.
+
+    Example:
+      python -m acdc show results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json
+    """
     from rich.console import Console
 
     from acdc.terminal import shown
@@ -27,6 +33,7 @@ def show(circuit: Path, most: int) -> None:
 
 
 def diff(first: Path, second: Path, most: int) -> None:
+    """Compare two circuits of one model: their overlap, and the edges that only one of them has."""
     from rich.console import Console
 
     from acdc.terminal import compared

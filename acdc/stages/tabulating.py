@@ -9,6 +9,11 @@ from acdc.stages.files import read_tables, write_frame, write_table
 
 
 def auc(recovery: Path, published: Path, out: Path) -> None:
+    """Areas under ROC curves, beside the published ones.
+
+    Two a curve: by the paper's rule, which takes the lowest staircase through the points that no other beats, and by
+    straight lines between all points.
+    """
     import pandas as pd
 
     from acdc.published import auc_table
@@ -17,10 +22,15 @@ def auc(recovery: Path, published: Path, out: Path) -> None:
 
 
 def auc_tables(auc: Path, ablation: str, out: list[Path]) -> None:
+    """Put the areas of one ablation into the paper's tables: CSV, Markdown, LaTeX.
+
+    The form of Tables 2 and 3 of Conmy et al. 2023, whose numbers stand beside ours where there are some.
+    """
     from acdc.published import comparison
 
     compared = comparison(read_tables([auc]), ablation)
-    caption = f"Areas under ROC curves, {ablation.replace('_', ', ')} ablation. (paper): as Conmy et al. 2023 print them."
+    how = ablation.replace("_", ", ")
+    caption = f"Areas under ROC curves, {how} ablation. (paper): as Conmy et al. 2023 print them."
     for path in out:
         if path.suffix == ".csv":
             write_frame(compared, path)
@@ -33,12 +43,21 @@ def auc_tables(auc: Path, ablation: str, out: list[Path]) -> None:
 
 
 def faithfulness(evaluation: Path, out: Path) -> None:
+    """Areas under faithfulness over circuit sizes, by method.
+
+    CPR and CMD of MIB (Mueller et al. 2025): the area under the share of the metric that is kept, and the area under
+    its distance from 1.
+    """
     from acdc.faithfulness import faithfulness_table
 
     write_frame(faithfulness_table(read_tables([evaluation])), out)
 
 
 def methods(faithfulness: Path, timing: Path, circuits: list[Path], auc: Path | None, out: Path) -> None:
+    """Put all methods into one table: what they keep, recover and cost.
+
+    Evaluations are runs of the model: circuits measured by ACDC, steps of SP, gradients of the scores.
+    """
     import pandas as pd
 
     from acdc.summary import KEYS, methods_table
@@ -54,10 +73,15 @@ def methods(faithfulness: Path, timing: Path, circuits: list[Path], auc: Path | 
 
 
 def table(files: list[Path], out: Path) -> None:
+    """Join tables of the same columns."""
     write_frame(read_tables(files), out)
 
 
 def timing(files: list[Path], out: Path) -> None:
+    """Gather seconds and memory of the searches.
+
+    Reads the benchmark files that Snakemake writes; what was run is told by the last six parts of their paths.
+    """
     import pandas as pd
 
     # The last six parts of a benchmark's path say what was run.
