@@ -267,8 +267,10 @@ def recovery(*curves: dict) -> pd.DataFrame:
         usual = {"task": "reverse", "model": "reverse", "metric": "l2", "ablation": "corrupted", "method": "acdc"}
         labels = {**usual, "known": "published", "level": "edge", **curve}
         points = labels.pop("points", [(0.0, 0.5), (0.25, 0.75), (0.5, 0.6)])
-        rows += [{**labels, "fpr": fpr, "tpr": tpr} for fpr, tpr in points]
-    return pd.DataFrame(rows)[[*CURVE, "fpr", "tpr"]]
+        thresholds = labels.pop("thresholds", ["0.3", "0.2", "0.1"])
+        named = zip(thresholds, points, strict=False)
+        rows += [{**labels, "threshold": threshold, "fpr": fpr, "tpr": tpr} for threshold, (fpr, tpr) in named]
+    return pd.DataFrame(rows)[[*CURVE, "threshold", "fpr", "tpr"]]
 
 
 def panel(figure: Figure, row: int = 0, column: int = 0):
@@ -280,8 +282,9 @@ def panel(figure: Figure, row: int = 0, column: int = 0):
 
 
 def marked(axes) -> list[list[float]]:
-    """Points of the lines that have markers and no line."""
-    return [found.get_xydata().tolist() for found in axes.get_lines() if found.get_linestyle() == "None"]
+    """Points, of the paper and then ours."""
+    published = [found.get_xydata().tolist() for found in axes.get_lines() if found.get_linestyle() == "None"]
+    return published + [np.asarray(found.get_offsets()).tolist() for found in axes.collections]
 
 
 def test_roc_draws_the_staircase_that_is_the_area_and_marks_every_point():
@@ -335,6 +338,14 @@ def test_roc_takes_the_first_known_circuit_and_a_color_for_every_method_and_a_da
     stairs = [found for found in axes.get_lines() if found.get_drawstyle() == "steps-post"]
     assert len(stairs) == 3 and len({found.get_color() for found in stairs}) == 2
     assert sum(found.get_linestyle() == "--" for found in stairs) == 1
+
+
+@pytest.mark.parametrize("thresholds", (["1e-1", "0.02", "0.3"], ["top 9", "top 10", "top 3"]))
+def test_roc_shades_points_by_their_threshold(thresholds):
+    (points,) = panel(roc(recovery({"thresholds": thresholds}), POINTS, "edge")).collections
+    assert points.get_array().tolist() == [0.5, 0.0, 1.0]
+    middle, low, high = points.to_rgba(points.get_array())[:, :3].sum(1)
+    assert low > middle > high
 
 
 def test_roc_refuses_nan_and_a_level_that_is_not_there():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from acdc.figures.pareto import DASHES, MARKERS, pretty, refuse_not_finite
@@ -30,8 +33,8 @@ def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
     """One panel per task, model, ablation and metric; a curve per method, dashed where it went by KL divergence.
 
     A curve is the lowest staircase through the points that no other beats, whose area is the paper's AUC; all
-    points are marked, beaten ones too. The paper's own points of ACDC stand beside ours, where it publishes some.
-    Of a task with several known circuits the first one in the table counts.
+    points are marked, beaten ones too, the darker the higher the threshold. The paper's own points stand beside ours,
+    where it publishes some. Of a task with several known circuits the first one in the table counts.
 
     Args:
         table: recovery.csv.
@@ -96,21 +99,42 @@ def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: s
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
     draw_published(axes, rows, published, level)
     areas = []
-    for (method, metric), points in rows.groupby(["method", "metric"], sort=False):
+    curves = rows.groupby(["method", "metric"], sort=False)
+    for above, ((method, metric), points) in zip(reversed(range(len(curves))), curves, strict=True):
         color, marker, dash = look(methods, method, metric)
         pairs = list(zip(points["fpr"], points["tpr"], strict=True))
-        axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, linestyle=dash, drawstyle="steps-post", zorder=3)
-        axes.plot(
-            points["fpr"], points["tpr"], color=color, linestyle="", marker=marker, clip_on=False, zorder=4,
-            markersize=1.5 if len(points) > MANY else 3.2, markeredgecolor="white",
-            markeredgewidth=0 if len(points) > MANY else 0.4,
-        )  # fmt: skip
+        # A curve below others is wider, so that one that they cover is seen.
+        stairs = {"drawstyle": "steps-post", "linestyle": dash, "linewidth": min(1 + 0.5 * above, 2.2), "zorder": 3}
+        axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, **stairs)
+        draw_points(axes, points, color, marker)
         areas.append((pessimistic_auc(pairs), color))
     for i, (area, color) in enumerate(reversed(areas)):
         axes.text(
             0.97, 0.05 + 0.1 * i, f"AUC {area:.3f}", ha="right", color=color, fontsize=5.5, zorder=6,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
         )  # fmt: skip
+
+
+def draw_points(axes: Axes, points: pd.DataFrame, color: str, marker: str) -> None:
+    where = {"x": points["fpr"], "y": points["tpr"], "clip_on": False, "zorder": 4}
+    if len(points) > MANY:
+        axes.scatter(**where, color=color, s=3, marker=marker, linewidths=0)
+    else:
+        looks = {"cmap": shades(color), "vmin": 0, "vmax": 1, "s": 12, "marker": marker, "linewidths": 0.5}
+        axes.scatter(**where, c=strictness(points["threshold"]), edgecolors=color, **looks)
+
+
+def strictness(thresholds: pd.Series) -> np.ndarray:
+    """From 0 at a curve's lowest threshold to 1 at its highest; fewer of the best edges are a higher one."""
+    sizes = thresholds.astype(str).str.extract(r"^top (\d+)$")[0].astype(float)
+    level = np.where(sizes.isna(), pd.to_numeric(thresholds, errors="coerce"), -sizes)
+    rank = np.argsort(np.argsort(level, kind="stable"))
+    return rank / max(len(rank) - 1, 1)
+
+
+def shades(color: str) -> Colormap:
+    """Of one colour, from nearly white to nearly black."""
+    return LinearSegmentedColormap.from_list(color, ["#FFFFFF", color, INK])
 
 
 def look(methods: list[str], method: str, metric: str) -> tuple[str, str, str | tuple]:
@@ -139,6 +163,11 @@ def add_legend(figure: Figure, methods: list[str], by_kl: bool, level: str) -> N
     ]
     if by_kl:
         handles.append(Line2D([], [], color=GREY, marker=MARKERS[1], linestyle=DASHES[1], label="by KL divergence"))
+    by_threshold = tuple(
+        Line2D([], [], linestyle="", marker="o", color=shades(GREY)(shade), markeredgecolor=GREY)
+        for shade in (0, 0.5, 1)
+    )
+    handles.append(by_threshold)
     if level in LEVELS:
         handles.append(
             Line2D([], [], color=INK, linestyle="", marker="o", markersize=7.5, markerfacecolor="none",
@@ -147,6 +176,8 @@ def add_legend(figure: Figure, methods: list[str], by_kl: bool, level: str) -> N
     handles.append(Line2D([], [], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), label="chance"))
     figure.legend(
         handles=handles,
+        labels=[h.get_label() if h is not by_threshold else "threshold, low to high" for h in handles],
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         loc="lower center",
         ncols=5 if figure.get_figwidth() > PAGE - 1 else 3,
         columnspacing=1.2,
