@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from acdc.errors import InputError
-from acdc.stages.drawing import curves, draw, page, pareto, roc
+from acdc.stages.drawing import cost, curves, draw, page, pareto, roc, trained_and_reset
 from acdc.stages.finding import circuit, score, stability
 from acdc.stages.flags import EngineFlags, MethodFlags
 from acdc.stages.looking import diff, log, show
 from acdc.stages.making import behaviour, dataset, download, model
 from acdc.stages.measuring import controls, evaluate, nodes, recover
-from acdc.stages.tabulating import auc, auc_tables, faithfulness, methods, table, timing
+from acdc.stages.tabulating import auc, auc_tables, faithfulness, methods, readable, table, timing
 
 MANUAL = """\
 Automatic circuit discovery (Conmy et al. 2023), stage by stage.
@@ -29,8 +29,8 @@ pasted and changed. What a stage reads and writes stands in its own help, python
   models and prompts   download, model, dataset, behaviour
   circuits             circuit (ACDC, SP), score (EAP, EAP-IG, HISP, random), stability
   what they do         evaluate, controls, nodes, recover
-  tables               auc, auc_tables, faithfulness, methods, table, timing
-  figures              roc, pareto, curves, draw, page
+  tables               auc, auc_tables, faithfulness, methods, table, readable, timing
+  figures              roc, pareto, curves, cost, trained_and_reset, draw, page
   for people           show, diff, log
 """
 
@@ -193,6 +193,10 @@ def tabulating(add: Add) -> None:
     flag("files", type=Path, nargs="+", help=".csv")
     add_table(flag)
 
+    flag = add(readable)
+    flag("files", type=Path, nargs="+", help=".csv")
+    flag("--out", type=Path, nargs="+", required=True, help=".html, one for each")
+
     flag = add(timing)
     flag("files", type=Path, nargs="+", help="benchmark files of Snakemake")
     add_table(flag)
@@ -211,6 +215,16 @@ def drawing(add: Add) -> None:
 
     flag = add(curves)
     flag("--evaluation", type=Path, required=True, help="the study's table")
+    add_figure(flag)
+
+    flag = add(cost)
+    flag("--methods", type=Path, required=True, help="the study's table")
+    flag("--by", choices=("seconds", "evaluations"), required=True, help="what is paid")
+    add_figure(flag)
+
+    flag = add(trained_and_reset)
+    flag("--auc", type=Path, required=True, help="the study's table")
+    flag("--pairs", type=pair, nargs="+", required=True, help="RESET=TRAINED, names of models")
     add_figure(flag)
 
     flag = add(draw)
@@ -239,6 +253,11 @@ def looking(add: Add) -> None:
     flag = add(log)
     flag("--circuit", type=Path, required=True, help="circuit.json of ACDC")
     flag("--trace", type=Path, required=True, help="its trace.csv")
+
+
+def pair(text: str) -> tuple[str, str]:
+    reset, _, trained = text.partition("=")
+    return reset, trained
 
 
 def add_task(flag: Flag) -> None:

@@ -22,8 +22,20 @@ from acdc.stages.finding import warn_of_ties
 ROOT = Path(__file__).parent.parent
 STAGES = (
     *("download", "model", "dataset", "behaviour", "circuit", "score", "stability"),
-    *("evaluate", "controls", "nodes", "recover", "auc", "auc_tables", "faithfulness", "methods", "table", "timing"),
-    *("roc", "pareto", "curves", "draw", "page", "show", "diff", "log"),
+    *(
+        "evaluate",
+        "controls",
+        "nodes",
+        "recover",
+        "auc",
+        "auc_tables",
+        "faithfulness",
+        "methods",
+        "table",
+        "readable",
+        "timing",
+    ),
+    *("roc", "pareto", "curves", "cost", "trained_and_reset", "draw", "page", "show", "diff", "log"),
 )
 FOR_PEOPLE = {"show", "diff", "log"}
 

@@ -12,11 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acdc.faithfulness import SEARCH, faithfulness, is_constant
-from acdc.figures.pareto import BASELINES, MARKERS, canvas, draw_random, pretty, refuse_not_finite
+from acdc.figures.pareto import BASELINES, canvas, draw_random, pretty, refuse_not_finite
 from acdc.figures.roc import MANY
-from acdc.figures.style import GREY, INK, PAGE, PALETTE, style
+from acdc.figures.style import GREY, INK, METHODS, PAGE, look, style
 
-METHODS = ("acdc", "sp", "hisp", "eap", "eap_ig")
 FEWEST = 3
 """Methods that a search needs for a panel: fewer are no comparison."""
 LOWEST, HIGHEST = -0.5, 1.6
@@ -91,12 +90,6 @@ def draw_method(axes: Axes, rows: pd.DataFrame, color: str, marker: str) -> None
         far = rows[beyond].assign(kept=edge)
         if len(far):  # a line without a point, not clipped, counts as one in the corner of the figure
             axes.plot("size", "kept", data=far, marker=arrow, markerfacecolor="white", clip_on=False, **markers)
-
-
-def look(method: str) -> tuple[str, str]:
-    """Colour and marker, the same in all panels."""
-    i = METHODS.index(method)
-    return PALETTE[i], MARKERS[i]
 
 
 def add_legend(figure: Figure, rows: pd.DataFrame) -> None:

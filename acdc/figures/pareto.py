@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 from matplotlib.transforms import Bbox, blended_transform_factory
 
-from acdc.figures.style import COLUMN, GREY, INK, PAGE, PALETTE, style
+from acdc.figures.style import COLUMN, GREY, INK, PAGE, look, style
 
 KEYS = ("task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes")
 BASELINES = ("random", "full", "empty")
@@ -22,7 +23,6 @@ NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference
 NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG", "hisp": "HISP", "sp": "SP"}
 ABLATED_RUN = {"corrupted": "corrupted\nrun", "corrupted_permuted": "permuted\nrun"}
 ABLATED_RUN |= {"zero": "zero-ablated\nrun", "mean": "mean-ablated\nrun"}
-MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 LABEL_OFFSETS = ((0, 5), (0, -5), (5, 0), (-5, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  # points
 
@@ -98,22 +98,29 @@ class Search:
     rows: pd.DataFrame
     color: str
     marker: str
+    face: str
     dash: str | tuple
+
+    @property
+    def look(self) -> dict[str, Any]:
+        looks = {"color": self.color, "marker": self.marker, "markerfacecolor": self.face, "linestyle": self.dash}
+        return looks | {"label": self.label}
 
 
 def searches(table: pd.DataFrame) -> list[Search]:
     found = table[~table["method"].isin(BASELINES)]
-    looks = list(dict.fromkeys(zip(found["method"], found["metric"], strict=True)))
+    metrics = list(dict.fromkeys(found["metric"]))
     ablations = ablations_of(table)
     lines = []
     for (method, metric, ablation), rows in found.groupby(["method", "metric", "ablation"], sort=False):
-        look = looks.index((method, metric))
         verb = "minimising" if method == "acdc" else "by"
         label = f"{pretty(method)} {verb} {pretty(metric)}" if metric != "-" else pretty(method)
         label += f", {ablation} ablation" if len(ablations) > 1 else ""
         dash = dash_of(ablation, ablations)
         rows = rows.sort_values("n_edges", kind="stable")
-        lines.append(Search(method, label, rows, PALETTE[look % len(PALETTE)], MARKERS[look % len(MARKERS)], dash))
+        color, marker = look(method)
+        face = color if metric == metrics[0] else "white"
+        lines.append(Search(method, label, rows, color, marker, face, dash))
     return lines
 
 
@@ -147,7 +154,7 @@ def draw_panel(axes: Axes, table: pd.DataFrame, series: list[Search], metric: st
         draw_random(axes, rows, dash_of(ablation, ablations_of(table)))
     for s in series:
         y = shown.loc[s.rows.index, "y"]
-        axes.plot(s.rows["n_edges"], y, color=s.color, marker=s.marker, linestyle=s.dash, label=s.label, zorder=3)
+        axes.plot(s.rows["n_edges"], y, **s.look, zorder=3)
     scale_edges(axes, table)
     axes.set_ylabel(y_label(table, metric))
     axes.margins(y=0.1)
@@ -227,7 +234,7 @@ def scale_edges(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def add_legend(figure: Figure, table: pd.DataFrame, series: list[Search]) -> None:
-    handles = [Line2D([], [], color=s.color, marker=s.marker, linestyle=s.dash, label=s.label) for s in series]
+    handles = [Line2D([], [], **s.look) for s in series]
     random = table[table["method"] == "random"]
     if len(random):
         n = random["setting"].nunique()

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from acdc.figures.pareto import DASHES, MARKERS, pretty, refuse_not_finite
-from acdc.figures.style import GREY, INK, PAGE, PALETTE, style
+from acdc.figures.pareto import DASHES, pretty, refuse_not_finite
+from acdc.figures.style import GREY, INK, METHODS, PAGE, look, style
 from acdc.published import LEVELS, as_published
 from acdc.recovery import pessimistic_auc, roc_curve
 
@@ -50,11 +50,11 @@ def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
     for rate in ("tpr", "fpr"):
         refuse_not_finite(table[rate])
     panels = [(dict(zip(PANEL, key, strict=True)), rows) for key, rows in with_groups(table).groupby(PANEL, sort=False)]
-    methods = list(dict.fromkeys(table["method"]))
+    methods = [method for method in (*METHODS, "random") if method in set(table["method"])]
     with style():
         figure, grid = canvas(len(panels))
         for axes, (labels, rows) in zip(grid, panels, strict=True):
-            draw_panel(axes, rows[rows["known"] == rows["known"].iloc[0]], published, level, methods)
+            draw_panel(axes, rows[rows["known"] == rows["known"].iloc[0]], published, level)
             axes.set_title(title(labels, rows["known"].iloc[0]), fontsize=6.5)
         figure.suptitle(f"Recovery of known circuits: {LEVEL_NAMES[level]}")
         figure.supxlabel("false positive rate", y=0.62 / figure.get_figheight(), fontsize=8)
@@ -94,14 +94,15 @@ def title(labels: dict[str, str], known: str) -> str:
     return f"{pretty(task)}{on_model}\n{ABLATIONS[labels['ablation']]}, {pretty(labels['by'])}\nknown: {known}"
 
 
-def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str, methods: list[str]) -> None:
+def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str) -> None:
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
     draw_published(axes, rows, published, level)
     areas = []
     curves = rows.groupby(["method", "metric"], sort=False)
     for above, ((method, metric), points) in zip(reversed(range(len(curves))), curves, strict=True):
-        color, marker, dash = look(methods, method, metric)
+        color, marker = look(method)
+        dash = DASHES[metric == "kl_divergence"]
         pairs = list(zip(points["fpr"], points["tpr"], strict=True))
         # A curve below others is wider, so that one that they cover is seen.
         stairs = {"drawstyle": "steps-post", "linestyle": dash, "linewidth": min(1 + 0.5 * above, 2.2), "zorder": 3}
@@ -137,12 +138,6 @@ def shades(color: str) -> Colormap:
     return LinearSegmentedColormap.from_list(color, ["#FFFFFF", color, INK])
 
 
-def look(methods: list[str], method: str, metric: str) -> tuple[str, str, str | tuple]:
-    """A colour for every method; marker and dash for KL divergence are others than for a task's own metric."""
-    by_kl = int(metric == "kl_divergence")
-    return PALETTE[methods.index(method) % len(PALETTE)], MARKERS[by_kl], DASHES[by_kl]
-
-
 def draw_published(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str) -> None:
     """The paper's points of the same task, metric, ablation and method, where it has them at this level."""
     if level not in LEVELS or rows["known"].iloc[0] != "published":
@@ -158,11 +153,10 @@ def draw_published(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, leve
 
 def add_legend(figure: Figure, methods: list[str], by_kl: bool, level: str) -> None:
     handles = [
-        Line2D([], [], color=look(methods, method, "")[0], marker=MARKERS[0], label=pretty(method))
-        for method in methods
+        Line2D([], [], color=look(method)[0], marker=look(method)[1], label=pretty(method)) for method in methods
     ]
     if by_kl:
-        handles.append(Line2D([], [], color=GREY, marker=MARKERS[1], linestyle=DASHES[1], label="by KL divergence"))
+        handles.append(Line2D([], [], color=GREY, linestyle=DASHES[1], label="by KL divergence"))
     by_threshold = tuple(
         Line2D([], [], linestyle="", marker="o", color=shades(GREY)(shade), markeredgecolor=GREY)
         for shade in (0, 0.5, 1)

@@ -14,6 +14,9 @@ BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#
 INK, GREY, PALE = "#1A1A1A", "#6E6E6E", "#F2F2F2"
 PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY)
 
+METHODS = ("acdc", "sp", "hisp", "eap", "eap_ig")
+MARKERS = ("o", "s", "^", "D", "v")
+
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and the full width of a two-column page
 
 RC = {
@@ -50,6 +53,14 @@ NO_METADATA = {
     ".svg": {"Date": None, "Creator": None},
     ".png": {"Software": None},
 }
+
+
+def look(method: str) -> tuple[str, str]:
+    """Colour and marker of a method, the same in all figures; random circuits, and what is new, are grey."""
+    if method not in METHODS:
+        return GREY, "X"
+    i = METHODS.index(method)
+    return PALETTE[i], MARKERS[i]
 
 
 def style() -> AbstractContextManager[None]:

@@ -33,6 +33,26 @@ def curves(evaluation: Path, out: list[Path]) -> None:
     save(figure(read_tables([evaluation])), out)
 
 
+def cost(methods: Path, by: str, out: list[Path]) -> None:
+    """Draw what finding circuits costs against how good they are, all methods.
+
+    A point a method and search: 1 - CMD on held-out prompts and, where a circuit is known, the area under the ROC curve
+    of edges, over seconds or evaluations of all its circuits.
+    """
+    from acdc.figures import cost as figure
+    from acdc.figures import save
+
+    save(figure(read_tables([methods]), by), out)
+
+
+def trained_and_reset(auc: Path, pairs: list[tuple[str, str]], out: list[Path]) -> None:
+    """Draw areas under ROC curves of trained models beside those of their reset networks, the paper's control."""
+    from acdc.figures import save
+    from acdc.figures import trained_and_reset as figure
+
+    save(figure(read_tables([auc]), dict(pairs)), out)
+
+
 def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
     """Draw a circuit (as Figure 1 of the paper does), its edges wider the more their removal costs.
 

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from acdc.stages.files import read_tables, write_frame, write_table
 
+LOOK = """<style>
+body { font: 13px/1.4 system-ui, sans-serif; }
+table { border-collapse: collapse; }
+th { position: sticky; top: 0; background: #fff; }
+th, td { padding: 2px 10px; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
+</style>"""
+
 
 def auc(recovery: Path, published: Path, out: Path) -> None:
     """Areas under ROC curves, beside the published ones.
@@ -75,6 +82,13 @@ def methods(faithfulness: Path, timing: Path, circuits: list[Path], auc: Path | 
 def table(files: list[Path], out: Path) -> None:
     """Join tables of the same columns."""
     write_frame(read_tables(files), out)
+
+
+def readable(files: list[Path], out: list[Path]) -> None:
+    """Tables for a browser, as the report shows them."""
+    for file, page in zip(files, out, strict=True):
+        body = read_tables([file]).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format)
+        page.write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>{file.stem}</title>\n{LOOK}\n{body}\n")
 
 
 def timing(files: list[Path], out: Path) -> None:

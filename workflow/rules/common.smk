@@ -28,6 +28,7 @@ SEARCHES = ("acdc", "sp")
 SCORES = ("eap", "eap_ig", "hisp", "random")
 DISTANCES = ("kl_divergence", "l2")
 TABLE_FORMATS = ("csv", "md", "tex")
+COSTS = ("seconds", "evaluations")
 ROC_LEVELS = ("edge", "node", "original_node")
 
 
@@ -394,10 +395,25 @@ def study_tables():
     return files
 
 
+def report_tables():
+    """Names of the tables that the report shows: auc as the paper has it, the study's own costs in methods."""
+    of_ablations = [f"auc_{ablation}" for ablation in known_ablations()]
+    names = [Path(file).stem for file in study_tables() if file.endswith(".csv")]
+    return [name for name in dict.fromkeys([*names, *of_ablations]) if name not in ("auc", "faithfulness", "timing")]
+
+
+def has_reset_circuits():
+    """Some task with a known circuit is done on a reset network and on its trained model."""
+    reset = {model["name"]: model["reset"] for model in config["models"] if "reset" in model}
+    known = {(task["name"], task["model"]) for task in config["tasks"] if task.get("known_circuit")}
+    return any((name, reset.get(model)) in known for name, model in known)
+
+
 def study_pages():
     """An interactive page for every search whose circuits are drawn."""
     pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_acdc.html"
-    return [pattern.format(**labels) for task, labels, search in searches() if drawn(task, search)]
+    pages = [pattern.format(**labels) for task, labels, search in searches() if drawn(task, search)]
+    return [*pages, *expand("figures/{study}/tables/{table}.html", study=config["study"], table=report_tables())]
 
 
 def study_figures():
@@ -406,6 +422,9 @@ def study_figures():
     figures += each_search(f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}", drawn_only=True)
     if any(len({*methods_of(search)} - {"random"}) >= 3 for _, _, search in searches()):
         figures.append(f"figures/{config['study']}/faithfulness")
+        figures += expand("figures/{study}/cost_{cost}", study=config["study"], cost=COSTS)
+    if has_reset_circuits():
+        figures.append(f"figures/{config['study']}/trained_and_reset")
     if is_known():
         figures += expand("figures/{study}/roc_{level}s", study=config["study"], level=ROC_LEVELS)
     return expand("{figure}.{format}", figure=figures, format=formats)

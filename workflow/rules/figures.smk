@@ -1,17 +1,25 @@
 """Figures. Requires: tables, circuits and traces.
 
 Gives: figures/{study}/{model}/{task}/ and, of all tasks whose circuits are known, figures/{study}/roc_*; of searches by
-several methods figures/{study}/faithfulness. One file per format.
+several methods figures/{study}/faithfulness and cost_*; where there are reset networks, figures/{study}/trained_and_reset. One
+file per format. For every sweep that is drawn, a page to look around in. Everything is in `snakemake --report`, with
+what workflow/report says of it; tables are there as figures/{study}/tables/*.html.
 """
 
-FORMATS = config["figures"]["formats"]
+
+def figure(path, caption, **labels):
+    """Files of all formats, the one that a browser shows best for the report."""
+    formats = config["figures"]["formats"]
+    shown = next(format for format in ("svg", "png", "pdf") if format in formats)
+    in_report = report(f"{path}.{shown}", caption=f"../report/{caption}.rst", category="Figures", labels=labels)
+    return [in_report, *(f"{path}.{format}" for format in formats if format != shown)]
 
 
 rule pareto:
     input:
         pareto_tables,
     output:
-        expand(f"{FIGURES}/pareto_{{ablation}}.{{format}}", format=FORMATS, allow_missing=True),
+        figure(f"{FIGURES}/pareto_{{ablation}}", "pareto", figure="metrics over edges", task="{task}", model="{model}"),
     log:
         "results/{study}/logs/pareto/{model}/{task}/{ablation}.log",
     shell:
@@ -23,7 +31,7 @@ rule roc:
         recovery="results/{study}/recovery.csv",
         published="data/published/roc_points.csv",
     output:
-        expand("figures/{{study}}/roc_{{level}}s.{format}", format=FORMATS),
+        figure("figures/{study}/roc_{level}s", "roc", figure="ROC", task="all", model="{level}s"),
     log:
         "results/{study}/logs/roc/{level}.log",
     shell:
@@ -35,7 +43,7 @@ rule curves:
     input:
         "results/{study}/evaluation.csv",
     output:
-        expand("figures/{{study}}/faithfulness.{format}", format=FORMATS),
+        figure("figures/{study}/faithfulness", "faithfulness", figure="faithfulness", task="all", model="all"),
     log:
         "results/{study}/logs/curves.log",
     shell:
@@ -49,7 +57,12 @@ rule page:
         nodes=f"{FOUND}/nodes.csv",
         assets=sorted(str(path) for path in Path("acdc/figures/assets").iterdir()),
     output:
-        f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html",
+        report(
+            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html",
+            caption="../report/page.rst",
+            category="Pages to look around in",
+            labels={"metric": "{metric}", "ablation": "{ablation}", "task": "{task}", "model": "{model}"},
+        ),
     log:
         "results/{study}/logs/page/{model}/{task}/{metric}/{ablation}/{method}.log",
     wildcard_constraints:
@@ -66,8 +79,12 @@ rule draw:
         circuit=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/circuit.json",
         trace=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/trace.csv",
     output:
-        expand(
-            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}.{{format}}", format=FORMATS, allow_missing=True
+        figure(
+            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}",
+            "circuit",
+            figure="circuit by {metric}, {ablation}, {threshold}",
+            task="{task}",
+            model="{model}",
         ),
     log:
         "results/{study}/logs/draw/{model}/{task}/{metric}/{ablation}/{threshold}.log",
@@ -76,3 +93,48 @@ rule draw:
     shell:
         "python -m acdc draw --circuit {input.circuit:q} --trace {input.trace:q} --max-edges {params.max_edges}"
         " --out {output:q} 2> {log:q}"
+
+
+rule cost:
+    input:
+        "results/{study}/methods.csv",
+    output:
+        figure("figures/{study}/cost_{cost}", "cost", figure="cost in {cost}", task="all", model="all"),
+    log:
+        "results/{study}/logs/cost/{cost}.log",
+    wildcard_constraints:
+        cost="|".join(COSTS),
+    shell:
+        "python -m acdc cost --methods {input:q} --by {wildcards.cost} --out {output:q} 2> {log:q}"
+
+
+rule trained_and_reset:
+    input:
+        "results/{study}/auc.csv",
+    output:
+        figure("figures/{study}/trained_and_reset", "reset", figure="trained and reset", task="all", model="all"),
+    log:
+        "results/{study}/logs/trained_and_reset.log",
+    params:
+        pairs=[f"{model['name']}={model['reset']}" for model in config["models"] if "reset" in model],
+    shell:
+        "python -m acdc trained_and_reset --auc {input:q} --pairs {params.pairs:q} --out {output:q} 2> {log:q}"
+
+
+rule readable_tables:
+    input:
+        expand("results/{{study}}/{table}.csv", table=report_tables()),
+    output:
+        [
+            report(
+                f"figures/{{study}}/tables/{table}.html",
+                caption=f"../report/{table.partition('_')[0]}.rst",
+                category="Tables",
+                labels={"table": table},
+            )
+            for table in report_tables()
+        ],
+    log:
+        "results/{study}/logs/tables/readable.log",
+    shell:
+        "python -m acdc readable {input:q} --out {output:q} 2> {log:q}"
