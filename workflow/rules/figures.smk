@@ -7,11 +7,11 @@ what workflow/report says of it; tables are there as figures/{study}/tables/*.ht
 """
 
 
-def figure(path, caption, **labels):
+def figure(path, caption, category="Figures", **labels):
     """Files of all formats, the one that a browser shows best for the report."""
     formats = config["figures"]["formats"]
     shown = next(format for format in ("svg", "png", "pdf") if format in formats)
-    in_report = report(f"{path}.{shown}", caption=f"../report/{caption}.rst", category="Figures", labels=labels)
+    in_report = report(f"{path}.{shown}", caption=f"../report/{caption}.rst", category=category, labels=labels)
     return [in_report, *(f"{path}.{format}" for format in formats if format != shown)]
 
 
@@ -31,7 +31,7 @@ rule roc:
         recovery="results/{study}/recovery.csv",
         published="data/published/roc_points.csv",
     output:
-        figure("figures/{study}/roc_{level}s", "roc", figure="ROC", task="all", model="{level}s"),
+        figure("figures/{study}/roc_{level}s", "roc", figure="ROC of {level}s", task="all", model="all"),
     log:
         "results/{study}/logs/roc/{level}.log",
     shell:
@@ -60,7 +60,7 @@ rule page:
         report(
             f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html",
             caption="../report/page.rst",
-            category="Pages to look around in",
+            category="Circuits to look around in",
             labels={"metric": "{metric}", "ablation": "{ablation}", "task": "{task}", "model": "{model}"},
         ),
     log:
@@ -82,7 +82,10 @@ rule draw:
         figure(
             f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}",
             "circuit",
-            figure="circuit by {metric}, {ablation}, {threshold}",
+            category="Circuits",
+            metric="{metric}",
+            ablation="{ablation}",
+            threshold="{threshold}",
             task="{task}",
             model="{model}",
         ),

@@ -93,11 +93,10 @@ function focus(target) {
   describe(target);
   cy.elements().removeClass("found");
   target.filter("node").addClass("found");
-  isolate(target);
-  cy.animate({ center: { eles: target }, duration: 200 });
+  cy.animate({ fit: { eles: isolate(target), padding: 40 }, duration: 200 });
 }
 
-// Only what leads from here to the logits, and what feeds it where that is asked for.
+// Only what leads from here to the logits, and what feeds it where that is asked for. Returns it.
 function isolate(target) {
   const start = target.isNode() ? target : target.union(target.target());
   const toLogits = cy.getElementById("logits").predecessors().union(cy.getElementById("logits"));
@@ -110,6 +109,7 @@ function isolate(target) {
   }
   cy.elements().not(".layer").addClass("off");
   kept.removeClass("off");
+  return kept;
 }
 
 function everything() {

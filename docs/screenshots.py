@@ -1,0 +1,76 @@
+"""The screenshots of the docs, made anew from a finished run: a page to look around in, and the report.
+
+    snakemake --cores all && snakemake --report report.html
+    python docs/screenshots.py
+
+Needs chromium and chromedriver on PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+IMAGES = Path(__file__).parent / "images"
+PAGE = "figures/default/smollm2-135m-q4/ioi/circuit_logit_difference_corrupted_acdc.html"
+
+
+def chromium() -> webdriver.Chrome:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+
+
+def page(browser: webdriver.Chrome, file: Path) -> None:
+    """The whole circuit, and the way of one head to the logits at a higher threshold."""
+    browser.get(file.resolve().as_uri())
+    browser.save_screenshot(IMAGES / "page.png")
+    browser.find_element(By.ID, "threshold").send_keys(Keys.ARROW_RIGHT)
+    browser.find_element(By.ID, "upstream").click()
+    browser.find_element(By.ID, "search").send_keys("16.0")
+    WebDriverWait(browser, 5).until(lambda b: not b.execute_script("return cy.animated()"))
+    browser.save_screenshot(IMAGES / "page_head.png")
+
+
+def report(browser: webdriver.Chrome, file: Path) -> None:
+    """A figure with its caption."""
+    browser.get(file.resolve().as_uri())
+    click(browser, "//*[text()='Figures']")
+    row = "//tr[td//text()='cost in seconds']"
+    click(browser, f"{row}//*[local-name()='svg'][1]")
+    WebDriverWait(browser, 10).until(lambda b: b.find_elements(By.XPATH, "//img[starts-with(@src, 'data:image')]"))
+    browser.save_screenshot(IMAGES / "report.png")
+
+
+def click(browser: webdriver.Chrome, path: str) -> None:
+    """The element at an XPath, once it is there."""
+    element = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.XPATH, path))
+    ActionChains(browser).move_to_element(element).click().perform()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, default=PAGE, help="(default: %(default)s)")
+    parser.add_argument("--report", type=Path, default="report.html", help="(default: %(default)s)")
+    files = parser.parse_args()
+    IMAGES.mkdir(exist_ok=True)
+    with chromium() as browser:
+        page(browser, files.page)
+        report(browser, files.report)
+        errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    if errors:
+        raise SystemExit(f"errors in the console: {errors}")
+
+
+if __name__ == "__main__":
+    main()
