@@ -13,6 +13,7 @@ from typing import Any
 
 from acdc.errors import InputError
 from acdc.stages.drawing import cost, curves, draw, page, pareto, roc, trained_and_reset
+from acdc.stages.exchanging import export, import_
 from acdc.stages.finding import circuit, score, stability
 from acdc.stages.flags import EngineFlags, MethodFlags
 from acdc.stages.looking import diff, log, show
@@ -31,7 +32,7 @@ pasted and changed. What a stage reads and writes stands in its own help, python
   what they do         evaluate, controls, nodes, recover
   tables               auc, auc_tables, faithfulness, methods, table, readable, timing
   figures              roc, pareto, curves, cost, trained_and_reset, draw, page
-  for people           show, diff, log
+  for people           show, diff, export, import, log
 """
 
 Flag = Callable[..., argparse.Action]
@@ -249,6 +250,24 @@ def looking(add: Add) -> None:
     flag("first", type=Path, help="a circuit.json")
     flag("second", type=Path, help="another")
     flag("--most", type=int, default=40, help="edges shown of each")
+
+    flag = add(export)
+    flag("circuit", type=Path, help="a circuit.json")
+    flag("--format", choices=("original", "eap_ig", "graphml"), required=True, help="what is written")
+    flag("--d-model", type=int, help="of eap_ig: the width of the model's residual stream")
+    flag("--out", type=Path, required=True, help=".pth, .json or .graphml")
+
+    flag = add(import_)
+    flag("file", type=Path, help=".pth, .json or .graphml")
+    flag("--format", choices=("original", "eap_ig", "graphml"), required=True, help="what the file is")
+    flag("--like", type=Path, help="a circuit.json of the model, whose size a pickled list does not tell")
+    add_task(flag)
+    flag("--model-name", required=True, help="as it stands in tables")
+    flag("--metric", required=True, help="that the circuit was found with")
+    flag("--ablation", required=True, help="what a removed edge carried")
+    flag("--method", required=True, help="that found it")
+    flag("--threshold", required=True, help="or size, or what tells it from the method's others")
+    flag("--out", type=Path, required=True, help="folder for circuit.json and trace.csv")
 
     flag = add(log)
     flag("--circuit", type=Path, required=True, help="circuit.json of ACDC")

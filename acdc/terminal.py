@@ -35,6 +35,8 @@ def heading(settings: dict[str, Any], result: dict[str, Any], circuit: Circuit) 
     where = f"{settings['task']} on {settings['model']}: {settings['method']} by {settings['metric']}"
     how = f"{where}, threshold {settings['threshold']}, {settings['ablation']} ablation"
     size = f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes"
+    if result["final_metric"] is None:
+        return f"{how}\n{size}; {result['note']}\n"
     return f"{how}\n{size}; {settings['metric']} {result['final_metric']:.4g} where it was found\n"
 
 

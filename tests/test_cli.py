@@ -11,33 +11,24 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from acdc.__main__ import main, parser
 from acdc.graph import Circuit, Graph
 from acdc.methods.acdc import Progress, Tried
 from acdc.models.word_tokenizer import task_tokenizer
+from acdc.stages.files import read_circuit
 from acdc.stages.finding import warn_of_ties
 
 ROOT = Path(__file__).parent.parent
 STAGES = (
     *("download", "model", "dataset", "behaviour", "circuit", "score", "stability"),
-    *(
-        "evaluate",
-        "controls",
-        "nodes",
-        "recover",
-        "auc",
-        "auc_tables",
-        "faithfulness",
-        "methods",
-        "table",
-        "readable",
-        "timing",
-    ),
-    *("roc", "pareto", "curves", "cost", "trained_and_reset", "draw", "page", "show", "diff", "log"),
+    *("evaluate", "controls", "nodes", "recover", "auc", "auc_tables", "faithfulness", "methods", "table"),
+    *("readable", "timing", "roc", "pareto", "curves", "cost", "trained_and_reset", "draw", "page"),
+    *("show", "diff", "export", "import", "log"),
 )
-FOR_PEOPLE = {"show", "diff", "log"}
+FOR_PEOPLE = {"show", "diff", "export", "import", "log"}
 
 
 @pytest.fixture
@@ -206,3 +197,42 @@ class TestTies:
     def test_other_searches_say_nothing(self, capsys):
         warn_of_ties(self.progress(0.1 + 2e-6), 0.1, "float32")
         assert capsys.readouterr().err == ""
+
+
+class TestExchange:
+    def labels(self, out: Path) -> list[str]:
+        names = {"task": "ioi", "model-name": "gpt2", "metric": "l2", "ablation": "zero", "method": "eap_ig"}
+        return [part for name, value in names.items() for part in (f"--{name}", value)] + ["--out", str(out)]
+
+    def test_a_circuit_that_is_exported_and_imported_again_is_the_same(self, monkeypatch, capsys, tmp_path):
+        graph = Graph(2, 2, 2)
+        found = Circuit.full(graph)
+        settings = {
+            "task": "ioi",
+            "model": "gpt2",
+            "method": "acdc",
+            "metric": "l2",
+            "ablation": "zero",
+            "threshold": "1",
+        }
+        entry = {"settings": settings, "result": {"final_metric": 0.5}, "circuit": found.to_json()}
+        file = tmp_path / "circuit.json"
+        file.write_text(json.dumps(entry))
+        effect = pd.DataFrame([["logits", "embed", "addition", 0.25, False]])
+        effect.columns = ["receiver", "sender", "kind", "effect", "removed"]
+        effect.to_csv(tmp_path / "trace.csv", index=False)
+        for format, flags in (("original", []), ("eap_ig", ["--d-model", "16"]), ("graphml", [])):
+            exported, back = tmp_path / f"exported.{format}", tmp_path / format
+            for arguments in (
+                ["export", file, "--format", format, *flags, "--out", exported],
+                ["import", exported, "--format", format, *self.labels(back), "--threshold", "top 9"],
+                ["show", back / "circuit.json"],
+            ):
+                monkeypatch.setattr(sys, "argv", ["acdc", *map(str, arguments)])
+                main()
+            assert read_circuit(back / "circuit.json")[2].to_json() == found.to_json()
+            assert (
+                f"{found.n_edges} of {graph.n_edges} edges, {len(found.nodes)} nodes; imported"
+                in capsys.readouterr().out
+            )
+            assert (back / "trace.csv").exists() == (format != "original")

@@ -46,7 +46,7 @@ def data_of(html: str) -> dict:
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.S)[1])
 
 
-def test_thresholds_are_in_order_and_the_page_starts_where_it_is_told():
+def test_the_sweep_goes_from_large_circuits_to_small_ones_and_starts_where_it_is_told():
     data = data_of(page(SWEEP, "a title", "kl_divergence", start="0.3"))
     assert [c["threshold"] for c in data["circuits"]] == ["0.01", "0.3"] and data["start"] == 1
 
@@ -70,6 +70,13 @@ def test_an_edge_into_a_shared_key_is_drawn_to_each_head_of_the_circuit_that_rea
         ["from", "blocks.0.attn.hook_result[:, :, 0]"],
         ["to", "blocks.1.hook_k_input[:, :, 1]"],
     ]
+
+
+def test_an_imported_circuit_has_no_metric():
+    (circuit,) = data_of(page([SWEEP[0]._replace(threshold="top 3", final_metric=None)], "t", "l2", "top 3"))[
+        "circuits"
+    ]
+    assert circuit["summary"].startswith(f"4 of {GRAPH.n_edges} edges, 4 nodes; not drawn: 1 direct")
 
 
 def test_what_is_not_drawn_is_counted(monkeypatch):

@@ -17,6 +17,7 @@ from acdc.engine.chunk import Chunk
 from acdc.engine.memory import prompts_per_chunk
 from acdc.engine.patched import Scratch
 from acdc.engine.runs import fixed_outputs
+from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.metrics import Metric
 from acdc.models.architecture import Weights
@@ -88,7 +89,13 @@ class Engine:
         return torch.cat([self.logits(final[0]) for final in self.finals(circuit)])
 
     def finals(self, circuit: Circuit) -> list[Float[Tensor, "1 scored d_model"]]:
-        """The final residual stream of a circuit, chunk by chunk."""
+        """The final residual stream of a circuit, chunk by chunk.
+
+        Raises:
+            InputError: it is a circuit of another model.
+        """
+        if circuit.graph != self.graph:
+            raise InputError(f"the circuit is of another model: its graph is {circuit.graph}, this one's {self.graph}")
         circuit = circuit.reaching_logits()
         return [chunk.final(circuit) for chunk in self.chunks]
 

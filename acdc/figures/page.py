@@ -34,13 +34,13 @@ class Found(NamedTuple):
     """A circuit of the sweep.
 
     Attributes:
-        final_metric: of the circuit, where it was found.
+        final_metric: of the circuit, where it was found; None where that is not known.
         effects: of its edges, when they were tried, see ``acdc.trace``.
         node_effects: by name, of removing all that a node sends; empty where it was not measured.
     """
 
     threshold: str
-    final_metric: float
+    final_metric: float | None
     circuit: Circuit
     effects: Effects
     node_effects: dict[str, float]
@@ -57,7 +57,7 @@ def page(sweep: Sequence[Found], title: str, metric: str, start: str) -> str:
     Raises:
         ValueError: no circuit of the sweep has the threshold ``start``, or the circuits are of several graphs.
     """
-    sweep = sorted(sweep, key=lambda found: float(found.threshold))
+    sweep = sorted(sweep, key=lambda found: -found.circuit.n_edges)
     thresholds = [found.threshold for found in sweep]
     if start not in thresholds:
         raise ValueError(f"there is no circuit of threshold {start}: there are {', '.join(thresholds)}")
@@ -122,10 +122,9 @@ def shown(found: Found, metric: str) -> dict[str, Any]:
 def summary(found: Found, metric: str, n_live: int, n_drawn: int) -> str:
     circuit = found.circuit
     n_addition, n_direct = int(circuit.present.sum()), int(circuit.direct.sum())
-    parts = [
-        f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes;"
-        f" {metric} {found.final_metric:.4g} where it was found"
-    ]
+    parts = [f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes"]
+    if found.final_metric is not None:
+        parts.append(f"{metric} {found.final_metric:.4g} where it was found")
     if n_direct:
         parts.append(f"not drawn: {n_direct:,} direct edges (a head's q, k or v as a whole)")
     if n_live < n_addition:
