@@ -563,8 +563,7 @@ class TestRefusals:
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-
-
+GUIDE = (ROOT / "docs/guide.md").read_text() if (ROOT / "docs/guide.md").exists() else ""
 DOCS = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
@@ -610,9 +609,10 @@ class TestReadme:
         else:
             assert command.startswith(self.KNOWN), f"the test does not know what to do with {command!r}"
 
-    def test_its_new_task_runs(self, fresh):
-        (module,) = blocks(README, "python")
-        (text,) = blocks(README, "yaml")
+    @pytest.mark.parametrize("text", (README, GUIDE), ids=("README", "guide"))
+    def test_its_new_task_runs(self, fresh, text):
+        (module,) = blocks(text, "python")
+        (text,) = blocks(text, "yaml")
         config = yaml.safe_load(text)
         (task,) = config["tasks"]
         fresh.write(f"acdc/tasks/{task['name']}.py", module)
