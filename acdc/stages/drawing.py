@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from acdc.stages.files import read_circuit, read_effects, read_tables
 
@@ -67,8 +68,8 @@ def draw(circuit: Path, trace: Path, max_edges: int, out: list[Path]) -> None:
     from acdc.figures import save
 
     settings, _, found = read_circuit(circuit)
-    title = f"{settings['task']} on {settings['model']}: ACDC, {settings['metric']}, threshold {settings['threshold']}"
-    save(figure(found, pd.read_csv(trace), title, max_edges=max_edges), out)
+    how = f"{how_found(settings)}, threshold {settings['threshold']}"
+    save(figure(found, pd.read_csv(trace), how, max_edges=max_edges), out)
 
 
 def page(circuits: list[Path], nodes: Path | None, start: str, out: Path) -> None:
@@ -88,10 +89,16 @@ def page(circuits: list[Path], nodes: Path | None, start: str, out: Path) -> Non
         threshold = settings["threshold"]
         measured = effects.get(threshold, {})
         sweep.append(Found(threshold, result["final_metric"], found, read_effects(path), measured))
-    how = f"{settings['method']} by {settings['metric']}, {settings['ablation']} ablation"
-    title = f"{settings['task']} on {settings['model']}: {how}"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(sweep, title, settings["metric"], start), encoding="utf-8")
+    out.write_text(render(sweep, how_found(settings), settings["metric"], start), encoding="utf-8")
+
+
+def how_found(settings: dict[str, Any]) -> str:
+    """The title of what is drawn of a circuit."""
+    from acdc.figures.pareto import pretty
+
+    how = f"{pretty(settings['method'])} by {pretty(settings['metric'])}, {pretty(settings['ablation'])} ablation"
+    return f"{settings['task']} on {settings['model']}: {how}"
 
 
 def effects_of_nodes(table: Path) -> dict[str, dict[str, float]]:
