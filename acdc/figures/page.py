@@ -63,12 +63,13 @@ def page(sweep: Sequence[Found], title: str, metric: str, start: str) -> str:
         raise ValueError(f"there is no circuit of threshold {start}: there are {', '.join(thresholds)}")
     if any(found.circuit.graph != sweep[0].circuit.graph for found in sweep):
         raise ValueError("the circuits are of several models: a page is of one")
+    where = places(node for found in sweep for node in found.circuit.nodes)
     data = {
         "start": thresholds.index(start),
         "help": HELP,
         "legend": [[INPUT_NAMES.get(name, name), color] for name, color in INPUTS.items()],
-        **places(node for found in sweep for node in found.circuit.nodes),
-        "circuits": [shown(found, metric) for found in sweep],
+        **where,
+        "circuits": [shown(found, metric, where["positions"]) for found in sweep],
     }
     # A "</script>" in a name would end the data.
     text = json.dumps(data, allow_nan=False).replace("</", "<\\/")
@@ -100,7 +101,10 @@ def places(nodes: Iterable[Node]) -> dict[str, Any]:
     }
 
 
-def shown(found: Found, metric: str) -> dict[str, Any]:
+Positions = dict[str, dict[str, float]]
+
+
+def shown(found: Found, metric: str, positions: Positions) -> dict[str, Any]:
     """What the page needs of one circuit."""
     circuit = found.circuit
     live = circuit.nodes
@@ -115,7 +119,7 @@ def shown(found: Found, metric: str) -> dict[str, Any]:
         "threshold": found.threshold,
         "summary": summary(found, metric, len(ends), len(drawn)),
         "nodes": [node_data(found, metric, node, arrows) for node in nodes],
-        "edges": [edge_data(found, metric, edge, end, width(strengths[edge])) for edge, end in arrows],
+        "edges": [edge_data(found, metric, edge, end, width(strengths[edge]), positions) for edge, end in arrows],
     }
 
 
@@ -157,12 +161,12 @@ def node_data(found: Found, metric: str, node: Node, arrows: list[tuple[Edge, No
     }
 
 
-def edge_data(found: Found, metric: str, edge: Edge, end: Node, width: float) -> dict[str, Any]:
+def edge_data(found: Found, metric: str, edge: Edge, end: Node, width: float, positions: Positions) -> dict[str, Any]:
     effect = found.effects.get(key_of(edge))
     facts = [["from", hook(*edge.sender_hook)], ["to", hook(*edge.receiver_hook)]]
     if effect is not None:
         facts.append([f"effect of removing it, on {metric}, when it was tried", f"{effect:+.4g}"])
-    rows = end.layer - edge.sender.layer
+    rows = (positions[edge.sender.name]["y"] - positions[end.name]["y"]) / ROW
     return {
         "id": f"{edge.name}: {end.name}",
         "name": edge.name,
@@ -170,7 +174,7 @@ def edge_data(found: Found, metric: str, edge: Edge, end: Node, width: float) ->
         "target": end.name,
         "color": INPUTS[input_of(edge.receiver)],
         "width": 1.6 * width,
-        "bow": BOWS[input_of(edge.receiver)] * min(12 + 5 * rows, 70),
+        "bow": BOWS[input_of(edge.receiver)] * min(8 + 5 * rows, 70),
         "effect": effect,
         "facts": facts,
     }
