@@ -305,7 +305,7 @@ def add_figure(flag: Flag) -> None:
 
 def add_method(flag: Flag, methods: tuple[str, ...]) -> None:
     flag("--metric", required=True, help="of the task, what is minimised or explained")
-    flag("--method", choices=methods, default=methods[0], help="see docs/guide.md")
+    flag("--method", choices=methods, default=methods[0], help="how circuits are found")
     thresholds = "of acdc, in the metric's unit, or weights of the regularisation of sp; one search after another"
     flag("--thresholds", nargs="+", default=[], help=thresholds)
     flag("--head-order", choices=("descending", "ascending"), default="descending", help="of acdc: tried in")

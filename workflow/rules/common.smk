@@ -396,17 +396,16 @@ def study_tables():
 
 
 def report_tables():
-    """Names of the tables that the report shows: auc as the paper has it, the study's own costs in methods."""
-    of_ablations = [f"auc_{ablation}" for ablation in known_ablations()]
+    """Names of the tables that the report shows: areas as the paper has them, and what methods.csv has not."""
     names = [Path(file).stem for file in study_tables() if file.endswith(".csv")]
-    return [name for name in dict.fromkeys([*names, *of_ablations]) if name not in ("auc", "faithfulness", "timing")]
+    return [name for name in names if name not in ("auc", "faithfulness", "timing")]
 
 
 def has_reset_circuits():
-    """Some task with a known circuit is done on a reset network and on its trained model."""
-    reset = {model["name"]: model["reset"] for model in config["models"] if "reset" in model}
-    known = {(task["name"], task["model"]) for task in config["tasks"] if task.get("known_circuit")}
-    return any((name, reset.get(model)) in known for name, model in known)
+    """Some search with a known circuit is done on a reset network and on its trained model."""
+    trained = {model["name"]: model.get("reset") for model in config["models"]}
+    known = [labels for task, labels, _ in searches() if task.get("known_circuit")]
+    return any({**labels, "model": trained[labels["model"]]} in known for labels in known)
 
 
 def study_pages():
