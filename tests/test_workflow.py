@@ -115,8 +115,8 @@ def figures() -> list[str]:
 def pages() -> list[str]:
     """Circuits to look around in, and the tables of the report."""
     circuits = [name.rpartition("_")[0] for name in figures() if "/circuit_" in name]
-    tables = ["behaviour", "evaluation", "methods", "recovery", "stability"]
-    tables += ["auc_corrupted", "auc_corrupted_permuted", "auc_zero"]
+    tables = ["behaviour", "evaluation", "faithfulness", "timing", "methods", "recovery", "stability"]
+    tables += ["auc", "auc_corrupted", "auc_corrupted_permuted", "auc_zero"]
     return [f"{name}_acdc.html" for name in dict.fromkeys(circuits)] + [f"figures/test/tables/{t}.html" for t in tables]
 
 

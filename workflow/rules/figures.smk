@@ -131,7 +131,7 @@ rule readable_tables:
         [
             report(
                 f"figures/{{study}}/tables/{table}.html",
-                caption=f"../report/{table.partition('_')[0]}.rst",
+                caption=f"../report/tables/{'auc_of_ablation' if table.startswith('auc_') else table}.rst",
                 category="Tables",
                 labels={"table": table},
             )
