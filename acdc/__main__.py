@@ -243,8 +243,8 @@ def drawing(add: Add) -> None:
 
 def looking(add: Add) -> None:
     flag = add(show)
-    flag("circuit", type=Path, help="a circuit.json; effects are read from the trace.csv beside it")
-    flag("--most", type=int, default=40, help="edges shown")
+    flag("circuit", type=Path, help="a circuit.json")
+    flag("--most", type=int, default=40, help="nodes and edges shown")
 
     flag = add(diff)
     flag("first", type=Path, help="a circuit.json")

@@ -16,18 +16,26 @@ from acdc.trace import Effects, key_of
 
 
 def shown(
-    settings: dict[str, Any], result: dict[str, Any], circuit: Circuit, effects: Effects, most: int
+    settings: dict[str, Any],
+    result: dict[str, Any],
+    circuit: Circuit,
+    effects: Effects,
+    node_effects: dict[str, float],
+    most: int,
 ) -> RenderableType:
-    """What a circuit is, its nodes layer by layer, and its edges, those of the largest effect first.
+    """What a circuit is, its nodes layer by layer, and nodes and edges, those of the largest effect first.
 
     Args:
         settings, result: of its file.
         effects: of its edges; empty where the method has none.
-        most: edges shown.
+        node_effects: by name; empty where they were not measured.
+        most: nodes and edges shown.
     """
     edges = sorted(circuit.edges, key=lambda edge: -effects.get(key_of(edge), 0.0))
     title = f"Edges ({min(most, len(edges))} of {len(edges)})"
-    return Group(Text(heading(settings, result, circuit)), layers(circuit.nodes), table(title, edges[:most], effects))
+    by_effect = [nodes_by_effect(node_effects, most)] if node_effects else []
+    parts = [layers(circuit.nodes), *by_effect, table(title, edges[:most], effects)]
+    return Group(Text(heading(settings, result, circuit)), *parts)
 
 
 def heading(settings: dict[str, Any], result: dict[str, Any], circuit: Circuit) -> str:
@@ -48,6 +56,16 @@ def layers(nodes: Iterable[Node]) -> Table:
         members = list(group)
         is_layer = members[0].component in ("head", "mlp")
         grid.add_row(str(layer) if is_layer else "", " ".join(node.name for node in members))
+    return grid
+
+
+def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
+    """One row a node; the effect is what removing all that it sends does to the circuit's metric."""
+    title = f"Nodes by effect ({min(most, len(effects))} of {len(effects)})"
+    grid = Table("node", title=title, title_justify="left", min_width=len(title))
+    grid.add_column("effect", justify="right")
+    for name in sorted(effects, key=lambda name: -abs(effects[name]))[:most]:
+        grid.add_row(name, f"{effects[name]:.4g}")
     return grid
 
 

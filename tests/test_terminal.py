@@ -30,7 +30,7 @@ FOUND = circuit(("m1", "logits"), ("m0", "logits"), ("embed", "a1.h0.k"))
 
 
 def test_a_circuit_is_shown_with_where_it_is_from_its_nodes_and_its_edges_by_effect():
-    lines = text(shown(SETTINGS, {"final_metric": 0.123456}, FOUND, EFFECTS, 40))
+    lines = text(shown(SETTINGS, {"final_metric": 0.123456}, FOUND, EFFECTS, {}, 40))
     assert lines[0] == "ioi on gpt2: acdc by kl_divergence, threshold 0.1, zero ablation"
     assert lines[1] == f"3 of {GRAPH.n_edges} edges, 4 nodes; kl_divergence 0.1235 where it was found"
     rows = ["m0 logits addition 0.5", "m1 logits addition 0.25", "embed a1.h0.k addition"]
@@ -40,9 +40,16 @@ def test_a_circuit_is_shown_with_where_it_is_from_its_nodes_and_its_edges_by_eff
 
 
 def test_a_circuit_without_effects_has_no_column_of_them():
-    lines = text(shown(SETTINGS, {"final_metric": 0}, FOUND, {}, 2))
+    lines = text(shown(SETTINGS, {"final_metric": 0}, FOUND, {}, {}, 2))
     assert "Edges (2 of 3)" in lines and not any("effect" in line for line in lines)
     assert sum("addition" in line for line in lines) == 2
+
+
+def test_nodes_are_shown_by_their_effect_where_it_was_measured():
+    effects = {"m0": 0.125, "m1": -0.5, "embed": 0.25}
+    lines = text(shown(SETTINGS, {"final_metric": 0}, FOUND, EFFECTS, effects, 2))
+    start = lines.index("Nodes by effect (2 of 3)")
+    assert [line for line in lines[start:] if line.startswith(("m", "embed 0"))][:2] == ["m1 -0.5", "embed 0.25"]
 
 
 def test_two_circuits_are_compared():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from acdc.stages.files import read_circuit, read_effects, read_tables
+from acdc.stages.files import read_circuit, read_effects, read_node_effects, read_tables
 
 
 def roc(recovery: Path, published: Path, level: str, out: list[Path]) -> None:
@@ -82,7 +82,7 @@ def page(circuits: list[Path], nodes: Path | None, start: str, out: Path) -> Non
     from acdc.figures.page import Found
     from acdc.figures.page import page as render
 
-    effects = effects_of_nodes(nodes) if nodes else {}
+    effects = read_node_effects(nodes) if nodes else {}
     sweep = []
     for path in circuits:
         settings, result, found = read_circuit(path)
@@ -99,9 +99,3 @@ def how_found(settings: dict[str, Any]) -> str:
 
     how = f"{pretty(settings['method'])} by {pretty(settings['metric'])}, {pretty(settings['ablation'])} ablation"
     return f"{settings['task']} on {settings['model']}: {how}"
-
-
-def effects_of_nodes(table: Path) -> dict[str, dict[str, float]]:
-    """By threshold and node."""
-    rows = read_tables([table])
-    return {key: dict(zip(of["node"], of["effect"], strict=True)) for key, of in rows.groupby("threshold", sort=False)}

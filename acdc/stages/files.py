@@ -40,6 +40,12 @@ def read_effects(circuit: Path) -> Effects:
     return effects_of(pd.read_csv(trace)) if trace.exists() else {}
 
 
+def read_node_effects(table: Path) -> dict[str, dict[str, float]]:
+    """By threshold and node, from the table of the stage nodes."""
+    rows = read_tables([table])
+    return {key: dict(zip(of["node"], of["effect"], strict=True)) for key, of in rows.groupby("threshold", sort=False)}
+
+
 def read_tables(files: list[Path]) -> DataFrame:
     """Tables of the same columns as one; thresholds stay as the config writes them."""
     import pandas as pd

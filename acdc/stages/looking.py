@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from acdc.errors import InputError
-from acdc.stages.files import read_circuit, read_effects
+from acdc.stages.files import read_circuit, read_effects, read_node_effects
 
 
 def log(circuit: Path, trace: Path) -> None:
@@ -19,7 +19,9 @@ def log(circuit: Path, trace: Path) -> None:
 
 
 def show(circuit: Path, most: int) -> None:
-    """Print a circuit: where it is from, its nodes, and its edges by their effect.
+    """Print a circuit: where it is from, its nodes, and nodes and edges by their effect.
+
+    Effects of edges are in trace.csv beside the file, those of nodes in nodes.csv beside its folder, where they are.
 
     Example:
       python -m acdc show results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json
@@ -29,7 +31,9 @@ def show(circuit: Path, most: int) -> None:
     from acdc.terminal import shown
 
     settings, result, found = read_circuit(circuit)
-    Console().print(shown(settings, result, found, read_effects(circuit), most), soft_wrap=True)
+    table = circuit.parent.with_name("nodes.csv")
+    nodes = read_node_effects(table).get(settings["threshold"], {}) if table.exists() else {}
+    Console().print(shown(settings, result, found, read_effects(circuit), nodes, most), soft_wrap=True)
 
 
 def diff(first: Path, second: Path, most: int) -> None:
