@@ -166,6 +166,16 @@ def test_the_slider_goes_through_the_sweep_and_nodes_keep_their_places(opened):
     assert place(opened, "m0") == before
 
 
+def test_a_circuit_without_an_edge_is_an_empty_page(browser, tmp_path):
+    file = tmp_path / "empty.html"
+    file.write_text(page([Found("1", 0.5, Circuit.empty(GRAPH), {}, {})], "t", "l2", "1"), encoding="utf-8")
+    browser.get(file.as_uri())
+    assert text_of(browser, "summary") == f"0 of {GRAPH.n_edges} edges, 0 nodes; l2 0.5 where it was found"
+    browser.find_element(By.ID, "search").send_keys("a0.h0")
+    assert text_of(browser, "details") == "a0.h0 is not in this circuit. It is in none of the sweep."
+    assert browser.get_log("browser") == []
+
+
 def test_a_node_can_be_dragged(opened):
     x, y = place(opened, "m0")
     point_at(opened, x, y).click_and_hold().move_by_offset(40, -30).release().perform()

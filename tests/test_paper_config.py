@@ -79,7 +79,8 @@ def test_each_task_of_the_paper_is_also_run_on_a_reset_network():
     models = {model["name"]: model for model in PAPER["models"]}
     for name, task in reset.items():
         assert models[task["model"]]["reset"] == TASKS[name]["model"]
-        assert {**task, "model": None} == {**TASKS[name], "model": None}
+        # Of a reset network nothing is drawn: there is nothing to see.
+        assert {**task, "model": None} == {**TASKS[name], "model": None, "draw": []}
 
 
 def test_sample_sizes_seeds_and_ablations_are_the_papers():
@@ -161,8 +162,17 @@ def cut(config: dict[str, Any]) -> dict[str, Any]:
         searches = [cut_search(search, task["name"] == "docstring") for search in task["searches"]]
         ablations = task["ablations"] if task["name"] == "docstring" else ["corrupted"]
         options = {"options": {"n_tokens": 40}} if task["name"] == "induction" else {}
+        drawn = {"draw": searches[0]["thresholds"] if task["draw"] else []}
         tasks.append(
-            {**task, "n_prompts": 4, "n_test_prompts": 4, "searches": searches, "ablations": ablations, **options}
+            {
+                **task,
+                "n_prompts": 4,
+                "n_test_prompts": 4,
+                "searches": searches,
+                "ablations": ablations,
+                **drawn,
+                **options,
+            }
         )
     return {
         **config,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from acdc.stages.files import read_circuits, read_tables, write_table
+from acdc.stages.files import read_circuits, read_tables, write_frame, write_table
 from acdc.stages.flags import EngineFlags, load_engine
 
 
@@ -70,16 +70,19 @@ def nodes(flags: EngineFlags, task: str, model_name: str, metric: str, circuits:
     Writes a row per circuit and node: how much the metric rises on these prompts when all that the node sends in the
     circuit is removed. Effects of edges are in the traces: those are of when ACDC tried the edge.
     """
+    import pandas as pd
+
     from acdc import tasks
     from acdc.evaluation import node_effects
 
     engine, kind = load_engine(flags), tasks.metrics_of(task)[metric]
-    rows = (
-        {"threshold": settings["threshold"], "node": node, "effect": effect}
+    rows = [
+        (settings["threshold"], node, effect)
         for settings, _, circuit in read_circuits(circuits)
         for node, effect in node_effects(engine, kind, circuit)
-    )
-    write_table(list(rows), out)
+    ]
+    # Circuits without an edge have no node: the columns stay.
+    write_frame(pd.DataFrame(rows, columns=["threshold", "node", "effect"]), out)
 
 
 def recover(task: str, model_name: str, circuits: list[Path], evaluation: Path, out: Path) -> None:

@@ -407,6 +407,14 @@ def has_reset_circuits():
     return any({**labels, "model": trained[labels["model"]]} in known for labels in known)
 
 
+def figure(path, caption, category="Figures", **labels):
+    """A figure's files of all formats, the one that a browser shows best for the report, with its caption there."""
+    formats = config["figures"]["formats"]
+    shown = next(format for format in ("svg", "png", "pdf") if format in formats)
+    in_report = report(f"{path}.{shown}", caption=f"../report/{caption}.rst", category=category, labels=labels)
+    return [in_report, *(f"{path}.{format}" for format in formats if format != shown)]
+
+
 def study_pages():
     """An interactive page for every search whose circuits are drawn."""
     pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_acdc.html"

@@ -7,14 +7,6 @@ what workflow/report says of it; tables are there as figures/{study}/tables/*.ht
 """
 
 
-def figure(path, caption, category="Figures", **labels):
-    """Files of all formats, the one that a browser shows best for the report."""
-    formats = config["figures"]["formats"]
-    shown = next(format for format in ("svg", "png", "pdf") if format in formats)
-    in_report = report(f"{path}.{shown}", caption=f"../report/{caption}.rst", category=category, labels=labels)
-    return [in_report, *(f"{path}.{format}" for format in formats if format != shown)]
-
-
 rule pareto:
     input:
         pareto_tables,
