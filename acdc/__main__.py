@@ -52,6 +52,8 @@ def main() -> None:
         command(**arguments)
     except (InputError, ArithmeticError) as error:
         sys.exit(f"acdc: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"acdc: {error.filename} does not exist" if error.filename else f"acdc: {error}")
 
 
 def parser() -> argparse.ArgumentParser:

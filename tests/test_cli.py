@@ -199,6 +199,17 @@ class TestTies:
         assert capsys.readouterr().err == ""
 
 
+class TestFiles:
+    def test_a_file_that_is_not_there(self, refused, tmp_path):
+        assert refused("show", tmp_path / "none.json") == f"acdc: {tmp_path / 'none.json'} does not exist"
+
+    @pytest.mark.parametrize("text", ("{", "{}", "[1]", '{"settings": {}, "result": {}, "circuit": {"graph": {}}}'))
+    def test_a_file_that_is_no_circuit(self, refused, tmp_path, text):
+        file = tmp_path / "other.json"
+        file.write_text(text)
+        assert refused("diff", file, file).startswith(f"acdc: {file} is no circuit as acdc writes it")
+
+
 class TestExchange:
     def labels(self, out: Path) -> list[str]:
         names = {"task": "ioi", "model-name": "gpt2", "metric": "l2", "ablation": "zero", "method": "eap_ig"}

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acdc.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,9 +27,15 @@ def read_circuits(paths: list[Path]) -> Iterator[tuple[dict[str, Any], dict[str,
     from acdc.graph import Circuit
 
     for path in paths:
-        data = json.loads(path.read_text())
-        for entry in data if isinstance(data, list) else [data]:
-            yield entry["settings"], entry["result"], Circuit.from_json(entry["circuit"])
+        try:
+            data = json.loads(path.read_text())
+            entries = data if isinstance(data, list) else [data]
+            found = [(entry["settings"], entry["result"], Circuit.from_json(entry["circuit"])) for entry in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is no circuit as acdc writes it (circuit.json, circuits.json): {error}"
+            ) from error
+        yield from found
 
 
 def read_effects(circuit: Path) -> Effects:
