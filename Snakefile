@@ -19,7 +19,7 @@ include: "workflow/rules/recovery.smk"
 include: "workflow/rules/figures.smk"
 
 
-for path in task_rule_files():
+for path in STUDY.task_rules():
 
     include: path
 
@@ -27,6 +27,4 @@ for path in task_rule_files():
 rule all:
     default_target: True
     input:
-        study_tables(),
-        study_figures(),
-        study_pages(),
+        STUDY.targets(),

@@ -1,24 +1,106 @@
-"""What replaces a removed edge: the activations of an ablated run.
+"""Define the ablations: what an edge carries once it is removed.
 
-``corrupted``: the corrupted prompts. ``corrupted_permuted``: the same with position embeddings permuted across
-positions, or no edge that carries positions could ever matter. ``zero``: every sender
-writes zero, while biases of attention outputs, norms, q, k and v still act. (The original's
-TLACDCExperiment.py:414-455. Its corrupted ablation permutes whenever the embeddings are split; the paper's
-published points for tracr come back without the permutation.) ``mean``: as ``zero``, but every sender writes the mean,
-position by position, of what it writes on all corrupted prompts of the dataset. (Mean ablation as in Wang et al. 2022,
-the IOI paper, arXiv 2211.00593, whose mean is over the prompts of another distribution, too. It is meant for prompts
-of one length: where they are padded, padding is in the mean.)
+A removed edge carries what its sender writes in the *ablated run*. An ``Ablation`` says how that run differs from a
+plain run on the corrupted prompts. The engine, the masked model and the oracle ask it; none of them compares names.
+
+The four that ship, with their sources:
+
+* corrupted: a plain run on the corrupted prompts (Conmy et al. 2023, section 3).
+* corrupted_permuted: the same with the position embeddings permuted across positions. The original's code does so
+  whenever it splits the embeddings (TLACDCExperiment.py:414-455); the paper's published points for tracr come back
+  without it.
+* zero: every sender writes zero. Biases of attention outputs, norms, q, k and v still act (the same lines).
+* mean: every sender writes its mean over all corrupted prompts, position by position (Wang et al. 2022, arXiv
+  2211.00593, who take the mean over prompts of another distribution). Meant for prompts of one length: where prompts
+  are padded, the padding is in the mean.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-PERMUTED = "corrupted_permuted"
-MEAN = "mean"
-NAMES = ("corrupted", PERMUTED, "zero", MEAN)
+from acdc import catalogue
+
+Written = list[Float[Tensor, "..."]]
+"""A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender."""
 
 
-def shuffled_positions(n_pos: int) -> torch.Tensor:
-    """The one permutation of positions that the original uses for all prompts (``shuffle_tensor``, seed 49)."""
-    return torch.randperm(n_pos, generator=torch.Generator().manual_seed(49))
+class Senders(Protocol):
+    """A model's senders, as an ablation sees them."""
+
+    def zeros(self) -> Written:
+        """Return zeros of every sender's shape: Float[pos d]."""
+
+    def on_corrupted(self) -> Iterator[Written]:
+        """Yield what every sender writes on the corrupted prompts, some prompts at a time: Float[prompt pos d]."""
+
+
+class Ablation:
+    """Run the corrupted prompts as they are: corrupted ablation, and the base of the others.
+
+    Attributes:
+        is_plain: the ablated run is a plain forward pass on the corrupted prompts, so that a circuit without edges
+            has that pass's logits.
+        can_starve: a circuit may leave a receiver with nothing in its input but what biases write.
+    """
+
+    is_plain = True
+    can_starve = False
+
+    def position_order(self, n_pos: int) -> Int[Tensor, "pos"] | None:
+        """Return the order in which positions take their embeddings; None where each takes its own."""
+        return None
+
+    def outputs(self, senders: Senders) -> Written | None:
+        """Return what every sender writes whatever the prompt, Float[pos d]; None where the prompt decides."""
+        return None
+
+
+class CorruptedPermuted(Ablation):
+    """Permute the position embeddings in the corrupted run, or no edge that carries positions could matter."""
+
+    is_plain = False
+
+    def position_order(self, n_pos: int) -> Int[Tensor, "pos"]:
+        """Return the one permutation that the original uses for all prompts (``shuffle_tensor``, seed 49)."""
+        return torch.randperm(n_pos, generator=torch.Generator().manual_seed(49))
+
+
+class Zero(Ablation):
+    """Let every sender write zero."""
+
+    is_plain = False
+    can_starve = True
+
+    def outputs(self, senders: Senders) -> Written:
+        return senders.zeros()
+
+
+class Mean(Ablation):
+    """Let every sender write its mean over the corrupted prompts, position by position."""
+
+    is_plain = False
+
+    def outputs(self, senders: Senders) -> Written:
+        """Return the means, without rounding where all prompts agree: prompts then still differ from there on only."""
+        means: Written = []
+        seen = 0
+        for batch in senders.on_corrupted():
+            seen += len(batch[0])
+            means = means or [x[0] for x in batch]
+            means = [mean + (x - mean).sum(0) / seen for mean, x in zip(means, batch, strict=True)]
+        return means
+
+
+def named(ablation: str | Ablation) -> Ablation:
+    """Return the ablation of this name in the catalogue; an ablation itself comes back as it is.
+
+    Raises:
+        InputError: the catalogue has no ablation of that name.
+    """
+    return catalogue.ABLATIONS[ablation].load()() if isinstance(ablation, str) else ablation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -60,6 +61,25 @@ class Dataset:
         """Prompt and position of every scored position, by prompt and then position."""
         prompt, pos = self.scored.nonzero(as_tuple=True)
         return prompt, pos
+
+    @property
+    def weight(self) -> Float[Tensor, "row"]:
+        """Return the weights by which the mean of a metric sums its values, in float64, see ``mean_over``."""
+        prompt, _ = self.scored_rows
+        if self.mean_over == "positions":
+            return torch.full((len(prompt),), 1.0 / len(prompt), dtype=torch.float64)
+        return 1.0 / (self.scored.sum(1)[prompt].double() * len(self))
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of tokens, scored positions and targets: what results are computed of."""
+        digest = hashlib.sha256(self.mean_over.encode())
+        parts = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored, **self.targets}
+        for name, tensor in sorted(parts.items()):
+            digest.update(
+                f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes()
+            )
+        return digest.hexdigest()
 
     def share(self, part: Dataset) -> float:
         """How much of this dataset's mean is that of a part of it."""

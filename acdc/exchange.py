@@ -2,7 +2,7 @@
 
 * ``original`` (.pth): the dictionary of every edge that ArthurConmy/Automatic-Circuit-Discovery saves
   (TLACDCExperiment.save_subgraph), and, to read, the list of kept edges that it pickled before (save_edges).
-* ``eap_ig`` (.json): hannamw/EAP-IG's Graph.to_json, which MIB's circuit track takes.
+* ``eap_json`` (.json): hannamw/EAP-IG's Graph.to_json, which MIB's circuit track takes.
 * ``graphml``: a networkx graph, for networkx, Gephi and Cytoscape.
 
 Nothing that a file brings along is run: torch loads weights only, and the pickle of edges may name no class but the
@@ -30,7 +30,7 @@ from acdc.trace import Effects, key_of
 
 Key = tuple[str, tuple, str, tuple]
 """Receiver's hook point and index, sender's hook point and index, as the original has them."""
-Found = tuple[Circuit, Effects]
+Read = tuple[Circuit, Effects]
 
 
 class Format(NamedTuple):
@@ -41,9 +41,8 @@ class Format(NamedTuple):
         read: the file, and the model's graph, for a format that does not tell it.
     """
 
-    suffix: str
     write: Callable[[Circuit, Effects, Path, int | None], None]
-    read: Callable[[Path, Graph | None], Found]
+    read: Callable[[Path, Graph | None], Read]
 
 
 # The original.
@@ -83,7 +82,7 @@ def placeholders(graph: Graph) -> Iterator[Key]:
             yield node.sender_hook, node.index, node.receiver_hook, node.index
 
 
-def read_original(path: Path, graph: Graph | None = None) -> Found:
+def read_original(path: Path, graph: Graph | None = None) -> Read:
     """A dictionary of all edges or, for a graph that is given, a pickled list of the edges that were kept.
 
     Raises:
@@ -170,7 +169,7 @@ def plain(index: Any) -> tuple:
 # EAP-IG and MIB.
 
 
-def write_eap_ig(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
+def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
     """Every node and edge with ``in_graph``, and the effect as ``score`` (0 where there is none).
 
     It has no direct edges: a port whose direct edge is cut carries the ablated run's value whatever enters it, so that
@@ -184,36 +183,36 @@ def write_eap_ig(circuit: Circuit, effects: Effects, path: Path, d_model: int | 
         raise InputError("this format wants the width of the model's residual stream: give --d-model")
     if circuit.graph.split_embed:
         raise InputError("this format has one input node, and this circuit's token and position embeddings are two")
-    path.write_text(json.dumps(eap_ig(circuit.reaching_logits(), effects, d_model)) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(eap_json(circuit.reaching_logits(), effects, d_model)) + "\n", encoding="utf-8")
 
 
-def eap_ig(circuit: Circuit, effects: Effects, d_model: int) -> dict[str, Any]:
+def eap_json(circuit: Circuit, effects: Effects, d_model: int) -> dict[str, Any]:
     graph = circuit.graph
     sizes = {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "n_kv_heads": graph.n_kv_heads}
     sends = circuit.present.any(1)
-    nodes = {eap_ig_name(node): {"in_graph": bool(s)} for node, s in zip(graph.senders, sends, strict=True)}
+    nodes = {eap_json_name(node): {"in_graph": bool(s)} for node, s in zip(graph.senders, sends, strict=True)}
     edges = {}
     for s, r in np.argwhere(graph.exists):
         edge = Edge(graph.senders[s], graph.receivers[r])
-        for name in eap_ig_edges(graph, edge):
+        for name in eap_json_edges(graph, edge):
             edges[name] = {"score": float(effects.get(key_of(edge), 0.0)), "in_graph": bool(circuit.present[s, r])}
     cfg = {**sizes, "parallel_attn_mlp": graph.parallel, "d_model": d_model}
     return {"cfg": cfg, "nodes": nodes | {"logits": {"in_graph": True}}, "edges": edges}
 
 
-def eap_ig_name(node: Node) -> str:
+def eap_json_name(node: Node) -> str:
     return "input" if node.component == "embed" else node.name
 
 
-def eap_ig_edges(graph: Graph, edge: Edge) -> list[str]:
+def eap_json_edges(graph: Graph, edge: Edge) -> list[str]:
     """Names of an edge, one for each head that reads it."""
-    sender, receiver = eap_ig_name(edge.sender), edge.receiver
+    sender, receiver = eap_json_name(edge.sender), edge.receiver
     if not receiver.port:
         return [f"{sender}->{receiver.name}"]
     return [f"{sender}->{head.name}<{receiver.port}>" for head in graph.heads_reading(receiver)]
 
 
-def read_eap_ig(path: Path, graph: Graph | None = None) -> Found:
+def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
     """Its circuit; an edge into a shared key or value is present where it is for some head of the group.
 
     Every port that an edge enters has its direct edge. Scores are effects.
@@ -235,7 +234,7 @@ def read_eap_ig(path: Path, graph: Graph | None = None) -> Found:
     graph = Graph(*sizes, has_mlp="m0" in nodes, parallel=bool(cfg.get("parallel_attn_mlp", False)))
     circuit, effects = Circuit.empty(graph), {}
     by_name = {name: edge for edge in Circuit.full(graph).edges if edge.kind == "addition"
-               for name in eap_ig_edges(graph, edge)}  # fmt: skip
+               for name in eap_json_edges(graph, edge)}  # fmt: skip
     for name, score in kept.items():
         if name not in by_name:
             raise InputError(f"{path} has an edge {name}, which a graph of its cfg has not")
@@ -271,7 +270,7 @@ def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
     return found
 
 
-def from_networkx(found: nx.DiGraph) -> Found:
+def from_networkx(found: nx.DiGraph) -> Read:
     """What ``to_networkx`` made a graph of.
 
     Raises:
@@ -293,7 +292,7 @@ def write_graphml(circuit: Circuit, effects: Effects, path: Path, d_model: int |
     nx.write_graphml(to_networkx(circuit, effects), path)
 
 
-def read_graphml(path: Path, graph: Graph | None = None) -> Found:
+def read_graphml(path: Path, graph: Graph | None = None) -> Read:
     """Raises InputError where the file is not one that ``write_graphml`` made."""
     try:
         read = nx.read_graphml(path)
@@ -303,8 +302,6 @@ def read_graphml(path: Path, graph: Graph | None = None) -> Found:
         raise InputError(f"{path} is no circuit as acdc writes it in GraphML: {error}") from error
 
 
-FORMATS = {
-    "original": Format(".pth", write_original, read_original),
-    "eap_ig": Format(".json", write_eap_ig, read_eap_ig),
-    "graphml": Format(".graphml", write_graphml, read_graphml),
-}
+ORIGINAL = Format(write_original, read_original)
+EAP_JSON = Format(write_eap_json, read_eap_json)
+GRAPHML = Format(write_graphml, read_graphml)

@@ -332,6 +332,30 @@ class Circuit:
             return True
         return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.consumers(node))
 
+    def needs(self, receiver: Node, kind: Kind) -> bool:
+        """Return whether something in the circuit still reads what edges of this kind bring to a receiver.
+
+        A port's input is read while its direct edge is there; anything else while its node sends along some edge.
+        """
+        index = self.graph.receiver_index[receiver]
+        return bool(self.direct[index]) if kind == "addition" and receiver.port else self.is_read(index)
+
+    def remove_all(self, receiver: Node, kind: Kind) -> None:
+        """Remove all edges of one kind into a receiver."""
+        index = self.graph.receiver_index[receiver]
+        if kind == "direct":
+            self.direct[index] = False
+        else:
+            self.present[:, index] = False
+
+    def set(self, edge: Edge, is_present: bool) -> None:
+        """Put one edge in or take it out."""
+        receiver = self.graph.receiver_index[edge.receiver]
+        if edge.kind == "direct":
+            self.direct[receiver] = is_present
+        else:
+            self.present[self.graph.sender_index[edge.sender], receiver] = is_present
+
     def to_json(self) -> dict[str, Any]:
         edges = list(self.edges)
         return {
@@ -368,6 +392,14 @@ class Scores:
     def values(self) -> np.ndarray:
         """Float[scored], the score of everything that has one."""
         return self.score[~np.isnan(self.score)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per thing that has a score."""
+        raise NotImplementedError
+
+    def top(self, n: int) -> Circuit:
+        """Return the circuit of the ``n`` things of largest score."""
+        raise NotImplementedError
 
 
 @dataclass(eq=False)

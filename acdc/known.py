@@ -1,4 +1,4 @@
-"""Known circuits as people state them: data/circuits/<name>.yaml, with its source, expanded to edges.
+"""Known circuits as people state them: acdc/assets/circuits/<name>.yaml, with its source, expanded to edges.
 
 A file has ``connections``, each ``from`` nodes or groups ``to`` nodes or groups, and may name ``groups`` of nodes
 and of other groups. ``to`` a head is to its q, k and v, or to those that ``ports`` lists; ``a1.h0.q`` is one port.
@@ -19,11 +19,11 @@ import yaml
 from acdc.errors import InputError
 from acdc.graph import PORTS, Circuit, Graph, Node
 
-CIRCUITS = Path(__file__).parents[1] / "data" / "circuits"
+CIRCUITS = Path(__file__).parent / "assets/circuits"
 
 
 def from_file(name: str) -> Callable[[Graph], Circuit]:
-    """What ``Task.known_circuits`` wants, for data/circuits/<name>.yaml."""
+    """What ``Task.known_circuits`` wants, for acdc/assets/circuits/<name>.yaml."""
     return partial(load_circuit, CIRCUITS / f"{name}.yaml")
 
 

@@ -133,9 +133,3 @@ class OutputDifference:
 
     def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
         return -((logits - self.corrupted) * self.share).sum(-1)
-
-
-STANDARD: dict[str, type[Metric]] = {"kl_divergence": KLDivergence, "logit_difference": LogitDifference}
-"""What every task of text has."""
-OF_NUMBERS: dict[str, type[Metric]] = {"l2": L2, "output_difference": OutputDifference}
-"""For models whose logits are numbers, of which the dataset knows the right ones."""

@@ -14,7 +14,7 @@ from acdc.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WORDS = Path(__file__).parents[1] / "data" / "words"
+WORDS = Path(__file__).parent / "assets/words"
 
 
 class Prompt(NamedTuple):
@@ -27,7 +27,7 @@ class Prompt(NamedTuple):
 
 
 def words(path: Path) -> list[str]:
-    """The words of a list in data/words, in the file's order."""
+    """The words of a list in acdc/assets/words, in the file's order."""
     return path.read_text(encoding="utf-8").split()
 
 

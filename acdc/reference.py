@@ -6,6 +6,7 @@ inputs and outputs, which not all of them expose, are made of the neighbouring p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -13,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from acdc.ablation import MEAN, PERMUTED, shuffled_positions
+from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Node, Port
-from acdc.models.bridge import SHORTFORMER
+from acdc.models.bridge import SHORTFORMER, architecture_of
 
 
 def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook) -> None:
@@ -37,11 +38,12 @@ class Reference:
         bridge: TransformerBridge,
         dataset: Dataset,
         *,
-        ablation: str,
+        ablation: Ablation | str,
         split_embed: bool = False,
     ) -> None:
         self.bridge, self.dataset, self.split_embed = bridge, dataset, split_embed
-        self.ablated = self.ablated_run(ablation)
+        self.graph = architecture_of(bridge).graph(split_embed)
+        self.ablated = self.ablated_run(named(ablation))
 
     @torch.no_grad()
     def logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
@@ -51,31 +53,42 @@ class Reference:
         return self.bridge.run_with_hooks(self.dataset.clean, fwd_hooks=hooks)[self.dataset.scored]
 
     @torch.no_grad()
-    def ablated_run(self, ablation: str) -> dict[str, Tensor]:
-        """Activations by hook point of the run that replaces removed edges."""
-        layers, mlp = range(self.bridge.cfg.n_layers), not self.bridge.cfg.attn_only
-        outputs = [name for name in ("hook_embed", "hook_pos_embed") if name in self.bridge.hook_dict]
-        outputs += [f"blocks.{layer}.attn.hook_z" for layer in layers]
-        outputs += [f"blocks.{layer}.hook_mlp_out" for layer in layers if mlp]
-        ports = [f"blocks.{layer}.attn.hook_{port}" for layer in layers for port in PORTS]
-        hooks = []
-        if ablation == "zero":
-            hooks = [(name, lambda x, hook: torch.zeros_like(x)) for name in outputs]
-        elif ablation == MEAN:
-            hooks = [(name, partial(give, mean)) for name, mean in self.means(outputs).items()]
-        elif ablation == PERMUTED:
-            order = shuffled_positions(self.dataset.clean.shape[1])
-            hooks = [("hook_pos_embed", lambda x, hook: x[:, order])]
+    def ablated_run(self, ablation: Ablation) -> dict[str, Tensor]:
+        """Return the activations by hook point of the run that replaces removed edges."""
+        layers = range(self.bridge.cfg.n_layers)
+        outputs = ablation.outputs(self)
+        hooks = [] if outputs is None else self.fixing(outputs)
+        order = ablation.position_order(self.dataset.clean.shape[1])
+        if order is not None:
+            hooks.append(("hook_pos_embed", lambda x, hook: x[:, order]))
         cache: dict[str, Tensor] = {}
-        hooks += [(name, partial(keep, cache, name)) for name in (*outputs, *self.residual_hooks(), *ports)]
+        ports = [f"blocks.{layer}.attn.hook_{port}" for layer in layers for port in PORTS]
+        names = (*self.output_hooks(), *self.residual_hooks(), *ports)
+        hooks += [(name, partial(keep, cache, name)) for name in names]
         self.bridge.run_with_hooks(self.dataset.corrupted, fwd_hooks=hooks)
         return cache
 
-    def means(self, names: list[str]) -> dict[str, Float[Tensor, "pos ..."]]:
-        """The mean activation at each position over all corrupted prompts, by hook point."""
+    def output_hooks(self) -> list[str]:
+        """Return the hook points of what senders write: embeddings, every layer's z, MLPs."""
+        layers = range(self.bridge.cfg.n_layers)
+        names = [name for name in ("hook_embed", "hook_pos_embed") if name in self.bridge.hook_dict]
+        names += [f"blocks.{layer}.attn.hook_z" for layer in layers]
+        return names + [f"blocks.{layer}.hook_mlp_out" for layer in layers if not self.bridge.cfg.attn_only]
+
+    def zeros(self) -> Written:
+        """Return zeros of every sender's shape, see ``acdc.ablation.Senders``; a layer's heads are one tensor."""
+        return [torch.zeros_like(x[0]) for x in next(self.on_corrupted())]
+
+    def on_corrupted(self) -> Iterator[Written]:
+        """Yield what every sender writes on all corrupted prompts at once, see ``acdc.ablation.Senders``."""
         cache: dict[str, Tensor] = {}
-        self.bridge.run_with_hooks(self.dataset.pool, fwd_hooks=[(name, partial(keep, cache, name)) for name in names])
-        return {name: x.mean(0) for name, x in cache.items()}
+        hooks = [(name, partial(keep, cache, name)) for name in self.output_hooks()]
+        self.bridge.run_with_hooks(self.dataset.pool, fwd_hooks=hooks)
+        yield [cache[name] for name in self.output_hooks()]
+
+    def fixing(self, outputs: Written) -> list:
+        """Return hooks that let every sender write the same on every prompt."""
+        return [(name, partial(give, value)) for name, value in zip(self.output_hooks(), outputs, strict=True)]
 
     def residual_hooks(self) -> list[str]:
         """Every hook point where a receiver reads the residual stream."""

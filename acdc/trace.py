@@ -20,6 +20,12 @@ def effects_of(trace: pd.DataFrame) -> Effects:
     return dict(zip(keys, trace["effect"], strict=True))
 
 
+def node_effects_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return effects of nodes by the circuit's value and the node's name, from the table of the command nodes."""
+    groups = table.groupby("value", sort=False)
+    return {value: dict(zip(rows["node"], rows["effect"], strict=True)) for value, rows in groups}
+
+
 def key_of(edge: Edge) -> tuple[str, str, str]:
     """Of ``Effects``."""
     return edge.receiver.name, edge.sender.name, edge.kind

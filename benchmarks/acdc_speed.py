@@ -24,14 +24,15 @@ import numpy as np
 import torch
 
 from acdc.data import Dataset
-from acdc.engine import Engine
 from acdc.engine.memory import resident
+from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
+from acdc.engine.weights import Block, Weights
 from acdc.graph import Circuit, Node
 from acdc.methods import speculation
 from acdc.methods.acdc import Progress, Step, acdc, layer_steps, sender_order
 from acdc.metrics import STANDARD
-from acdc.models.architecture import Architecture, Block, Weights
+from acdc.models.architecture import Architecture
 from benchmarks.flops import unavoidable
 from benchmarks.instruments import Profile, rates
 

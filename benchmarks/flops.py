@@ -32,7 +32,7 @@ def unavoidable(architecture: Architecture, circuit: Circuit, receiver: int, row
         n_sums = int((circuit.present[:, r] & changed).sum())
         if r > receiver and not n_sums:
             continue
-        n_rows = len(rows.live) if plan.wide[r] else len(rows.scored)
+        n_rows = len(rows.live) if plan.all_live[r] else len(rows.scored)
         flops["sums"] += 2 * n_sums * a.d_model * n_rows
         senders = [graph.sender_index[n] for n in graph.consumers(node)]
         senders = [s for s in senders if plan.sends[s]]
@@ -42,7 +42,7 @@ def unavoidable(architecture: Architecture, circuit: Circuit, receiver: int, row
             flops["q, k, v"] += 2 * a.d_model * a.d_head * n_rows
         for s in senders:
             if not changed[s] and node.port:
-                flops += head(architecture, rows, len(rows.live) if plan.wide_senders[s] else len(rows.scored))
+                flops += head(architecture, rows, len(rows.live) if plan.live_senders[s] else len(rows.scored))
             changed[s] = True
     return flops
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from acdc.engine import Engine, layers, patched, removals
-from acdc.models.architecture import Linear, Weights, sums
+from acdc.engine.linear import Linear, sums
+from acdc.engine.weights import Weights
 
 REPEATS = 5
 MOST_SHAPES = 40

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from acdc.models.architecture import Linear
+from acdc.engine.linear import Linear
 
 D_IN, D_OUT = 576, 1536
 TURNS = 20

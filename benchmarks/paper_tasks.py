@@ -22,8 +22,8 @@ import torch
 import yaml
 
 from acdc import tasks
-from acdc.engine import Engine
-from acdc.evaluation import random_circuits
+from acdc.analysis.evaluation import random_circuits
+from acdc.engine.model import Engine
 from acdc.graph import Circuit
 from acdc.methods.acdc import acdc
 from acdc.metrics import Metric

@@ -25,11 +25,11 @@ from transformers import (
 
 from acdc.ablation import NAMES, PERMUTED
 from acdc.data import Dataset
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.models.bridge import boot_native, load_bridge, save_native, weights_of
-from acdc.models.word_tokenizer import word_tokenizer
+from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.reference import Reference
 
 N_VOCAB, N_POS = 50, 7

@@ -24,11 +24,12 @@ from transformers import (
     StableLmForCausalLM,
 )
 
+from acdc.engine.weights import Block, Weights
 from acdc.errors import InputError
-from acdc.models import tiny_llama
-from acdc.models.architecture import Architecture, Block, Weights
+from acdc.models.architecture import Architecture
 from acdc.models.bridge import architecture_of, boot_native, check_folder, load_bridge, load_tokenizer, weights_of
-from acdc.models.word_tokenizer import task_tokenizer
+from acdc.models.toy import tiny_llama
+from acdc.models.toy.word_tokenizer import task_tokenizer
 from tests.models import KINDS, NATIVE, bridge, prompts, pythia, save_hugging_face
 
 SMALL = {

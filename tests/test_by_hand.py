@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from acdc.data import Dataset
-from acdc.engine import Engine
 from acdc.engine.masked import MaskedModel
+from acdc.engine.model import Engine
+from acdc.engine.weights import Block, Weights
 from acdc.graph import Graph
 from acdc.methods.acdc import acdc
 from acdc.methods.scoring import score
 from acdc.methods.sp import sp
 from acdc.metrics import LogitDifference
-from acdc.models.architecture import Architecture, Block, Weights
+from acdc.models.architecture import Architecture
 
 MULTIPLES = (3.0, 0.5)
 EFFECTS = {

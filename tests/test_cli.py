@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from acdc.__main__ import main, parser
+from acdc.cli.files import read_circuit
+from acdc.cli.finding import warn_of_ties
 from acdc.graph import Circuit, Graph
 from acdc.methods.acdc import Progress, Tried
-from acdc.models.word_tokenizer import task_tokenizer
-from acdc.stages.files import read_circuit
-from acdc.stages.finding import warn_of_ties
+from acdc.models.toy.word_tokenizer import task_tokenizer
 
 ROOT = Path(__file__).parent.parent
 STAGES = (

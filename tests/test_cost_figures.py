@@ -8,9 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 
+from acdc.analysis.published import CURVE
 from acdc.figures import cost, save, trained_and_reset
 from acdc.figures.style import look
-from acdc.published import CURVE
 
 WHERE = {"task": "ioi", "model": "gpt2", "metric": "l2", "ablation": "zero"}
 COSTS = [

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from acdc.data import Dataset
-from acdc.engine import Engine
 from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit, Node
 from acdc.methods import gradients

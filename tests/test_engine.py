@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acdc.analysis.evaluation import check_engine, rounding_of_logits
 from acdc.data import Dataset
-from acdc.engine import Engine
 from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
 from acdc.errors import InputError
-from acdc.evaluation import check_engine, rounding_of_logits
 from acdc.graph import Circuit, Node
 from acdc.methods.acdc import layer_steps, sender_order
 from acdc.metrics import STANDARD
@@ -110,7 +110,7 @@ def test_check_refuses_another_corrupted_run_unless_there_is_none_to_compare():
 
 def test_check_takes_what_the_engines_own_rounding_explains(monkeypatch):
     """As in a reset SmolLM2, whose activations are hundreds: its logits differ by 0.003 between two ways to add."""
-    monkeypatch.setattr("acdc.evaluation.TOLERANCE", 0.0)
+    monkeypatch.setattr("acdc.analysis.evaluation.TOLERANCE", 0.0)
     setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float32), prompts(False), ablation="corrupted")
     own = setup.circuit_logits(Circuit.full(setup.graph))
     rounding = rounding_of_logits(setup, Circuit.full(setup.graph))

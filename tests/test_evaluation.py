@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from acdc.analysis.evaluation import behaviour_rows, circuit_rows, nested_circuits, node_effects, random_circuits
 from acdc.data import Dataset
-from acdc.evaluation import behaviour_rows, circuit_rows, nested_circuits, node_effects, random_circuits
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import STANDARD, KLDivergence
 from tests.models import engine, measure, prompts, random_circuit, reference

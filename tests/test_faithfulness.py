@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdc.faithfulness import CONSTANT, areas, faithfulness, faithfulness_table
+from acdc.analysis.faithfulness import CONSTANT, areas, faithfulness, faithfulness_table
 
 numbers = st.floats(-3, 3)
 

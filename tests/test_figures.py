@@ -7,10 +7,10 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from acdc.analysis.published import CURVE
 from acdc.figures import curves, draw, pareto, roc, save
 from acdc.figures.circuit import INPUTS
 from acdc.graph import Circuit, Edge, Graph
-from acdc.published import CURVE
 
 KEYS = ["task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from acdc.engine import Engine
+from acdc.analysis.evaluation import nested_circuits
 from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.model import Engine
 from acdc.errors import InputError
-from acdc.evaluation import nested_circuits
 from acdc.graph import Circuit, Node
 from acdc.methods.hisp import hisp, slopes
 from acdc.metrics import KLDivergence, LogitDifference

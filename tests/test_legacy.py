@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.models import sources

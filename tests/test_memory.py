@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from acdc.engine import Engine
 from acdc.engine.memory import per_candidate, resident
+from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
 from acdc.graph import Circuit, Graph, Node
 from acdc.metrics import KLDivergence

@@ -23,7 +23,7 @@ from tests.test_workflow import ROOT, Checkout
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
 RESET = {model["name"] for model in PAPER["models"] if "reset" in model}
 TASKS = {task["name"]: task for task in PAPER["tasks"] if task["model"] not in RESET}
-OF_THE_PAPER = ("ioi_as_run", "greater_than", "docstring", "induction")
+OF_THE_PAPER = ("ioi_paper", "greater_than", "docstring", "induction")
 OF_TEXT = (*OF_THE_PAPER, "number_words_sequence")
 NOT_OF_THE_PAPER = ("months", "number_words", "numerals")
 N_VOCABULARY = 50257
@@ -37,8 +37,8 @@ def thresholds(task: str, metric: str, key: str = "thresholds") -> list[float]:
 @pytest.mark.parametrize(
     ("task", "metric", "low", "high", "n"),
     [
-        ("ioi_as_run", "kl_divergence", -6, 0, 31),
-        ("ioi_as_run", "logit_difference", -4, 0, 21),
+        ("ioi_paper", "kl_divergence", -6, 0, 31),
+        ("ioi_paper", "logit_difference", -4, 0, 21),
         ("greater_than", "kl_divergence", -6, -4, 11),
         ("greater_than", "probability_difference", -3, -1, 21),
         ("docstring", "kl_divergence", -4, 0, 21),
@@ -46,7 +46,7 @@ def thresholds(task: str, metric: str, key: str = "thresholds") -> list[float]:
         ("induction", "kl_divergence", -2, 0.5, 21),
         ("induction", "nll", -2, 0.5, 21),
         ("tracr_reverse", "l2", -5, -1, 21),
-        ("tracr_proportion_as_run", "l2", -5, -1, 21),
+        ("tracr_proportion_paper", "l2", -5, -1, 21),
     ],
 )
 def test_thresholds_are_the_papers(task, metric, low, high, n):
@@ -61,12 +61,12 @@ OF_OWN = 10 ** np.linspace(-4, 2, 21)
     ("task", "metric", "expected"),
     [
         *((task, "kl_divergence", OF_NATS) for task in OF_THE_PAPER),
-        ("ioi_as_run", "logit_difference", OF_OWN),
+        ("ioi_paper", "logit_difference", OF_OWN),
         ("greater_than", "probability_difference", OF_OWN),
         ("docstring", "docstring_metric", OF_OWN),
         ("induction", "nll", OF_NATS),
         ("tracr_reverse", "l2", 10 ** np.linspace(-3, 0, 11)),
-        ("tracr_proportion_as_run", "l2", 10 ** np.linspace(-3, 0, 11)),
+        ("tracr_proportion_paper", "l2", 10 ** np.linspace(-3, 0, 11)),
     ],
 )
 def test_regularisations_are_those_that_the_originals_jobs_have(task, metric, expected):
@@ -75,7 +75,7 @@ def test_regularisations_are_those_that_the_originals_jobs_have(task, metric, ex
 
 def test_each_task_of_the_paper_is_also_run_on_a_reset_network():
     reset = {task["name"]: task for task in PAPER["tasks"] if task["model"] in RESET}
-    assert reset.keys() == {*OF_THE_PAPER, "tracr_reverse", "tracr_proportion_as_run"}
+    assert reset.keys() == {*OF_THE_PAPER, "tracr_reverse", "tracr_proportion_paper"}
     models = {model["name"]: model for model in PAPER["models"]}
     for name, task in reset.items():
         assert models[task["model"]]["reset"] == TASKS[name]["model"]
@@ -86,12 +86,12 @@ def test_each_task_of_the_paper_is_also_run_on_a_reset_network():
 def test_sample_sizes_seeds_and_ablations_are_the_papers():
     sizes = {name: (task["n_prompts"], task["n_test_prompts"], task["seed"]) for name, task in TASKS.items()}
     assert {name: sizes[name] for name in OF_THE_PAPER} == {
-        "ioi_as_run": (100, 100, 0),
+        "ioi_paper": (100, 100, 0),
         "greater_than": (100, 100, 54),
         "docstring": (50, 50, 0),
         "induction": (50, 50, 0),
     }
-    assert sizes["tracr_reverse"][:2] == (6, 0) and sizes["tracr_proportion_as_run"][:2] == (50, 50)
+    assert sizes["tracr_reverse"][:2] == (6, 0) and sizes["tracr_proportion_paper"][:2] == (50, 50)
     assert all(
         {"corrupted", "zero"} <= set(TASKS[name]["ablations"])
         for name in TASKS
@@ -234,19 +234,19 @@ def test_known_circuits_are_compared_and_published_areas_stand_beside(finished):
     hisp, sp = (table.query("method == @name").set_index(keys)["published"] for name in ("hisp", "sp"))
     assert hisp["docstring", "docstring_metric", "corrupted", "edge"] == 0.821
     assert sp["docstring", "kl_divergence", "zero", "edge"] == 0.428
-    assert areas["ioi_as_run", "kl_divergence", "corrupted", "edge"] == 0.869
-    assert areas["ioi_as_run", "logit_difference", "corrupted", "edge"] == 0.589
+    assert areas["ioi_paper", "kl_divergence", "corrupted", "edge"] == 0.869
+    assert areas["ioi_paper", "logit_difference", "corrupted", "edge"] == 0.589
     assert areas["greater_than", "probability_difference", "corrupted", "original_node"] == 0.766
     assert (
         areas["docstring", "docstring_metric", "zero", "edge"]
-        == pd.read_csv(ROOT / "data/published/auc.csv", comment="#")
+        == pd.read_csv(ROOT / "acdc/assets/published/auc.csv", comment="#")
         .query("task == 'docstring' and metric == 'own' and ablation == 'zero' and method == 'acdc'")
         .edge.item()
     )
     table = finished.table("results/cut/recovery.csv").query("level == 'edge'").set_index("task")
     known = (table.tp + table.fn).groupby(level=0).first().to_dict()
     assert known.pop("number_words_sequence") > 1000
-    assert known == {"ioi_as_run": 1041, "greater_than": 262, "docstring": 37}
+    assert known == {"ioi_paper": 1041, "greater_than": 262, "docstring": 37}
 
 
 def test_behaviour_has_every_tasks_own_metric(finished):

@@ -9,17 +9,17 @@ import torch
 
 from acdc import tasks
 from acdc.data import Dataset
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.metrics import MaxLogitDifference, NegativeLogLikelihood, ProbabilityDifference
 from acdc.models.bridge import weights_of
-from acdc.models.word_tokenizer import word_tokenizer
+from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.prompts import WORDS
-from acdc.tasks import greater_than, induction, ioi_as_run
+from acdc.tasks import greater_than, induction, ioi_paper
 from tests.gpt2 import gpt2_tokenizer
 from tests.models import N_VOCAB, bridge
 
-SEEDS = {"ioi_as_run": 0, "greater_than": 54, "docstring": 0}
+SEEDS = {"ioi_paper": 0, "greater_than": 54, "docstring": 0}
 text_tasks = pytest.mark.parametrize("name", SEEDS)
 
 
@@ -86,10 +86,10 @@ ORIGINAL_IOI = {  # place in the original's prompts: place and object, names of 
 @pytest.mark.parametrize("place", ORIGINAL_IOI)
 def test_ioi_prompts_are_the_originals(place):
     things, *names = ORIGINAL_IOI[place]
-    data = make("ioi_as_run")
+    data = make("ioi_paper")
     for kind, named in zip(("clean", "corrupted"), names, strict=True):
-        scene = ioi_as_run.Scene(*named.split(), *things.split())
-        assert data.about[kind][place] == ioi_as_run.TEMPLATE.format(**scene._asdict())
+        scene = ioi_paper.Scene(*named.split(), *things.split())
+        assert data.about[kind][place] == ioi_paper.TEMPLATE.format(**scene._asdict())
 
 
 def names_of(text: str) -> tuple[str, str, str]:
@@ -97,7 +97,7 @@ def names_of(text: str) -> tuple[str, str, str]:
 
 
 def test_ioi_has_15_tokens_and_names_where_the_paper_has_them():
-    data = make("ioi_as_run")
+    data = make("ioi_paper")
     assert data.clean.shape == (200, 15)
     for row, text, io, subject in zip(
         data.clean, data.about["clean"], data.targets["correct"], data.targets["incorrect"], strict=True
@@ -109,7 +109,7 @@ def test_ioi_has_15_tokens_and_names_where_the_paper_has_them():
 
 
 def test_ioi_corrupted_prompts_differ_in_names_only_and_have_new_ones():
-    data = make("ioi_as_run")
+    data = make("ioi_paper")
     same = data.clean == data.corrupted
     assert same[:, [0, 1, 3, *range(5, 10), *range(11, 15)]].all()
     assert not same[:, 2].any() and same[:, [4, 10]].float().mean() < 0.03
@@ -118,11 +118,11 @@ def test_ioi_corrupted_prompts_differ_in_names_only_and_have_new_ones():
 
 
 def test_ioi_replaces_the_first_mention_as_the_original_finds_it():
-    scene = ioi_as_run.Scene("Mary", "John", "John", "store", "ring")
-    assert ioi_as_run.renamed(scene, "Paul") == scene._replace(second="Paul", giver="Paul")
-    assert ioi_as_run.renamed(scene, "Paul", once=True) == scene._replace(second="Paul")
+    scene = ioi_paper.Scene("Mary", "John", "John", "store", "ring")
+    assert ioi_paper.renamed(scene, "Paul") == scene._replace(second="Paul", giver="Paul")
+    assert ioi_paper.renamed(scene, "Paul", once=True) == scene._replace(second="Paul")
     drawn_twice = scene._replace(first="John")
-    assert ioi_as_run.renamed(drawn_twice, "Paul", once=True) == drawn_twice._replace(first="Paul")
+    assert ioi_paper.renamed(drawn_twice, "Paul", once=True) == drawn_twice._replace(first="Paul")
 
 
 # Greater-than
@@ -335,7 +335,7 @@ def test_mean_over_is_saved(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "n"),
-    [("ioi_as_run", 2), ("greater_than", 2), ("months_sequence", 1), ("number_words_sequence", 1), ("docstring", 1)],
+    [("ioi_paper", 2), ("greater_than", 2), ("months_sequence", 1), ("number_words_sequence", 1), ("docstring", 1)],
 )
 def test_the_first_prompts_stand_in_the_docs(name, n):
     page, data = (WORDS.parents[1] / "docs/paper.md").read_text(), make(name)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from acdc import tasks
-from acdc.engine import Engine
+from acdc.analysis.recovery import Confusion, edge_confusion
+from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.methods.acdc import acdc
-from acdc.models import planted
 from acdc.models.bridge import load_bridge, weights_of
-from acdc.recovery import Confusion, edge_confusion
+from acdc.models.toy import planted
 
 TASK = tasks.load("planted")
 DATASET = TASK.make_dataset(None, 20, 0)

@@ -7,7 +7,7 @@ import io
 import pandas as pd
 import pytest
 
-from acdc.published import CURVE, as_published, auc_table, comparison
+from acdc.analysis.published import CURVE, as_published, auc_table, comparison
 
 PUBLISHED = pd.read_csv(
     io.StringIO("""# A comment.

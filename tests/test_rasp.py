@@ -14,15 +14,15 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from acdc.ablation import NAMES
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.graph import Edge, Graph
 from acdc.known import from_file
-from acdc.models import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.models.bridge import load_bridge, weights_of
-from acdc.rasp import Aggregate, Expression, Indices, Map, Select, Tokens, Width, Zip, run
-from acdc.rasp.compiler import BOS, Program
-from acdc.rasp.dataset import derangement, make_dataset, outputs
-from acdc.rasp.wiring import wired_circuit
+from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
+from acdc.models.toy.rasp import Aggregate, Expression, Indices, Map, Select, Tokens, Width, Zip, run
+from acdc.models.toy.rasp.compiler import BOS, Program
+from acdc.models.toy.rasp.dataset import derangement, make_dataset, outputs
+from acdc.models.toy.rasp.wiring import wired_circuit
 from tests.models import VECTORS, vector_bridge
 
 PAPER = {"tracr_reverse": tracr_reverse.PROGRAM, "tracr_proportion": tracr_proportion.PROGRAM}

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from acdc.errors import InputError
-from acdc.evaluation import nested_circuits
-from acdc.graph import Circuit, Edge, EdgeScores, Graph
-from acdc.recovery import (
+from acdc.analysis.evaluation import nested_circuits
+from acdc.analysis.recovery import (
     LEVELS,
     Confusion,
     confusion,
@@ -22,6 +20,8 @@ from acdc.recovery import (
     roc_curve,
     trapezoid_auc,
 )
+from acdc.errors import InputError
+from acdc.graph import Circuit, Edge, EdgeScores, Graph
 
 GRAPH = Graph(n_layers=1, n_heads=2, n_kv_heads=2)  # 2 * 3 ports and the MLP read embed, ...
 

@@ -16,15 +16,15 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from acdc import tasks
 from acdc.__main__ import main
+from acdc.analysis.evaluation import check_engine
 from acdc.data import Dataset
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.errors import InputError
-from acdc.evaluation import check_engine
 from acdc.graph import Circuit, Graph
-from acdc.models import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.models.bridge import PROCESSED, load_bridge, weights_of
 from acdc.models.reset import RESET
 from acdc.models.sources import from_builder, from_model
+from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
 from tests.models import KINDS, build, prompts, save_hugging_face
 from tests.test_bridge import OTHERS, assert_described
 

@@ -19,7 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from acdc.ablation import NAMES
 from acdc.data import Dataset
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.graph import Circuit
 from acdc.methods.acdc import Progress, acdc
 from acdc.metrics import L2, STANDARD, Metric

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from acdc.analysis.stability import edge_overlap, node_overlap, stability_rows
 from acdc.graph import Circuit, Edge, Graph
-from acdc.stability import edge_overlap, node_overlap, stability_rows
 
 GRAPH = Graph(1, 2, 2, has_mlp=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from acdc.summary import KEYS, methods_table
+from acdc.analysis.summary import KEYS, methods_table
 
 
 def table(*rows: tuple, **columns: int) -> pd.DataFrame:

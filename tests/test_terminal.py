@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console, RenderableType
 
+from acdc.cli.terminal import compared, shown
 from acdc.graph import Circuit, Edge, Graph
-from acdc.terminal import compared, shown
 
 GRAPH = Graph(2, 2, 2)
 SETTINGS = {"task": "ioi", "model": "gpt2", "metric": "kl_divergence", "method": "acdc", "threshold": "0.1"}

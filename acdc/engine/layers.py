@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc.models.architecture import Architecture, Block
+from acdc.engine.weights import Block
+from acdc.models.architecture import Architecture
 
 ACTIVATIONS = {
     "gelu": F.gelu,

@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
-from acdc.engine import Engine, layers
-from acdc.engine.runs import Outputs, Rows, ablated_run, fixed_outputs, full_attention, project, project_all, run
+from acdc.engine import layers
+from acdc.engine.model import Engine
+from acdc.engine.runs import Rows, ablated_run, fixed_outputs, full_attention, project, project_all, run
+from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
-from acdc.models.architecture import Weights
 
 
 @dataclass
@@ -64,11 +66,11 @@ class MaskedModel:
         weights: Weights,
         dataset: Dataset,
         *,
-        ablation: str,
+        ablation: Ablation | str,
         split_embed: bool = False,
-        fixed: Outputs | None = None,
+        fixed: Written | None = None,
     ) -> None:
-        self.weights, self.dataset = weights, dataset
+        self.weights, self.dataset, ablation = weights, dataset, named(ablation)
         self.graph: Graph = weights.architecture.graph(split_embed)
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
         if fixed is None:

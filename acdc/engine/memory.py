@@ -13,8 +13,9 @@ from __future__ import annotations
 from acdc.data import Dataset
 from acdc.engine.patched import Plan
 from acdc.engine.runs import Rows
+from acdc.engine.weights import Weights
 from acdc.graph import Graph
-from acdc.models.architecture import Architecture, Weights
+from acdc.models.architecture import Architecture
 
 
 def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:
@@ -42,15 +43,17 @@ def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows
     into its ports or the hidden layer of its MLP while they are computed. Logits come on top, see LOGIT_BYTES.
     """
     a, graph = architecture, plan.graph
-    n_narrow, n_wide = plan.capacity(slice(graph.first_sender(layer), None))
+    n_scored, n_live = plan.capacity(slice(graph.first_sender(layer), None))
     first = graph.first_receiver(layer)
     alive = plan.present[:, first:].any(0)
-    wide = int((alive & plan.wide[first:]).sum())
-    inputs = (wide + n_wide) * len(rows.live) + (len(alive) - wide + n_narrow) * len(rows.scored)
-    changes = n_wide * len(rows.live) + n_narrow * len(rows.scored)
+    all_live = int((alive & plan.all_live[first:]).sum())
+    inputs = (all_live + n_live) * len(rows.live) + (len(alive) - all_live + n_scored) * len(rows.scored)
+    changes = n_live * len(rows.live) + n_scored * len(rows.scored)
     # A port's value is kept at all rows, and with it, at most, its share of z.
-    values = 2 * (wide * rows.n + (len(alive) - wide) * len(rows.scored))
-    busy = max(2 * graph.n_ports * a.d_model, (2 + a.gated) * a.d_mlp) * (len(rows.live) if wide else len(rows.scored))
+    values = 2 * (all_live * rows.n + (len(alive) - all_live) * len(rows.scored))
+    busy = max(2 * graph.n_ports * a.d_model, (2 + a.gated) * a.d_mlp) * (
+        len(rows.live) if all_live else len(rows.scored)
+    )
     return itemsize * ((inputs + changes) * a.d_model + values * a.d_head + busy)
 
 

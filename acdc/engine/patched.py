@@ -6,7 +6,7 @@ some senders changes a receiver's input by the sum of the changes that reach it 
 ``Patch`` carries such changes upwards through the layers, for several candidate circuits at once, and
 recomputes only the nodes they reach, and of a node whose output no key or value reads only the scored rows.
 
-Rows are *wide* (``Rows.live``) or *narrow* (``Rows.scored``).
+Rows are *all_live* (``Rows.live``) or *scored* (``Rows.scored``).
 """
 
 from __future__ import annotations
@@ -19,99 +19,100 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc.engine import layers
+from acdc.engine.linear import sums
 from acdc.engine.runs import Rows, State, project
+from acdc.engine.weights import Weights
 from acdc.graph import Circuit
-from acdc.models.architecture import Weights, sums
 
 
 class Plan:
     """What of a circuit the forward pass must know; made again whenever edges of later layers are removed.
 
     Attributes:
-        wide: Bool[receiver]; this receiver's input matters at wide rows. Elsewhere only narrow rows matter.
+        all_live: Bool[receiver]; this receiver's input matters at all_live rows. Elsewhere only scored rows matter.
             Removing edges can make it False, never True again.
         sends: Bool[sender]; some present edge leaves this sender.
-        wide_senders: Bool[sender]; some wide receiver reads this sender.
+        live_senders: Bool[sender]; some all_live receiver reads this sender.
     """
 
     def __init__(self, circuit: Circuit) -> None:
         graph = circuit.graph
         self.graph, self.present = graph, circuit.present
         self.sends = circuit.present.any(1)
-        self.wide = np.zeros(len(graph.receivers), dtype=bool)
+        self.all_live = np.zeros(len(graph.receivers), dtype=bool)
         for r in reversed(range(len(graph.receivers) - 1)):
             node = graph.receivers[r]
             if node.port in ("k", "v"):
-                self.wide[r] = True
+                self.all_live[r] = True
             else:
-                self.wide[r] = (circuit.present[graph.sender_index[node.owner]] & self.wide).any()
-        self.wide_senders = (circuit.present & self.wide).any(1)
+                self.all_live[r] = (circuit.present[graph.sender_index[node.owner]] & self.all_live).any()
+        self.live_senders = (circuit.present & self.all_live).any(1)
 
-    def port_is_wide(self, layer: int, port: int) -> bool:
-        return bool(self.wide[self.graph.first_receiver(layer) + port])
+    def port_at_all_live(self, layer: int, port: int) -> bool:
+        return bool(self.all_live[self.graph.first_receiver(layer) + port])
 
-    def mlp_is_wide(self, layer: int) -> bool:
-        return bool(self.wide[self.graph.first_receiver(layer + 1) - 1])
+    def mlp_at_all_live(self, layer: int) -> bool:
+        return bool(self.all_live[self.graph.first_receiver(layer + 1) - 1])
 
     def capacity(self, senders: slice) -> tuple[int, int]:
-        """How many of these senders can change where anything reads them: at narrow rows, at wide rows."""
-        return int(self.sends[senders].sum()), int(self.wide_senders[senders].sum())
+        """How many of these senders can change where anything reads them: at scored rows, at all_live rows."""
+        return int(self.sends[senders].sum()), int(self.live_senders[senders].sum())
 
-    def narrow(self, state: State, rows: Rows) -> None:
+    def drop_rows(self, state: State, rows: Rows) -> None:
         """Keep only scored rows of what matters nowhere else."""
         n_scored, n_heads = len(rows.scored), self.graph.n_heads
         for (kind, layer, i), value in state.items():
             if kind == "final" or len(value) == n_scored:
                 continue
             is_key = kind == "port" and i >= n_heads
-            wide = self.mlp_is_wide(layer) if kind.startswith("mlp") else self.port_is_wide(layer, i)
-            if not (wide or is_key):
+            all_live = self.mlp_at_all_live(layer) if kind.startswith("mlp") else self.port_at_all_live(layer, i)
+            if not (all_live or is_key):
                 state[kind, layer, i] = value[rows.scored if kind == "port" else rows.scored_in_live]
 
 
 @dataclass
 class Changes:
-    """Changes of senders so far: at wide rows where something wide reads them, at narrow rows always."""
+    """Changes of senders so far: at all_live rows where something all_live reads them, at scored rows always."""
 
     plan: Plan
     rows: Rows
-    narrow: Float[Tensor, "sender state scored d_model"]
-    wide: Float[Tensor, "sender state row d_model"]
-    narrow_senders: list[int]
-    wide_senders: list[int]
+    scored: Float[Tensor, "sender state scored d_model"]
+    all_live: Float[Tensor, "sender state row d_model"]
+    scored_senders: list[int]
+    live_senders: list[int]
 
     @classmethod
     def none(cls, plan: Plan, rows: Rows, capacity: tuple[int, int], n_states: int, scratch: Scratch) -> Changes:
-        """No change yet; room for ``capacity`` = (narrow, wide) senders."""
-        n_narrow, n_wide = capacity
-        narrow = scratch.tensor("narrow", (n_narrow, n_states, len(rows.scored), scratch.d_model))
-        wide = scratch.tensor("wide", (n_wide, n_states, len(rows.live), scratch.d_model))
-        return cls(plan, rows, narrow, wide, [], [])
+        """No change yet; room for ``capacity`` = (scored, all_live) senders."""
+        n_scored, n_live = capacity
+        scored = scratch.tensor("scored", (n_scored, n_states, len(rows.scored), scratch.d_model))
+        all_live = scratch.tensor("all_live", (n_live, n_states, len(rows.live), scratch.d_model))
+        return cls(plan, rows, scored, all_live, [], [])
 
     def add(
         self,
         sender: int,
         new: Float[Tensor, "state row d_model"],
         old: Float[Tensor, "row d_model"] | float,
-        wide: bool,
+        all_live: bool,
     ) -> None:
-        """Note that a sender changes from ``old`` to ``new``, at wide rows where ``wide``, else at narrow ones."""
-        narrow = self.narrow[len(self.narrow_senders)]
-        self.narrow_senders.append(sender)
-        if not wide:
-            torch.sub(new, old, out=narrow)
+        """Note that a sender changes from ``old`` to ``new``, at all_live rows where ``all_live``, else at scored ones."""
+        scored = self.scored[len(self.scored_senders)]
+        self.scored_senders.append(sender)
+        if not all_live:
+            torch.sub(new, old, out=scored)
             return
-        change = torch.sub(new, old, out=self.wide[len(self.wide_senders)])
-        self.wide_senders.append(sender)
-        torch.index_select(change, 1, self.rows.scored_in_live, out=narrow)
+        change = torch.sub(new, old, out=self.all_live[len(self.live_senders)])
+        self.live_senders.append(sender)
+        torch.index_select(change, 1, self.rows.scored_in_live, out=scored)
 
     def reach(self, receivers: slice) -> np.ndarray:
         """Bool[receiver]: an edge from a changed sender enters it."""
-        return self.plan.present[self.narrow_senders, receivers].any(0)
+        return self.plan.present[self.scored_senders, receivers].any(0)
 
-    def into(self, receivers: np.ndarray, wide: bool) -> Float[Tensor, "receiver state row d_model"]:
+    def into(self, receivers: np.ndarray, all_live: bool) -> Float[Tensor, "receiver state row d_model"]:
         """The change of these receivers' inputs."""
-        senders, values = (self.wide_senders, self.wide) if wide else (self.narrow_senders, self.narrow)
+        senders, values = (self.live_senders, self.all_live) if all_live else (self.scored_senders, self.scored)
         return sums(self.plan.present[np.ix_(senders, receivers)].T, values[: len(senders)])
 
 
@@ -145,7 +146,7 @@ class Patch:
         self.weights, self.rows, self.plan, self.state = weights, rows, plan, state
         self.graph = plan.graph
         self.changes, self.everything = changes, everything
-        self.n_states = changes.narrow.shape[1]
+        self.n_states = changes.scored.shape[1]
         self.new: dict[tuple[str, int, int], Float[Tensor, "state row d"]] = {}
 
     def commit(self, i: int) -> None:
@@ -164,14 +165,14 @@ class Patch:
         return self.final()
 
     def from_port_input(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> Tensor:
-        """Start from a port's new input; rows as ``plan.wide`` of the port says."""
+        """Start from a port's new input; rows as ``plan.all_live`` of the port says."""
         self.compute_port(layer, port, x)
         return self.from_ports(layer)
 
     def from_port(self, layer: int, port: int, value: Float[Tensor, "row d_head"]) -> Tensor:
         """Start from a port's new q, k or v, at all rows."""
-        wide = self.plan.port_is_wide(layer, port)
-        self.new["port", layer, port] = (value if wide else value[self.rows.scored])[None]
+        all_live = self.plan.port_at_all_live(layer, port)
+        self.new["port", layer, port] = (value if all_live else value[self.rows.scored])[None]
         return self.from_ports(layer)
 
     def from_ports(self, layer: int) -> Tensor:
@@ -195,18 +196,18 @@ class Patch:
         start = self.graph.first_receiver(layer)
         span = slice(start, start + self.graph.n_ports)
         reached = self.changes.reach(span)
-        for wide in (True, False):
-            ports = np.flatnonzero(reached & (self.plan.wide[span] == wide))
+        for all_live in (True, False):
+            ports = np.flatnonzero(reached & (self.plan.all_live[span] == all_live))
             if len(ports):
-                change = self.changes.into(start + ports, wide)
+                change = self.changes.into(start + ports, all_live)
                 for i, port in enumerate(ports.tolist()):
                     self.compute_port(layer, port, change[i].add_(self.state["port_in", layer, port]))
 
     def compute_port(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> None:
         """q, k or v of a port from its new input."""
-        wide = self.plan.port_is_wide(layer, port)
-        value = project(self.weights, layer, port, x, self.rows.pos[self.rows.at(wide)])
-        if wide and len(self.rows.live) < self.rows.n:
+        all_live = self.plan.port_at_all_live(layer, port)
+        value = project(self.weights, layer, port, x, self.rows.pos[self.rows.at(all_live)])
+        if all_live and len(self.rows.live) < self.rows.n:
             old = self.state["port", layer, port].expand(len(value), -1, -1)
             value = old.index_copy(1, self.rows.live, value)
         self.new["port_in", layer, port] = x
@@ -219,12 +220,12 @@ class Patch:
         is_new = np.array([("port", layer, p) in self.new for p in range(self.graph.n_ports)])
         reached = is_new[self.graph.ports_of_heads].any(0) | self.everything
         reached &= self.plan.sends[sender : sender + n_heads]
-        head_wide = self.plan.wide[receiver : receiver + n_heads]
-        for wide in (True, False):
-            heads = np.flatnonzero(reached & (head_wide == wide))
+        heads_all_live = self.plan.all_live[receiver : receiver + n_heads]
+        for all_live in (True, False):
+            heads = np.flatnonzero(reached & (heads_all_live == all_live))
             if len(heads):
                 q, k, v = (self.gather(layer, ports) for ports in self.graph.ports_of_heads[:, heads])
-                self.compute_heads(layer, heads.tolist(), self.attend(q, k, v, wide), wide)
+                self.compute_heads(layer, heads.tolist(), self.attend(q, k, v, all_live), all_live)
 
     def gather(self, layer: int, ports: np.ndarray) -> Float[Tensor, "port state row d_head"]:
         """q, k or v of some ports, new or as in ``state``."""
@@ -233,24 +234,24 @@ class Patch:
         return torch.stack([value.expand(self.n_states, -1, -1) for value in values])
 
     def compute_heads(
-        self, layer: int, heads: list[int], z: Float[Tensor, "head state row d_head"], wide: bool
+        self, layer: int, heads: list[int], z: Float[Tensor, "head state row d_head"], all_live: bool
     ) -> None:
         outputs, sender = self.weights.blocks[layer].outputs, self.graph.first_sender(layer)
         for i, head in enumerate(heads):
             self.new["z", layer, head] = z[i]
-            self.changes.add(sender + head, outputs[head](z[i] - self.state["z", layer, head]), 0.0, wide)
+            self.changes.add(sender + head, outputs[head](z[i] - self.state["z", layer, head]), 0.0, all_live)
 
     def attend(
         self,
         q: Float[Tensor, "head state query d_head"],
         k: Float[Tensor, "head state row d_head"],
         v: Float[Tensor, "head state row d_head"],
-        wide: bool,
+        all_live: bool,
     ) -> Float[Tensor, "head state query d_head"]:
-        """Attention at wide rows (of queries at every row), or at narrow ones (of queries there)."""
+        """Attention at all_live rows (of queries at every row), or at scored ones (of queries there)."""
         rows = self.rows
         k, v = (x.unflatten(2, (rows.n_prompts, rows.n_pos)) for x in (k, v))
-        if wide:
+        if all_live:
             q = q.unflatten(2, (rows.n_prompts, rows.n_pos))
             z = layers.attend(q, k, v, rows.visible).flatten(2, 3)
             return z if len(rows.live) == rows.n else z[:, :, rows.live]
@@ -267,7 +268,7 @@ class Patch:
             return
         x = self.state["mlp_in", layer, 0]
         if reached:
-            change = self.changes.into(np.array([receiver]), self.plan.mlp_is_wide(layer))
+            change = self.changes.into(np.array([receiver]), self.plan.mlp_at_all_live(layer))
             self.compute_mlp(layer, change[0].add_(x))
         else:
             self.compute_mlp(layer, x[None])
@@ -276,7 +277,7 @@ class Patch:
         out = layers.mlp(self.weights.architecture, self.weights.blocks[layer], x)
         self.new["mlp_in", layer, 0], self.new["mlp_out", layer, 0] = x, out
         sender = self.graph.first_sender(layer + 1) - 1
-        self.changes.add(sender, out, self.state["mlp_out", layer, 0], self.plan.mlp_is_wide(layer))
+        self.changes.add(sender, out, self.state["mlp_out", layer, 0], self.plan.mlp_at_all_live(layer))
 
     def final(self) -> Float[Tensor, "state scored d_model"]:
         """The residual stream before the final norm, at scored rows."""

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc.engine import Engine
 from acdc.engine.chunk import Chunk
 from acdc.engine.memory import per_candidate
+from acdc.engine.model import Engine
 from acdc.engine.patched import Changes, Patch, Plan
 from acdc.engine.runs import State
 from acdc.graph import Circuit, Node
@@ -51,17 +51,17 @@ class Removals:
         # A plan tells what the senders of this layer and later ones are read by: only MLPs of this layer lose such.
         if self.plan is None or self.node.component == "mlp":
             self.plan = Plan(self.circuit)
-            self.narrow()
+            self.drop_rows()
             self.most_states = self.states_that_fit()
         self.node = receiver
         self.receiver = self.engine.graph.receiver_index[receiver]
         self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
-        self.wide = bool(self.plan.wide[self.receiver])
+        self.all_live = bool(self.plan.all_live[self.receiver])
         self.inputs = [self.whole_input(chunk) for chunk in self.engine.chunks]
 
-    def narrow(self) -> None:
+    def drop_rows(self) -> None:
         for chunk, state in zip(self.engine.chunks, self.states, strict=True):
-            self.plan.narrow(state, chunk.rows)
+            self.plan.drop_rows(state, chunk.rows)
 
     def whole_input(self, chunk: Chunk) -> Float[Tensor, "row d_model"]:
         """The receiver's input while it has all its edges.
@@ -76,7 +76,7 @@ class Removals:
             senders = senders[:, chunk.rows.scored_in_live] if key[0] == "final" else senders
             self.whole[id(chunk), key] = chunk.ablated[key] + senders.sum(0, dtype=torch.float64)
         whole = self.whole[id(chunk), key]
-        return whole if self.wide or key[0] == "final" else whole[chunk.rows.scored_in_live]
+        return whole if self.all_live or key[0] == "final" else whole[chunk.rows.scored_in_live]
 
     def states_that_fit(self) -> int:
         """Candidates that fit into ``Engine.memory`` at once; at least one."""
@@ -113,7 +113,7 @@ class Removals:
         self, i: int, senders: list[int], gone: Bool[Tensor, "state sender"]
     ) -> Float[Tensor, "state row d_model"]:
         """What these senders' removal takes from the receiver's input, in float64."""
-        delta = self.engine.chunks[i].delta_at(senders, self.wide).double()
+        delta = self.engine.chunks[i].delta_at(senders, self.all_live).double()
         return torch.tensordot(gone.to(delta), delta, 1)
 
     def try_cutting_direct(self) -> list[float]:
@@ -139,13 +139,13 @@ class Removals:
         return metrics
 
     def starves(self, candidate: Circuit) -> bool:
-        """Under zero ablation, nothing flows along the edges of some later receiver any more.
+        """Where the ablation can starve a receiver, nothing flows along the edges of some later receiver any more.
 
         Its input is then what biases make of nothing, often exactly zero. Only a pass afresh leaves it that: where
         one change after another was taken away, rounding is left, and norms blow it up. Other ablations leave it the
         input of a run that has embeddings.
         """
-        if self.engine.ablation != "zero":
+        if not self.engine.ablation.can_starve:
             return False
         if candidate.present[:, self.receiver].any() and (candidate.direct[self.receiver] or not self.node.port):
             return False
@@ -168,7 +168,7 @@ class Removals:
         if self.starving[i]:
             circuit = self.candidates[i].reaching_logits()
             self.states = [chunk.settle(circuit, self.layer - 1) for chunk in self.engine.chunks]
-            self.narrow()
+            self.drop_rows()
         elif len(self.states) == 1:
             self.patch.commit(i)
         else:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc.ablation import MEAN, PERMUTED, shuffled_positions
+from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
 from acdc.engine import layers
+from acdc.engine.weights import Weights
 from acdc.graph import Graph
-from acdc.models.architecture import Weights
-
-Outputs = list[Float[Tensor, "row d"]]
-"""Of every sender, in their order: a head's z, and what any other writes."""
 
 
 @dataclass
@@ -27,12 +25,12 @@ class Rows:
         scored: Int[scored], the rows that the metric reads.
         scored_prompt: Int[scored], their prompts.
         live: Int[live], the rows where some circuit can differ from another and still matter. All rows until
-            ``narrow_to`` has seen the activations.
+            ``find_live`` has seen the activations.
         scored_in_live: Int[scored], where in ``live`` the scored rows are.
         one_per_prompt: every prompt has exactly one scored position.
         causal: attention sees itself and earlier positions only.
         visible: Bool[pos pos], which keys a query sees; ``scored_visible``: the same for scored rows.
-        weight: Float64[scored]; a metric's value is this weighted sum, see ``Dataset.mean_over``.
+        weight: Float64[scored]; a metric's value is this weighted sum, see ``Dataset.weight``.
     """
 
     n_prompts: int
@@ -56,8 +54,6 @@ class Rows:
         visible = torch.ones(n_pos, n_pos, dtype=torch.bool, device=device)
         visible = visible.tril() if causal else visible
         scored = prompt * n_pos + pos
-        by_prompt = 1.0 / (per_prompt[prompt].double() * n_prompts)
-        weight = by_prompt if dataset.mean_over == "prompts" else torch.full_like(by_prompt, 1.0 / len(scored))
         return cls(
             n_prompts,
             n_pos,
@@ -68,16 +64,16 @@ class Rows:
             causal=causal,
             visible=visible,
             scored_visible=visible[pos],
-            weight=weight,
+            weight=dataset.weight.to(device),
             live=torch.arange(n_prompts * n_pos, device=device),
             scored_in_live=scored,
         )
 
-    def at(self, wide: bool) -> Int[Tensor, "row"]:
-        """The rows at which something is computed: ``live`` where it is wide, else ``scored``."""
-        return self.live if wide else self.scored
+    def at(self, all_live: bool) -> Int[Tensor, "row"]:
+        """The rows at which something is computed: ``live`` where it is all_live, else ``scored``."""
+        return self.live if all_live else self.scored
 
-    def narrow_to(self, delta: Float[Tensor, "sender row d_model"]) -> None:
+    def find_live(self, delta: Float[Tensor, "sender row d_model"]) -> None:
         """Set ``live`` from the differences between the clean and the ablated run.
 
         Where attention is causal, no circuit differs before a prompt's first difference, and nothing after
@@ -142,7 +138,7 @@ class Run:
     sender: Float[Tensor, "sender row d_model"]
     state: State
 
-    def outputs(self, graph: Graph) -> Outputs:
+    def outputs(self, graph: Graph) -> Written:
         return [
             self.state["z", node.layer, node.head] if node.component == "head" else written
             for node, written in zip(graph.senders, self.sender, strict=True)
@@ -156,7 +152,7 @@ def run(
     rows: Rows,
     *,
     split_embed: bool = False,
-    fixed: Outputs | None = None,
+    fixed: Written | None = None,
     position_order: Int[Tensor, "pos"] | None = None,
 ) -> Run:
     """One forward pass of the whole model; its state has all rows.
@@ -198,49 +194,52 @@ def run(
 
 
 def ablated_run(
-    weights: Weights, dataset: Dataset, rows: Rows, ablation: str, split_embed: bool, fixed: Outputs | None
+    weights: Weights, dataset: Dataset, rows: Rows, ablation: Ablation, split_embed: bool, fixed: Written | None
 ) -> Run:
-    """The run whose activations stand in for removed edges, see ``acdc.ablation``.
+    """Run the corrupted prompts as the ablation says: the activations that stand in for removed edges.
 
     Args:
         fixed: see ``fixed_outputs``.
     """
-    order = shuffled_positions(dataset.clean.shape[1]) if ablation == PERMUTED else None
+    order = ablation.position_order(dataset.clean.shape[1])
     return run(weights, dataset.corrupted, rows, split_embed=split_embed, fixed=fixed, position_order=order)
 
 
 def fixed_outputs(
-    weights: Weights, dataset: Dataset, ablation: str, split_embed: bool, n_prompts: int
-) -> Outputs | None:
-    """Outputs at each position that an ablation gives every sender whatever the prompt; None where prompts decide.
+    weights: Weights, dataset: Dataset, ablation: Ablation, split_embed: bool, n_prompts: int
+) -> Written | None:
+    """Return what an ablation lets every sender write whatever the prompt, Float[pos d]; None where prompts decide.
 
     Args:
         n_prompts: how many may be computed at once.
     """
-    if ablation == MEAN:
-        return mean_outputs(weights, dataset.pool, split_embed, n_prompts)
-    if ablation != "zero":
-        return None
-    architecture, n_pos = weights.architecture, dataset.clean.shape[1]
-    senders = architecture.graph(split_embed).senders
-    sizes = (architecture.d_head if node.component == "head" else architecture.d_model for node in senders)
-    return [weights.embed.new_zeros(n_pos, size) for size in sizes]
+    return ablation.outputs(EngineSenders(weights, dataset, split_embed, n_prompts))
 
 
-def mean_outputs(weights: Weights, pool: Int[Tensor, "prompt pos"], split_embed: bool, n_prompts: int) -> Outputs:
-    """Every sender's mean output over these prompts, position by position.
+@dataclass
+class EngineSenders:
+    """Answer an ablation's questions by the engine, see ``acdc.ablation.Senders``."""
 
-    Where they all have the same it is that, without rounding, so that prompts may be known to differ nowhere before.
-    """
-    graph, means, seen = weights.architecture.graph(split_embed), None, 0
-    for tokens in pool.split(n_prompts):
-        part = Dataset(tokens, tokens, torch.ones_like(tokens, dtype=torch.bool), {})
-        rows = Rows.of(part, weights.embed.device, weights.architecture.causal)
-        outputs = run(weights, tokens, rows, split_embed=split_embed).outputs(graph)
-        outputs, seen = [x.unflatten(0, tokens.shape) for x in outputs], seen + len(tokens)
-        means = means or [x[0] for x in outputs]
-        means = [mean + (x - mean).sum(0) / seen for mean, x in zip(means, outputs, strict=True)]
-    return means
+    weights: Weights
+    dataset: Dataset
+    split_embed: bool
+    n_prompts: int
+
+    @property
+    def graph(self) -> Graph:
+        return self.weights.architecture.graph(self.split_embed)
+
+    def zeros(self) -> Written:
+        architecture, n_pos = self.weights.architecture, self.dataset.clean.shape[1]
+        sizes = (architecture.d_head if n.component == "head" else architecture.d_model for n in self.graph.senders)
+        return [self.weights.embed.new_zeros(n_pos, size) for size in sizes]
+
+    def on_corrupted(self) -> Iterator[Written]:
+        for tokens in self.dataset.pool.split(self.n_prompts):
+            part = Dataset(tokens, tokens, torch.ones_like(tokens, dtype=torch.bool), {})
+            rows = Rows.of(part, self.weights.embed.device, self.weights.architecture.causal)
+            outputs = run(self.weights, tokens, rows, split_embed=self.split_embed).outputs(self.graph)
+            yield [x.unflatten(0, tokens.shape) for x in outputs]
 
 
 def embeddings(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from acdc.faithfulness import SEARCH
+from acdc.analysis.faithfulness import SEARCH
 from acdc.figures.faithfulness import FEWEST
 from acdc.figures.pareto import pretty
 from acdc.figures.style import GREY, METHODS, PAGE, look, style

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from acdc.faithfulness import SEARCH, faithfulness, is_constant
+from acdc.analysis.faithfulness import SEARCH, faithfulness, is_constant
 from acdc.figures.pareto import BASELINES, canvas, draw_random, pretty, refuse_not_finite
 from acdc.figures.roc import MANY
 from acdc.figures.style import GREY, INK, METHODS, PAGE, look, style

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
+from acdc.analysis.published import LEVELS, as_published
+from acdc.analysis.recovery import pessimistic_auc, roc_curve
 from acdc.figures.pareto import DASHES, pretty, refuse_not_finite
 from acdc.figures.style import GREY, INK, METHODS, PAGE, look, style
-from acdc.published import LEVELS, as_published
-from acdc.recovery import pessimistic_auc, roc_curve
 
 ABLATIONS = {
     "corrupted": "corrupted",
@@ -38,7 +38,7 @@ def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
 
     Args:
         table: recovery.csv.
-        published: data/published/roc_points.csv.
+        published: acdc/assets/published/roc_points.csv.
         level: one of recovery.csv's.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Edge attribution patching: what removing each edge would change in the metric, to first order.
+"""Score edges by attribution patching: what removing each would change in the metric, to first order.
 
 The score of an edge is the product of what its sender changes, from clean to ablated, with the gradient at its
 receiver, summed over positions and prompts. EAP (Syed et al. 2023, arXiv 2310.10348) takes the gradient at the clean
@@ -11,23 +11,29 @@ import numpy as np
 import torch
 
 from acdc.engine.masked import MaskedModel
+from acdc.engine.model import Engine
 from acdc.graph import EdgeScores
-from acdc.methods.gradients import gradients, refuse_distance
+from acdc.methods.driver import Scored
+from acdc.methods.gradients import gradients, over_prompts
 from acdc.metrics import Metric
 
 
-def eap(model: MaskedModel, kind: type[Metric]) -> EdgeScores:
-    """Signed first-order effects: positive where removing an edge makes the metric worse.
+def eap(engine: Engine, kind: type[Metric]) -> Scored:
+    """Score edges by the gradient at the clean run: positive where removing an edge makes the metric worse."""
+    return eap_ig(engine, kind, ig_steps=1)
 
-    Raises:
-        InputError: see ``refuse_distance``.
+
+def eap_ig(engine: Engine, kind: type[Metric], *, ig_steps: int) -> Scored:
+    """Score edges as ``eap`` does, by the mean gradient on the way from ablated to clean embeddings.
+
+    Args:
+        ig_steps: gradients are taken at 1/ig_steps, 2/ig_steps, ... 1 of the way.
     """
-    refuse_distance("EAP", kind)
-    return eap_ig(model, kind, steps=1)
+    return Scored(over_prompts(engine, lambda model: edge_scores(model, kind, ig_steps)), evaluations=ig_steps)
 
 
-def eap_ig(model: MaskedModel, kind: type[Metric], steps: int) -> EdgeScores:
-    """As ``eap``, with the mean gradient at 1/steps, 2/steps, ... 1 of the way from ablated to clean embeddings."""
+def edge_scores(model: MaskedModel, kind: type[Metric], steps: int) -> EdgeScores:
+    """Return the signed first-order effect of removing each edge, on the model's prompts."""
     metric, gradient = model.metric(kind), 0.0
     for step in range(1, steps + 1):
         embeddings = zip(model.clean, model.ablated.sender, strict=False)

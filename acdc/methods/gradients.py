@@ -1,4 +1,4 @@
-"""What methods that score by a gradient share: the gradient itself, taken a few prompts at a time."""
+"""Take gradients of a metric in the whole model, a few prompts at a time."""
 
 from __future__ import annotations
 
@@ -10,26 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine import Engine
 from acdc.engine.masked import Mask, MaskedModel, masked_models
-from acdc.errors import InputError
+from acdc.engine.model import Engine
 from acdc.graph import Circuit, Scores
-from acdc.metrics import L2, KLDivergence, Metric
+from acdc.metrics import Metric
 
 AnyScores = TypeVar("AnyScores", bound=Scores)
 
-DISTANCES = (KLDivergence, L2)
 PROMPTS_AT_ONCE = 8
 """A gradient needs every activation of the masked forward pass, half a gigabyte for two prompts of SmolLM2-135M."""
-
-
-def refuse_distance(method: str, kind: type[Metric]) -> None:
-    """Raises InputError where a metric's gradient is zero at the clean run: it measures the distance from that run."""
-    if issubclass(kind, DISTANCES):
-        raise InputError(
-            f"{method} by {kind.__name__} scores everything 0, for its gradient is zero where nothing is removed:"
-            " use a metric of the answers, or EAP-IG"
-        )
 
 
 def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> AnyScores:

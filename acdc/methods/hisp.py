@@ -1,4 +1,4 @@
-"""HISP: head importance score for pruning (Michel et al. 2019, arXiv 1905.10650), as Conmy et al. 2023 adapt it.
+"""Score nodes by HISP: head importance score for pruning (Michel et al. 2019, arXiv 1905.10650; Conmy et al. 2023).
 
 What has a score is every q, k and v of a head and every MLP: the size of the metric's slope in the share of it that is
 not ablated, of each prompt, averaged, and divided by the L2 norm of its layer's scores (the original's
@@ -12,28 +12,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine import Engine
 from acdc.engine.masked import MaskedModel
+from acdc.engine.model import Engine
 from acdc.graph import NodeScores
-from acdc.methods.gradients import gradients, over_prompts, refuse_distance
+from acdc.methods.driver import Scored
+from acdc.methods.gradients import gradients, over_prompts
 from acdc.metrics import Metric
 
 SMALLEST_NORM = 1e-6
 """A layer whose scores are smaller than this is not blown up (as in the original)."""
 
 
-def hisp(engine: Engine, kind: type[Metric]) -> NodeScores:
-    """Importance of every port and MLP, at least 0.
-
-    Raises:
-        InputError: see ``refuse_distance``.
-    """
-    refuse_distance("HISP", kind)
+def hisp(engine: Engine, kind: type[Metric]) -> Scored:
+    """Return the importance of every port and MLP, at least 0."""
     scores = over_prompts(engine, lambda model: slopes(model, kind))
     layer = np.array([node.layer for node in engine.graph.receivers])
     for i in range(engine.graph.n_layers):
         scores.score[layer == i] /= max(np.linalg.norm(scores.score[layer == i]), SMALLEST_NORM)
-    return scores
+    return Scored(scores, evaluations=1)
 
 
 def slopes(model: MaskedModel, kind: type[Metric]) -> NodeScores:

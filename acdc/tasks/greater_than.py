@@ -14,7 +14,6 @@ import torch
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
-from acdc.metrics import STANDARD, ProbabilityDifference
 from acdc.prompts import WORDS, check_count, encode, words
 from acdc.tasks import Task
 
@@ -80,6 +79,6 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
 TASK = Task(
     make_dataset=make_dataset,
-    metrics={"kl_divergence": STANDARD["kl_divergence"], "probability_difference": ProbabilityDifference},
+    metrics=("kl_divergence", "probability_difference"),
     known_circuits={"gpt2": {"published": from_file("greater_than")}},
 )

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.errors import InputError
-from acdc.metrics import STANDARD, NegativeLogLikelihood
 from acdc.prompts import check_count
 from acdc.tasks import Task
 
@@ -113,6 +112,4 @@ def repeated(tokens: Int[Tensor, "prompt pos"]) -> Bool[Tensor, "prompt pos"]:
     return torch.cat([same, torch.zeros_like(same[:, :1])], 1)
 
 
-TASK = Task(
-    make_dataset=make_dataset, metrics={"kl_divergence": STANDARD["kl_divergence"], "nll": NegativeLogLikelihood}
-)
+TASK = Task(make_dataset=make_dataset, metrics=("kl_divergence", "nll"))

@@ -1,4 +1,4 @@
-"""The task of the model that the workflow builds with a known circuit, see ``acdc.models.planted``.
+"""The task of the model that the workflow builds with a known circuit, see ``acdc.models.toy.planted``.
 
 Seven different tokens, then one of the second to sixth again; the answer is the successor of what followed
 it the first time. The corrupted ("baseline") prompt is another one of the same form.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from acdc.data import Dataset
-from acdc.models import planted as model
+from acdc.models.toy import planted as model
 from acdc.prompts import check_count
 from acdc.tasks import Task
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from acdc.data import Dataset
 from acdc.known import from_file
-from acdc.metrics import OF_NUMBERS
-from acdc.models.tracr_proportion import PROGRAM
-from acdc.rasp import dataset
-from acdc.tasks import Task
+from acdc.models.toy.rasp import dataset
+from acdc.models.toy.tracr_proportion import PROGRAM
+from acdc.tasks import OF_NUMBERS, Task
 
 KNOWN = {"tracr_proportion": {"published": from_file("tracr_proportion"), "compiled": PROGRAM.circuit}}
 

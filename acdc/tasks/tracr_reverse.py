@@ -10,10 +10,9 @@ from typing import Any
 
 from acdc.data import Dataset
 from acdc.known import from_file
-from acdc.metrics import OF_NUMBERS
-from acdc.models.tracr_reverse import PROGRAM
-from acdc.rasp import dataset
-from acdc.tasks import Task
+from acdc.models.toy.rasp import dataset
+from acdc.models.toy.tracr_reverse import PROGRAM
+from acdc.tasks import OF_NUMBERS, Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:

@@ -9,10 +9,9 @@ from itertools import permutations
 from typing import Any
 
 from acdc.data import Dataset
-from acdc.metrics import OF_NUMBERS
-from acdc.models.tracr_sort import PROGRAM
-from acdc.rasp import dataset
-from acdc.tasks import Task
+from acdc.models.toy.rasp import dataset
+from acdc.models.toy.tracr_sort import PROGRAM
+from acdc.tasks import OF_NUMBERS, Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:

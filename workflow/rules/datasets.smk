@@ -8,24 +8,25 @@ model does the task at all.
 
 rule dataset:
     input:
-        model="data/{study}/models/{model}",
-        code=lambda w: task_module(w.task),
-        words=sorted(str(path) for path in Path("data/words").glob("*.txt")),
+        model=MODEL,
+        words=sorted(str(path) for path in Path(ASSETS, "words").glob("*.txt")),
     output:
-        expand("data/{{study}}/datasets/{{model}}/{{task}}/{split}.safetensors", split=SPLITS),
+        expand(f"{DATASETS}/{{split}}.safetensors", split=SPLITS, allow_missing=True),
     log:
-        "results/{study}/logs/dataset/{model}/{task}.log",
+        f"results/{{study}}/logs/dataset/{{model}}/{{task}}.log",
     benchmark:
-        "results/{study}/benchmarks/dataset/{model}/{task}.tsv"
+        f"results/{{study}}/benchmarks/dataset/{{model}}/{{task}}.tsv"
     wildcard_constraints:
-        task=tasks_by_module(),
+        task=STUDY.tasks_by_module(),
     params:
-        n_prompts=lambda w: task_of(w)["n_prompts"],
-        n_test_prompts=lambda w: task_of(w)["n_test_prompts"],
-        seed=lambda w: task_of(w)["seed"],
-        options=lambda w: json.dumps(task_of(w).get("options", {})),
-        metrics=lambda w: [search["metric"] for search in task_of(w)["searches"]],
+        n_prompts=lambda w: STUDY.task(w)["n_prompts"],
+        n_test_prompts=lambda w: STUDY.task(w)["n_test_prompts"],
+        seed=lambda w: STUDY.task(w)["seed"],
+        options=lambda w: json.dumps(STUDY.task(w)["options"]),
+        metrics=lambda w: [search["metric"] for search in STUDY.task(w)["searches"]],
         out=lambda w, output: os.path.dirname(output[0]),
+        identity=model_identity,
+        code=code("dataset"),
     shell:
         "python -m acdc dataset --task {wildcards.task:q} --model {input.model:q} --n-prompts {params.n_prompts}"
         " --n-test-prompts {params.n_test_prompts} --seed {params.seed} --options {params.options:q}"
@@ -34,14 +35,17 @@ rule dataset:
 
 rule behaviour:
     input:
-        model="data/{study}/models/{model}",
-        dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
+        model=MODEL,
+        dataset=TEST,
     output:
-        f"{RESULTS}/behaviour.csv",
+        f"results/{PLACE}/behaviour.csv",
     log:
         "results/{study}/logs/behaviour/{model}/{task}.log",
     benchmark:
         "results/{study}/benchmarks/behaviour/{model}/{task}.tsv"
+    params:
+        identity=model_identity,
+        code=code("evaluate"),
     shell:
         "python -m acdc behaviour --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
         " --dataset {input.dataset:q} --threads {threads} --out {output:q} 2> {log:q}"

@@ -9,7 +9,7 @@ what workflow/report says of it; tables are there as figures/{study}/tables/*.ht
 
 rule pareto:
     input:
-        pareto_tables,
+        STUDY.pareto_tables,
     output:
         figure(f"{FIGURES}/pareto_{{ablation}}", "pareto", figure="metrics over edges", task="{task}", model="{model}"),
     log:
@@ -21,7 +21,7 @@ rule pareto:
 rule roc:
     input:
         recovery="results/{study}/recovery.csv",
-        published="data/published/roc_points.csv",
+        published=f"{ASSETS}/published/roc_points.csv",
     output:
         figure("figures/{study}/roc_{level}s", "roc", figure="ROC of {level}s", task="all", model="all"),
     log:
@@ -47,7 +47,7 @@ rule page:
         circuits=found_circuits,
         traces=found_traces,
         nodes=f"{FOUND}/nodes.csv",
-        assets=sorted(str(path) for path in Path("acdc/figures/assets").iterdir()),
+        assets=sorted(str(path) for path in Path(ASSETS, "page").iterdir()),
     output:
         report(
             f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html",
@@ -57,32 +57,31 @@ rule page:
         ),
     log:
         "results/{study}/logs/page/{model}/{task}/{metric}/{ablation}/{method}.log",
-    wildcard_constraints:
-        method="acdc",
     params:
-        start=lambda w: drawn(task_of(w), search_of(w))[0],
+        start=lambda w: STUDY.search(w).drawn(METHODS[w.method])[0],
     shell:
-        "python -m acdc page --circuits {input.circuits:q} --nodes {input.nodes:q} --start {params.start}"
-        " --out {output:q} 2> {log:q}"
+        "python -m acdc page --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
+        " --start {params.start} --out {output:q} 2> {log:q}"
 
 
 rule draw:
     input:
-        circuit=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/circuit.json",
-        trace=f"{RESULTS}/{{metric}}/{{ablation}}/acdc/{{threshold}}/trace.csv",
+        circuit=f"{FOUND}/{{value}}/circuit.json",
+        trace=f"{FOUND}/{{value}}/trace.csv",
     output:
         figure(
-            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{threshold}}",
+            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}_{{value}}",
             "circuit",
             category="Circuits",
             metric="{metric}",
             ablation="{ablation}",
-            threshold="{threshold}",
+            method="{method}",
+            value="{value}",
             task="{task}",
             model="{model}",
         ),
     log:
-        "results/{study}/logs/draw/{model}/{task}/{metric}/{ablation}/{threshold}.log",
+        "results/{study}/logs/draw/{model}/{task}/{metric}/{ablation}/{method}/{value}.log",
     params:
         max_edges=config["figures"]["max_edges"],
     shell:
@@ -97,8 +96,6 @@ rule cost:
         figure("figures/{study}/cost_{cost}", "cost", figure="cost in {cost}", task="all", model="all"),
     log:
         "results/{study}/logs/cost/{cost}.log",
-    wildcard_constraints:
-        cost="|".join(COSTS),
     shell:
         "python -m acdc cost --methods {input:q} --by {wildcards.cost} --out {output:q} 2> {log:q}"
 
@@ -111,14 +108,14 @@ rule trained_and_reset:
     log:
         "results/{study}/logs/trained_and_reset.log",
     params:
-        pairs=[f"{model['name']}={model['reset']}" for model in config["models"] if "reset" in model],
+        pairs=STUDY.reset_pairs(),
     shell:
-        "python -m acdc trained_and_reset --auc {input:q} --pairs {params.pairs:q} --out {output:q} 2> {log:q}"
+        "python -m acdc trained-and-reset --auc {input:q} --pairs {params.pairs:q} --out {output:q} 2> {log:q}"
 
 
 rule readable_tables:
     input:
-        expand("results/{{study}}/{table}.csv", table=report_tables()),
+        expand("results/{{study}}/{table}.csv", table=STUDY.tables()),
     output:
         [
             report(
@@ -127,7 +124,7 @@ rule readable_tables:
                 category="Tables",
                 labels={"table": table},
             )
-            for table in report_tables()
+            for table in STUDY.tables()
         ],
     log:
         "results/{study}/logs/tables/readable.log",

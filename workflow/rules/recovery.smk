@@ -8,8 +8,8 @@ has the areas under the ROC curves beside the published ones, faithfulness.csv t
 
 rule evaluate:
     input:
-        model="data/{study}/models/{model}",
-        dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
+        model=MODEL,
+        dataset=TEST,
         circuits=found_circuits,
     output:
         f"{FOUND}/evaluation.csv",
@@ -24,19 +24,18 @@ rule evaluate:
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
+        identity=model_identity,
+        code=code("evaluate"),
     shell:
-        "python -m acdc evaluate --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
-        " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
-        " --method {wildcards.method} {params.split_embed} --device {params.device} --precision {params.precision}"
-        " --memory-gib {resources.memory_gib} --threads {threads} --circuits {input.circuits:q} --out {output:q} 2> {log:q}"
+        f"python -m acdc evaluate {engine_flags()} --circuits {{input.circuits:q}} --out {{output:q}} 2> {{log:q}}"
 
 
 rule controls:
     input:
-        model="data/{study}/models/{model}",
-        dataset="data/{study}/datasets/{model}/{task}/test.safetensors",
+        model=MODEL,
+        dataset=TEST,
     output:
-        f"{RESULTS}/controls_{{ablation}}.csv",
+        f"results/{PLACE}/controls_{{ablation}}.csv",
     log:
         "results/{study}/logs/controls/{model}/{task}/{ablation}.log",
     benchmark:
@@ -50,17 +49,17 @@ rule controls:
         precision=precision,
         seeds=config["random_circuits"]["seeds"],
         fractions=config["random_circuits"]["fractions"],
+        identity=model_identity,
+        code=code("evaluate"),
     shell:
-        "python -m acdc controls --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
-        " --dataset {input.dataset:q} --ablation {wildcards.ablation:q} {params.split_embed} --device {params.device}"
-        " --precision {params.precision} --memory-gib {resources.memory_gib} --threads {threads}"
-        " --seeds {params.seeds} --fractions {params.fractions:q} --out {output:q} 2> {log:q}"
+        f"python -m acdc controls {engine_flags()} --seeds {{params.seeds}} --fractions {{params.fractions:q}}"
+        " --out {output:q} 2> {log:q}"
 
 
 rule nodes:
     input:
-        model="data/{study}/models/{model}",
-        dataset="data/{study}/datasets/{model}/{task}/discovery.safetensors",
+        model=MODEL,
+        dataset=DISCOVERY,
         circuits=found_circuits,
     output:
         f"{FOUND}/nodes.csv",
@@ -75,19 +74,18 @@ rule nodes:
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
+        identity=model_identity,
+        code=code("evaluate"),
     shell:
-        "python -m acdc nodes --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
-        " --dataset {input.dataset:q} --metric {wildcards.metric:q} --ablation {wildcards.ablation:q}"
-        " {params.split_embed} --device {params.device} --precision {params.precision}"
-        " --memory-gib {resources.memory_gib} --threads {threads} --circuits {input.circuits:q} --out {output:q} 2> {log:q}"
+        f"python -m acdc nodes {engine_flags()} --metric {{wildcards.metric:q}} --circuits {{input.circuits:q}}"
+        " --out {output:q} 2> {log:q}"
 
 
 rule recover:
     input:
         circuits=found_circuits,
         evaluation=f"{FOUND}/evaluation.csv",
-        code=lambda w: task_module(w.task),
-        stated=sorted(str(path) for path in Path("data/circuits").glob("*.yaml")),
+        stated=sorted(str(path) for path in Path(ASSETS, "circuits").glob("*.yaml")),
     output:
         f"{FOUND}/recovery.csv",
     log:
@@ -95,15 +93,16 @@ rule recover:
     benchmark:
         "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}/{method}.tsv"
     params:
-        trained=trained_model,
+        trained=lambda w: STUDY.trained(w.model),
+        code=code("recover"),
     shell:
-        "python -m acdc recover --task {wildcards.task:q} --model-name {params.trained:q}"
+        "python -m acdc recover --task {wildcards.task:q} --known-of {params.trained:q}"
         " --circuits {input.circuits:q} --evaluation {input.evaluation:q} --out {output:q} 2> {log:q}"
 
 
 rule behaviour_table:
     input:
-        each_search(f"{RESULTS}/behaviour.csv"),
+        STUDY.of_searches(f"results/{PLACE}/behaviour.csv"),
     output:
         "results/{study}/behaviour.csv",
     log:
@@ -114,8 +113,8 @@ rule behaviour_table:
 
 rule evaluation_table:
     input:
-        each_search(f"{RESULTS}/controls_{{ablation}}.csv"),
-        each_method(f"{FOUND}/evaluation.csv"),
+        STUDY.of_searches(f"results/{PLACE}/controls_{{ablation}}.csv"),
+        STUDY.of_methods("evaluation.csv"),
     output:
         "results/{study}/evaluation.csv",
     log:
@@ -131,13 +130,15 @@ rule faithfulness_table:
         "results/{study}/faithfulness.csv",
     log:
         "results/{study}/logs/tables/faithfulness.log",
+    params:
+        code=code("acdc.analysis.faithfulness"),
     shell:
         "python -m acdc faithfulness --evaluation {input:q} --out {output:q} 2> {log:q}"
 
 
 rule recovery_table:
     input:
-        each_method(f"{FOUND}/recovery.csv", known_only=True),
+        STUDY.of_methods("recovery.csv", known=True),
     output:
         "results/{study}/recovery.csv",
     log:
@@ -148,7 +149,7 @@ rule recovery_table:
 
 rule stability_table:
     input:
-        each_method(f"{FOUND}/stability.csv", resampled_only=True),
+        STUDY.of_methods("stability.csv", resampled=True),
     output:
         "results/{study}/stability.csv",
     log:
@@ -160,11 +161,13 @@ rule stability_table:
 rule auc_table:
     input:
         recovery="results/{study}/recovery.csv",
-        published="data/published/auc.csv",
+        published=f"{ASSETS}/published/auc.csv",
     output:
         "results/{study}/auc.csv",
     log:
         "results/{study}/logs/tables/auc.log",
+    params:
+        code=code("acdc.analysis.published"),
     shell:
         "python -m acdc auc --recovery {input.recovery:q} --published {input.published:q} --out {output:q} 2> {log:q}"
 
@@ -176,19 +179,24 @@ rule auc_of_ablation:
         expand("results/{{study}}/auc_{{ablation}}.{format}", format=TABLE_FORMATS),
     log:
         "results/{study}/logs/tables/auc_{ablation}.log",
+    params:
+        code=code("acdc.analysis.published"),
     shell:
-        "python -m acdc auc_tables --auc {input:q} --ablation {wildcards.ablation} --out {output:q} 2> {log:q}"
+        "python -m acdc auc-tables --auc {input:q} --ablation {wildcards.ablation} --out {output:q} 2> {log:q}"
 
 
 rule methods_table:
     input:
-        unpack(tables_of_methods),
-        circuits=circuits_of_study(),
+        unpack(lambda w: {"auc": f"results/{w.study}/auc.csv"} if STUDY.has_known else {}),
+        faithfulness="results/{study}/faithfulness.csv",
+        timing="results/{study}/timing.csv",
+        circuits=STUDY.all_circuits(),
     output:
         "results/{study}/methods.csv",
     log:
         "results/{study}/logs/tables/methods.log",
     params:
+        code=code("acdc.analysis.summary"),
         auc=lambda w, input: ["--auc", input.auc] if "auc" in input.keys() else [],
     shell:
         "python -m acdc methods --faithfulness {input.faithfulness:q} --timing {input.timing:q}"
@@ -197,10 +205,10 @@ rule methods_table:
 
 rule timing_table:
     input:
-        benchmarks_of_searches(),
+        STUDY.all_timings(),
     output:
         "results/{study}/timing.csv",
     log:
         "results/{study}/logs/tables/timing.log",
     shell:
-        "python -m acdc timing {input:q} --out {output:q} 2> {log:q}"
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"

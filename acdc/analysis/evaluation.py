@@ -1,0 +1,111 @@
+"""What circuits do on held-out prompts, and what the model itself does on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.data import Dataset
+from acdc.engine.check import TOLERANCE
+from acdc.engine.model import Engine
+from acdc.found import CONTROL
+from acdc.graph import Circuit, Graph
+from acdc.methods.random_order import random_scores
+from acdc.metrics import Metric
+
+
+def circuit_rows(
+    engine: Engine, metrics: Mapping[str, type[Metric]], circuits: Iterable[tuple[dict[str, Any], Circuit]]
+) -> Iterator[dict[str, Any]]:
+    """One row per circuit: what it is called, its size, and every metric on the engine's dataset.
+
+    Raises:
+        ArithmeticError: a metric is not a finite number; the message names it and the circuit.
+    """
+    bound = {name: engine.metric(kind) for name, kind in metrics.items()}
+    for labels, circuit in circuits:
+        finals = engine.finals(circuit)
+        values = {name: engine.measure(metric, finals)[0] for name, metric in bound.items()}
+        for name, value in values.items():
+            if not np.isfinite(value):
+                raise ArithmeticError(f"{name} of circuit {labels} is {value}")
+        yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
+
+
+def node_effects(engine: Engine, kind: type[Metric], circuit: Circuit) -> Iterator[tuple[str, float]]:
+    """By name: how much the metric rises when all that a node sends in the circuit is removed from it.
+
+    Raises:
+        ArithmeticError: an effect is not a finite number; the message names the node.
+    """
+    metric = engine.metric(kind)
+    (whole,) = engine.measure(metric, engine.finals(circuit))
+    for sender in np.flatnonzero(circuit.present.any(1)):
+        without, name = circuit.copy(), circuit.graph.senders[sender].name
+        without.present[sender] = False
+        (value,) = engine.measure(metric, engine.finals(without))
+        if not np.isfinite(value - whole):
+            raise ArithmeticError(f"the effect of removing {name} is {value - whole}")
+        yield name, value - whole
+
+
+def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[dict[str, Any], Circuit]]:
+    """Yield what a found circuit has to beat, with its labels: all edges, none, and nested circuits of random edges.
+
+    Args:
+        seeds: how many random orders of the edges.
+        fractions: of the graph's edges; a random circuit of each for every seed. Ports that receive an edge get their
+            direct edge too.
+    """
+    yield control("full"), Circuit.full(graph)
+    yield control("empty"), Circuit.empty(graph)
+    for seed in range(seeds):
+        scores = random_scores(graph, seed)
+        for fraction in fractions:
+            yield control("random", seed), scores.top(round(fraction * int(graph.exists.sum())))
+
+
+def control(method: str, seed: int | None = None) -> dict[str, Any]:
+    """Return the labels of a control."""
+    return {"metric": None, "method": method, "seed": seed, "origin": CONTROL}
+
+
+def behaviour_rows(
+    dataset: Dataset, logits: Mapping[str, Float[Tensor, "scored d_vocab"]], metrics: Mapping[str, type[Metric]]
+) -> Iterator[dict[str, Any]]:
+    """Whether the model does the task at all: one row for clean and one for corrupted prompts.
+
+    Args:
+        logits: the model's at the scored positions, under ``clean`` and ``corrupted``.
+
+    Yields:
+        ``accuracy``, the share of scored positions whose likeliest token is the correct one, or whose logits are
+        the target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above
+        every incorrect one's; both as far as the dataset has such targets; and the mean metrics.
+    """
+    weight = dataset.weight.to(logits["clean"].device)
+    for prompts, values in logits.items():
+        row = {"prompts": prompts, "n_prompts": len(dataset), **right_answers(dataset, values)}
+        for name, kind in metrics.items():
+            metric = kind(dataset, logits["clean"])
+            columns = values if metric.columns is None else values.gather(1, metric.columns)
+            row[name] = (metric(columns).double() @ weight).item()
+        yield row
+
+
+def right_answers(dataset: Dataset, logits: Float[Tensor, "scored d_vocab"]) -> dict[str, float]:
+    """Shares of scored positions with the right answer, see ``behaviour_rows``."""
+    prompt, _ = dataset.scored_rows
+    shares = {}
+    if "outputs" in dataset.targets:
+        far = (logits - dataset.targets["outputs"][dataset.scored]).abs().amax(-1)
+        shares["accuracy"] = far < TOLERANCE
+    if "correct" in dataset.targets:
+        correct, incorrect = (dataset.targets[name][prompt].view(len(prompt), -1) for name in ("correct", "incorrect"))
+        shares["accuracy"] = logits.argmax(-1, keepdim=True) == correct
+        shares["prefers_correct"] = logits.gather(1, correct) > logits.gather(1, incorrect).amax(1, keepdim=True)
+    return {name: share.float().mean().item() for name, share in shares.items()}

@@ -1,0 +1,83 @@
+"""How much of what the model does circuits keep, over their sizes: the measures of MIB (Mueller et al. 2025,
+arXiv 2504.13151), for every method from the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from acdc.found import CONTROL, SEARCH
+
+
+def is_constant(full: float, empty: float) -> bool:
+    """No circuit's faithfulness is defined: the metric is the same with all edges and with none, but for rounding."""
+    return bool(np.isclose(full, empty, rtol=1e-6, atol=1e-9))
+
+
+def faithfulness(value: Float[np.ndarray, "circuit"], empty: float, full: float) -> Float[np.ndarray, "circuit"]:
+    """1 where a circuit's metric is that of all edges, 0 where it is that of none; it can be more and less."""
+    return (value - empty) / (full - empty)
+
+
+def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circuit"]) -> tuple[float, float]:
+    """CPR, the area under faithfulness, and CMD, that under its distance from 1, both by trapezoids.
+
+    No edges, of faithfulness 0, and all of them, of 1, are added to the circuits.
+
+    Args:
+        size: shares of all edges.
+    """
+    order = np.argsort(size, kind="stable")
+    x, y = (np.concatenate([[0.0], points[order], [1.0]]) for points in (size, faithful))
+    return float(np.trapezoid(y, x)), float(np.trapezoid(np.abs(1 - y), x))
+
+
+def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per search and method, and one for random circuits: their number, CPR and CMD.
+
+    Args:
+        evaluation: a study's circuits and controls; every metric is a column.
+    """
+    rows = [row for search in searches(evaluation) for row in rows_of_search(*search)]
+    return pd.DataFrame(rows)
+
+
+def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
+    """Yield the labels of every search, its circuits, and the controls of its task, model and ablation."""
+    is_control = evaluation["origin"] == CONTROL
+    for values, found in evaluation[~is_control].groupby(SEARCH, sort=False):
+        labels = dict(zip(SEARCH, values, strict=True))
+        same = [evaluation[key] == labels[key] for key in ("task", "model", "ablation")]
+        yield labels, found, evaluation[np.logical_and.reduce([is_control, *same])]
+
+
+def rows_of_search(labels: dict[str, str], found: pd.DataFrame, controls: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield one row per method; CPR and CMD of random circuits are means over their seeds.
+
+    Both are empty where the metric is the same with all edges and with none, which ``is_constant`` says.
+    """
+    metric = labels["metric"]
+    ends = controls.drop_duplicates("method").set_index("method")
+    full, empty = ends.loc["full"], ends.loc["empty"]
+    constant = is_constant(full[metric], empty[metric])
+    # Of random circuits the controls have several seeds.
+    random = controls[controls["method"] == "random"]
+    circuits = pd.concat([found[found["method"] != "random"], random])
+    for method, rows in circuits.groupby("method", sort=False):
+        curves = [curve for _, curve in rows.groupby("seed")] if method == "random" else [rows]
+        cpr, cmd = np.mean([areas_of(curve, metric, full, empty) for curve in curves], axis=0) if not constant else NONE
+        row = {**labels, "method": method, "n_circuits": len(rows), "cpr": cpr, "cmd": cmd, "is_constant": constant}
+        yield row | {"n_not_converged": int((rows["converged"] == False).sum())}  # noqa: E712  None is not False
+
+
+NONE = (np.nan, np.nan)
+
+
+def areas_of(curve: pd.DataFrame, metric: str, full: pd.Series, empty: pd.Series) -> tuple[float, float]:
+    """Return CPR and CMD of some circuits of a search."""
+    size = (curve["n_edges"] / full["n_edges"]).to_numpy()
+    return areas(size, faithfulness(curve[metric].to_numpy(), empty[metric], full[metric]))

@@ -1,0 +1,85 @@
+"""Put this project's numbers beside those that the paper publishes. Pure functions on tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from acdc.analysis.recovery import pessimistic_auc, trapezoid_auc
+from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
+from acdc.found import LABELS
+
+CURVE = [*LABELS, "known", "known_of", "level"]
+"""Columns of recovery.csv whose values make one ROC curve."""
+ROW = ["task", "model", "known", "known_of", "metric", "level"]
+"""Columns that make one row of the paper's tables."""
+PAPER = "_paper"
+"""What ends the name of a task that has the paper's own prompts."""
+LEVEL_NAMES = {level.name: level.published for level in LEVELS.values() if level.published}
+"""The levels that the paper publishes, under its names."""
+
+
+def as_published(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return labels of curves as acdc/assets/published names them: columns task, metric, ablation and method.
+
+    The paper's corrupted ablation stands beside both of ours, for its code permutes positions and its published points
+    do not. What the paper has nothing of keeps our name, which is none of its.
+    """
+    return pd.DataFrame(
+        {
+            "task": labels["task"].str.removesuffix(PAPER),
+            "metric": labels["metric"].map(lambda name: METRICS[name].published or name),
+            "ablation": labels["ablation"].map(lambda name: ABLATIONS[name].published or name),
+            "method": labels["method"],
+        }
+    )
+
+
+def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
+    """Areas as the paper's Tables 2 (corrupted) and 3 (zero ablation) have them, the paper's own beside ours.
+
+    Args:
+        auc: a study's auc.csv.
+
+    Returns:
+        A row per task, model, known circuit, metric and level (edges, and nodes as the paper counts them). A column per
+        method, and one more where the paper has a number for it; empty where there is none.
+
+    Raises:
+        ValueError: the study has no area under this ablation.
+    """
+    rows = auc[(auc["ablation"] == ablation) & auc["level"].isin(LEVEL_NAMES)]
+    if rows.empty:
+        raise ValueError(f"no area under {ablation} ablation")
+    rows = rows.assign(level=rows["level"].map(LEVEL_NAMES)).set_index([*ROW, "method"])
+    order = rows.index.droplevel("method").drop_duplicates()
+    ours, published = (rows[column].unstack("method").reindex(order) for column in ("auc", "published"))
+    columns = {}
+    for name, method in METHODS.items():
+        if name in ours:
+            columns[method.label] = ours[name]
+            columns[f"{method.label} (paper)"] = published[name]
+    return pd.DataFrame(columns).dropna(axis="columns", how="all").reset_index()
+
+
+def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """One row per ROC curve.
+
+    Args:
+        recovery: recovery.csv, one row per circuit, known circuit and level.
+        published: acdc/assets/published/auc.csv.
+
+    Returns:
+        The columns of ``CURVE``; ``n_circuits``; ``auc`` and ``auc_trapezoid``, see ``acdc.analysis.recovery``; and
+        ``published``, empty where the paper has no such number.
+    """
+    rows = []
+    for labels, points in recovery.groupby(CURVE, sort=False):
+        pairs = list(zip(points["fpr"], points["tpr"], strict=True))
+        areas = {"auc": pessimistic_auc(pairs), "auc_trapezoid": trapezoid_auc(pairs)}
+        rows.append({**dict(zip(CURVE, labels, strict=True)), "n_circuits": len(pairs), **areas})
+    curves = pd.DataFrame(rows)
+    # The paper's areas are of the circuits that it knows of trained models.
+    own = (curves["known"] == "published") & (curves["known_of"] == curves["model"])
+    keys = as_published(curves).assign(level=curves["level"].map(LEVEL_NAMES), own=own)
+    long = published.melt(["task", "metric", "ablation", "method"], list(LEVEL_NAMES.values()), "level", "published")
+    return curves.assign(published=keys.merge(long.assign(own=True), "left")["published"])

@@ -1,0 +1,30 @@
+"""All methods of a study in one table: what their circuits keep and recover, and what finding them cost."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from acdc.found import LABELS
+
+
+def methods_table(
+    faithfulness: pd.DataFrame, timing: pd.DataFrame, evaluations: pd.DataFrame, auc: pd.DataFrame | None
+) -> pd.DataFrame:
+    """One row per search and method.
+
+    Args:
+        faithfulness, timing, auc: the study's tables; the last where some circuit is known.
+        evaluations: a row per job that found circuits: what ``LABELS`` names, and ``evaluations``, its runs of the model.
+
+    Returns:
+        The columns of ``faithfulness``; ``auc`` and ``auc_trapezoid`` of edges against the first known circuit, empty
+        where none is known; ``seconds`` and ``evaluations`` of all circuits together and ``max_rss_mib`` of the largest
+        job, empty for random circuits of the controls, which are not found.
+    """
+    table = faithfulness
+    if auc is not None:
+        edges = auc[auc["level"] == "edge"].drop_duplicates(LABELS)
+        table = table.merge(edges[[*LABELS, "auc", "auc_trapezoid"]], "left", LABELS)
+    costs = timing.groupby(LABELS, sort=False).agg({"seconds": "sum", "max_rss_mib": "max"}).reset_index()
+    runs = evaluations.groupby(LABELS, sort=False)["evaluations"].sum().astype("Int64").reset_index()
+    return table.merge(runs, "left", LABELS).merge(costs, "left", LABELS)

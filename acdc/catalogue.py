@@ -1,0 +1,475 @@
+"""Declare every method, metric, ablation, level and file format once.
+
+The command line, the config's schema, the workflow, tables and figures all read these declarations. Nothing here
+imports torch: a declaration names the code that it stands for, and ``load`` imports that code.
+
+A file in ``workflow/extensions/`` may declare one more of each, as ``METHOD``, ``METRIC`` or ``ABLATION``, and a task as
+``TASK``: docs/extending.md says how.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar
+
+from acdc.errors import InputError
+
+EXTENSIONS = Path(__file__).parents[1] / "workflow/extensions"
+"""The folder whose files add declarations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What all declarations have.
+
+    Attributes:
+        name: in configs, paths, flags and tables.
+        label: in figures and titles.
+        code: where the code is, as ``module:attribute``.
+    """
+
+    name: str
+    label: str
+    code: str = ""
+
+    @property
+    def source(self) -> str:
+        """Return the name of the module that holds the code."""
+        return self.code.partition(":")[0]
+
+    def load(self) -> Any:
+        """Import the code and return it."""
+        module, _, attribute = self.code.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One value that a method can be told, as a flag or in the config.
+
+    Attributes:
+        default: its type is the setting's.
+        choices: the values there are; any, where empty.
+        least: the smallest value of a number.
+        above: what a number must be larger than.
+    """
+
+    name: str
+    default: int | float | str
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    def parse(self, text: str) -> int | float | str:
+        """Return the value that a flag's text means.
+
+        Raises:
+            InputError: the text is of another type, none of the choices, or too small.
+        """
+        try:
+            value = type(self.default)(text)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number"}[type(self.default)]
+            raise InputError(f"{self.flag} must be {kind}, not {text!r}") from None
+        if self.choices and value not in self.choices:
+            raise InputError(f"{self.flag} must be one of {', '.join(self.choices)}, not {text!r}")
+        if isinstance(value, (int, float)):
+            if self.least is not None and value < self.least:
+                raise InputError(f"{self.flag} must be at least {self.least:g}, not {text}")
+            if self.above is not None and value <= self.above:
+                raise InputError(f"{self.flag} must be more than {self.above:g}, not {text}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the setting's value."""
+        schema: dict[str, Any] = {"type": {int: "integer", float: "number", str: "string"}[type(self.default)]}
+        schema |= {"enum": list(self.choices)} if self.choices else {}
+        schema |= {"minimum": self.least} if self.least is not None else {}
+        schema |= {"exclusiveMinimum": self.above} if self.above is not None else {}
+        return schema | {"default": self.default, "description": self.help}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Declared):
+    """A way to find circuits.
+
+    Attributes:
+        kind: ``search`` is run once for every value (``sized_by``) and its code is a class as
+            ``acdc.methods.driver.Search`` describes; ``score`` scores everything once, circuits are the best by score,
+            and its code is a function as ``acdc.methods.driver.Score`` describes.
+        keeps: what the method itself decides about; edges follow from nodes by the paper's rule.
+        sized_by: of a search, what sets a circuit's size. Its plural is a key of a search in the config.
+        settings: what it can be told beside.
+        needs_slope: its scores are slopes at the whole model, which are zero where the metric is a distance from it.
+        uses_prompts: False where prompts make no difference, so that resampled ones tell nothing.
+        traces_edges: its trace has a row per tried edge with the effect, for drawings and pages.
+        color, marker: in figures; the next free one where empty.
+    """
+
+    kind: Literal["search", "score"]
+    keeps: Literal["edges", "nodes"] = "edges"
+    sized_by: str = ""
+    settings: tuple[Setting, ...] = ()
+    needs_slope: bool = False
+    uses_prompts: bool = True
+    traces_edges: bool = False
+    color: str = ""
+    marker: str = ""
+    help: str = ""
+
+    @property
+    def values_key(self) -> str:
+        """Return the key of a config's search that lists this method's values."""
+        return f"{self.sized_by}s"
+
+    def parse(self, flags: Mapping[str, str]) -> dict[str, Any]:
+        """Return all settings with their values, defaults where a flag is not given.
+
+        Args:
+            flags: texts by the setting's name.
+
+        Raises:
+            InputError: a flag is none of this method's settings, or its value is wrong.
+        """
+        known = {setting.name: setting for setting in self.settings}
+        for name in flags:
+            if name not in known:
+                own = ", ".join(setting.flag for setting in self.settings) or "none"
+                raise InputError(f"method {self.name} has no setting --{name.replace('_', '-')}: it has {own}")
+        return {s.name: s.parse(flags[s.name]) if s.name in flags else s.default for s in self.settings}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Declared):
+    """What a search minimises and tables report.
+
+    Attributes:
+        unit: of its values; empty where they have none.
+        is_distance: it measures how far a circuit is from the whole model: 0 there, where its slope is 0 too.
+        as_share: figures draw the share of the whole model's value that a circuit keeps.
+        published: how data/published names it; empty where the paper has nothing of it.
+        tasks: tasks that have this metric though their own modules do not list it.
+    """
+
+    unit: str = ""
+    is_distance: bool = False
+    as_share: bool = False
+    published: str = ""
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationEntry(Declared):
+    """What a removed edge carries.
+
+    Attributes:
+        run: what figures call the run without any edge.
+        published: the ablation that the paper's numbers beside ours are of.
+    """
+
+    run: str
+    published: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level(Declared):
+    """What is counted when a circuit is compared with a known one.
+
+    Attributes:
+        published: how data/published names it; empty where the paper has nothing of it.
+    """
+
+    published: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Declared):
+    """A file of another tool that circuits are written to and read from."""
+
+    suffix: str
+
+
+Entry = TypeVar("Entry", bound=Declared)
+
+
+class Catalogue(Mapping[str, Entry], Generic[Entry]):
+    """The declarations of one sort by name: those that ship, then those of extensions."""
+
+    def __init__(self, sort: str, attribute: str, *entries: Entry) -> None:
+        self.sort, self.attribute = sort, attribute
+        self.own = {entry.name: entry for entry in entries}
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        return self.own | {entry.name: entry for entry in extended(self.attribute)}
+
+    def __getitem__(self, name: str) -> Entry:
+        """Return the declaration of that name. Raises InputError where there is none."""
+        try:
+            return self.entries[name]
+        except KeyError:
+            raise InputError(f"unknown {self.sort} {name!r}: there are {', '.join(self.entries)}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+METHODS: Catalogue[Method] = Catalogue(
+    "method",
+    "METHOD",
+    Method(
+        name="acdc",
+        label="ACDC",
+        help="Conmy et al. 2023, Algorithm 1",
+        code="acdc.methods.acdc:Acdc",
+        kind="search",
+        sized_by="threshold",
+        traces_edges=True,
+        settings=(
+            Setting(
+                name="head_order",
+                default="descending",
+                choices=("descending", "ascending"),
+                help="order in which a layer's heads are tried as senders; the original's is descending",
+            ),
+        ),
+        color="#0072B2",
+        marker="o",
+    ),
+    Method(
+        name="sp",
+        label="SP",
+        help="subnetwork probing, Cao et al. 2021",
+        code="acdc.methods.sp:Sp",
+        kind="search",
+        keeps="nodes",
+        sized_by="regularisation",
+        settings=(
+            Setting(name="steps", default=10_000, least=1, help="steps of training"),
+            Setting(name="learning_rate", default=0.001, above=0, help="learning rate of Adam"),
+            Setting(
+                name="prompts_per_step", default=100, least=1, help="prompts in a step; all, where there are fewer"
+            ),
+            Setting(name="seed", default=0, least=0, help="seed of the masks that are drawn"),
+        ),
+        color="#D55E00",
+        marker="s",
+    ),
+    Method(
+        name="hisp",
+        label="HISP",
+        help="head importance, Michel et al. 2019",
+        code="acdc.methods.hisp:hisp",
+        kind="score",
+        keeps="nodes",
+        needs_slope=True,
+        color="#009E73",
+        marker="^",
+    ),
+    Method(
+        name="eap",
+        label="EAP",
+        help="edge attribution patching, Syed et al. 2023",
+        code="acdc.methods.eap:eap",
+        kind="score",
+        needs_slope=True,
+        color="#E69F00",
+        marker="D",
+    ),
+    Method(
+        name="eap_ig",
+        label="EAP-IG",
+        help="EAP with integrated gradients, Hanna et al. 2024",
+        code="acdc.methods.eap:eap_ig",
+        kind="score",
+        settings=(Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean inputs"),),
+        color="#CC79A7",
+        marker="v",
+    ),
+    Method(
+        name="random",
+        label="random",
+        help="edges in a random order, as a control",
+        code="acdc.methods.random_order:random_order",
+        kind="score",
+        uses_prompts=False,
+        settings=(Setting(name="order_seed", default=0, least=0, help="seed of the order"),),
+        color="#6E6E6E",
+        marker="X",
+    ),
+)
+
+METRICS: Catalogue[Metric] = Catalogue(
+    "metric",
+    "METRIC",
+    Metric(
+        name="kl_divergence",
+        label="KL divergence",
+        unit="nats",
+        is_distance=True,
+        published="kl_divergence",
+        code="acdc.metrics:KLDivergence",
+    ),
+    Metric(
+        name="logit_difference",
+        label="logit difference",
+        unit="logits",
+        as_share=True,
+        published="own",
+        code="acdc.metrics:LogitDifference",
+    ),
+    Metric(
+        name="docstring_metric",
+        label="docstring metric",
+        unit="logits",
+        published="own",
+        code="acdc.metrics:MaxLogitDifference",
+    ),
+    Metric(
+        name="probability_difference",
+        label="probability difference",
+        published="own",
+        code="acdc.metrics:ProbabilityDifference",
+    ),
+    Metric(name="nll", label="nll", unit="nats", published="own", code="acdc.metrics:NegativeLogLikelihood"),
+    Metric(name="l2", label="L2", is_distance=True, published="own", code="acdc.metrics:L2"),
+    Metric(name="output_difference", label="output difference", code="acdc.metrics:OutputDifference"),
+)
+
+ABLATIONS: Catalogue[AblationEntry] = Catalogue(
+    "ablation",
+    "ABLATION",
+    AblationEntry(
+        name="corrupted",
+        label="corrupted",
+        run="corrupted\nrun",
+        published="corrupted",
+        code="acdc.ablation:Ablation",
+    ),
+    AblationEntry(
+        name="corrupted_permuted",
+        label="corrupted, permuted",
+        run="permuted\nrun",
+        published="corrupted",
+        code="acdc.ablation:CorruptedPermuted",
+    ),
+    AblationEntry(name="zero", label="zero", run="zero-ablated\nrun", published="zero", code="acdc.ablation:Zero"),
+    AblationEntry(name="mean", label="mean", run="mean-ablated\nrun", code="acdc.ablation:Mean"),
+)
+
+LEVELS: Catalogue[Level] = Catalogue(
+    "level",
+    "LEVEL",
+    Level(name="edge", label="edges", published="edge", code="acdc.analysis.recovery:edge_confusion"),
+    Level(name="node", label="nodes", code="acdc.analysis.recovery:node_confusion"),
+    Level(
+        name="original_node",
+        label="nodes as the paper counts them",
+        published="node",
+        code="acdc.analysis.recovery:original_node_confusion",
+    ),
+)
+
+FORMATS: Catalogue[Format] = Catalogue(
+    "format",
+    "FORMAT",
+    Format(name="original", label="the original's dictionary of edges", suffix=".pth", code="acdc.exchange:ORIGINAL"),
+    Format(name="eap_json", label="EAP-IG's and MIB's JSON", suffix=".json", code="acdc.exchange:EAP_JSON"),
+    Format(name="graphml", label="networkx's GraphML", suffix=".graphml", code="acdc.exchange:GRAPHML"),
+)
+
+DISTANCE_IS_FLAT = "its gradient is zero where nothing is removed"
+"""Why a method that needs a slope cannot use a distance."""
+
+
+def methods(kind: Literal["search", "score"]) -> list[Method]:
+    """Return the methods of one kind, in the catalogue's order."""
+    return [method for method in METHODS.values() if method.kind == kind]
+
+
+def check_suits(method: Method, metric: Metric) -> None:
+    """Raises InputError where a method can tell nothing by a metric; the message says why."""
+    if method.needs_slope and metric.is_distance:
+        others = ", ".join(m.name for m in methods("score") if not m.needs_slope and m.uses_prompts)
+        raise InputError(
+            f"{method.name} by {metric.name} scores everything 0, for {DISTANCE_IS_FLAT}: use a metric of the answers, "
+            f"or {others}"
+        )
+
+
+def label(name: str) -> str:
+    """Return the label of a method, metric, ablation or level; any other name with spaces for underscores."""
+    for entries in (METHODS, METRICS, ABLATIONS, LEVELS):
+        if name in entries:
+            return entries[name].label
+    return name.replace("_", " ")
+
+
+# Extensions.
+
+
+def extension_files() -> list[Path]:
+    """Return the files that may add declarations, by name."""
+    return sorted(EXTENSIONS.glob("*.py"))
+
+
+def extension(path: Path) -> ModuleType:
+    """Import an extension, once. Its code is named by the module's ``__name__``.
+
+    Raises:
+        InputError: the file fails when it is run; the message has the file and the error.
+    """
+    name = f"acdc_extension_{path.stem}"
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader  # a file that ends in .py has both
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"extension {path} does not load: {type(error).__name__}: {error}") from error
+    return module
+
+
+def extended(attribute: str) -> Iterator[Any]:
+    """Yield what extensions declare under a name; files without it are not imported."""
+    for path in extension_files():
+        if attribute in assigned(path):
+            yield getattr(extension(path), attribute)
+
+
+def assigned(path: Path) -> set[str]:
+    """Return the names that a file assigns at its top level.
+
+    Raises:
+        InputError: the file is no Python.
+    """
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except SyntaxError as error:
+        raise InputError(f"extension {path} is no Python: {error}") from error
+    targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}

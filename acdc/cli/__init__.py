@@ -1,0 +1,84 @@
+"""The command line: one command per rule of the workflow, and some for people.
+
+A command is a typed function with a docstring; cyclopts makes flags and help of both. It was chosen over typer because
+a flag may take a list (``--values 0.1 0.3``), a dataclass may hold the flags that commands share, and a command's
+module is imported only when that command is called.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+from cyclopts import App, Group, Parameter
+
+from acdc import __version__
+from acdc.errors import InputError
+
+COMMANDS = {
+    "Circuits, from a model and prompts": ("finding:find",),
+    "Models and prompts": ("making:download", "making:model", "making:dataset", "making:behaviour"),
+    "Stages that find circuits": ("finding:circuit", "finding:score", "finding:stability"),
+    "What circuits do": ("measuring:evaluate", "measuring:controls", "measuring:nodes", "measuring:recover"),
+    "Tables": (
+        *("tabulating:table", "tabulating:faithfulness", "tabulating:methods"),
+        *("tabulating:auc", "tabulating:auc_tables", "tabulating:readable"),
+    ),
+    "Figures": (
+        *("drawing:roc", "drawing:pareto", "drawing:curves", "drawing:cost", "drawing:trained_and_reset"),
+        *("drawing:draw", "drawing:page"),
+    ),
+    "Circuits to look at and to exchange": (
+        *("looking:show", "looking:diff", "looking:log", "exchanging:export", "exchanging:import_"),
+    ),
+}
+"""Commands by group, as ``module:function`` of this package."""
+
+
+def app() -> App:
+    """Return the command line. No command's module is imported yet."""
+    # A flag may be given as a list; a switch has no --no-switch.
+    flags = Parameter(consume_multiple=True, negative=())
+    root = App(
+        name="acdc",
+        help="Find circuits in transformers (Conmy et al. 2023), and measure and draw them.\n\n"
+        "The workflow calls these commands with paths that it makes from the config, and prints every call: it can be "
+        "pasted and changed. `acdc COMMAND --help` says what a command reads and writes.",
+        version=__version__,
+        default_parameter=flags,
+        help_format="plaintext",
+        error_formatter=lambda error: f"acdc: {error}",
+        result_action="return_value",
+    )
+    for i, (title, functions) in enumerate(COMMANDS.items()):
+        group = Group(title, sort_key=i)
+        for j, place in enumerate(functions):
+            module, _, function = place.partition(":")
+            name = function.rstrip("_").replace("_", "-")
+            help_line = first_lines(module)[function]
+            root.command(f"acdc.cli.{place}", name=name, group=group, sort_key=j, help=help_line)
+    return root
+
+
+@cache
+def first_lines(module: str) -> dict[str, str]:
+    """Return the first line of every function's docstring in a module of this package, without importing it."""
+    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in functions}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; what is wrong with what it was given is said in one sentence, and the exit status is 1.
+
+    Args:
+        arguments: the command line; that of the process where None.
+    """
+    try:
+        app()(arguments)
+    except (InputError, ArithmeticError) as error:
+        sys.exit(f"acdc: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"acdc: {error.filename} does not exist" if error.filename else f"acdc: {error}")

@@ -1,0 +1,62 @@
+"""Commands that print circuits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acdc.errors import InputError
+from acdc.found import Found
+from acdc.tables import read_table
+
+
+def show(circuit: Path, /, *, trace: Path | None = None, nodes: Path | None = None, most: int = 40) -> None:
+    """Print a circuit: where it is from, its nodes, and nodes and edges by their effect.
+
+    Try:
+      python -m acdc show results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json
+
+    Args:
+        circuit: a circuit.json
+        trace: its trace.csv, for the effects of edges
+        nodes: the table of the command nodes, for the effects of nodes
+        most: nodes and edges shown
+    """
+    from rich.console import Console
+
+    from acdc.cli.terminal import shown
+    from acdc.trace import node_effects_of
+
+    found = Found.load(circuit, trace)
+    by_value = node_effects_of(read_table(nodes)) if nodes else {}
+    Console().print(shown(found, by_value.get(found.value, {}), most), soft_wrap=True)
+
+
+def diff(first: Path, second: Path, /, *, most: int = 40) -> None:
+    """Compare two circuits of one model: their overlap, and the edges that only one of them has.
+
+    Args:
+        first: a circuit.json
+        second: another
+        most: edges shown of each
+    """
+    from rich.console import Console
+
+    from acdc.cli.terminal import compared
+
+    a, b = (Found.load(path).circuit for path in (first, second))
+    if a.graph != b.graph:
+        raise InputError(f"{first} and {second} are circuits of two models: their graphs differ")
+    Console().print(compared(a, b, most), soft_wrap=True)
+
+
+def log(*, circuit: Path, trace: Path) -> None:
+    """Print a trace in the form of the original implementation's log.
+
+    Args:
+        circuit: circuit.json of ACDC
+        trace: its trace.csv
+    """
+    from acdc.trace import original_lines
+
+    for line in original_lines(read_table(trace), Found.load(circuit).circuit.graph):
+        print(line)

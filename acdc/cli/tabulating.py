@@ -1,0 +1,120 @@
+"""Commands that make the tables of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acdc.catalogue import ABLATIONS
+from acdc.found import LABELS, Found
+from acdc.tables import read_table, read_tables, write_table
+
+LOOK = """<style>
+body { font: 13px/1.4 system-ui, sans-serif; }
+table { border-collapse: collapse; }
+th { position: sticky; top: 0; background: #fff; }
+th, td { padding: 2px 10px; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
+</style>"""
+
+
+def table(*files: Path, out: Path) -> None:
+    """Join tables into one; a column that one of them does not have is empty in its rows.
+
+    Args:
+        files: .csv
+        out: the table, .csv
+    """
+    write_table(read_tables(files), out)
+
+
+def auc(*, recovery: Path, published: Path, out: Path) -> None:
+    """Compute areas under ROC curves, beside the published ones.
+
+    Two a curve: by the paper's rule, which takes the lowest staircase through the points that no other beats, and by
+    straight lines between all points.
+
+    Args:
+        recovery: the study's table
+        published: the paper's areas
+        out: the table, .csv
+    """
+    from acdc.analysis.published import auc_table
+
+    write_table(auc_table(read_table(recovery), read_table(published)), out)
+
+
+def auc_tables(*, auc: Path, ablation: str, out: list[Path]) -> None:
+    """Put the areas of one ablation into the paper's tables: CSV, Markdown, LaTeX.
+
+    The form of Tables 2 and 3 of Conmy et al. 2023, whose numbers stand beside ours where there are some.
+
+    Args:
+        auc: the study's table
+        ablation: whose areas
+        out: .csv, .md or .tex
+    """
+    from acdc.analysis.published import comparison
+
+    compared = comparison(read_table(auc), ablation)
+    how = ABLATIONS[ablation].label
+    caption = f"Areas under ROC curves, {how} ablation. (paper): as Conmy et al. 2023 print them."
+    for path in out:
+        if path.suffix == ".csv":
+            write_table(compared, path)
+        elif path.suffix == ".md":
+            empty = compared.astype(object).where(compared.notna(), None)
+            path.write_text(f"{caption}\n\n{empty.to_markdown(index=False, floatfmt='.3f', missingval='')}\n")
+        else:
+            names = {"caption": caption, "label": f"tab:auc-{ablation.replace('_', '-')}"}
+            path.write_text(compared.to_latex(index=False, escape=True, float_format="%.3f", na_rep="", **names))
+
+
+def faithfulness(*, evaluation: Path, out: Path) -> None:
+    """Compute areas under faithfulness over circuit sizes, by method.
+
+    CPR and CMD of MIB (Mueller et al. 2025): the area under the share of the metric that is kept, and the area under
+    its distance from 1.
+
+    Args:
+        evaluation: the study's table
+        out: the table, .csv
+    """
+    from acdc.analysis.faithfulness import faithfulness_table
+
+    write_table(faithfulness_table(read_table(evaluation)), out)
+
+
+def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: Path, auc: Path | None = None) -> None:
+    """Put all methods into one table: what they keep, recover and cost.
+
+    Evaluations are runs of the model: circuits measured by ACDC, steps of SP, gradients of the scores.
+
+    Args:
+        faithfulness: the study's table
+        timing: the study's table
+        circuits: every file of circuits of the study
+        out: the table, .csv
+        auc: the study's table, where circuits are known
+    """
+    import pandas as pd
+
+    from acdc.analysis.summary import methods_table
+
+    rows = []
+    for path in circuits:
+        found = next(Found.load_all([path]))  # circuits in one file are of one scoring
+        labels = {key: found.settings[key] for key in LABELS}
+        rows.append({**labels, "evaluations": found.result["evaluations"]})
+    areas = read_table(auc) if auc else None
+    write_table(methods_table(read_table(faithfulness), read_table(timing), pd.DataFrame(rows), areas), out)
+
+
+def readable(*files: Path, out: list[Path]) -> None:
+    """Write tables for a browser, as the report shows them.
+
+    Args:
+        files: .csv
+        out: .html, one for each
+    """
+    for file, page in zip(files, out, strict=True):
+        body = read_table(file).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format)
+        page.write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>{file.stem}</title>\n{LOOK}\n{body}\n")

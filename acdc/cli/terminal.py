@@ -1,0 +1,96 @@
+"""Circuits in a terminal: one by its nodes and edges, two by what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from acdc.analysis.stability import OVERLAPS
+from acdc.catalogue import label
+from acdc.found import FOUND, Found
+from acdc.graph import Circuit, Edge, Node
+from acdc.trace import Effects, key_of
+
+
+def shown(found: Found, node_effects: dict[str, float], most: int) -> RenderableType:
+    """Return what a circuit is, its nodes layer by layer, and nodes and edges, those of the largest effect first.
+
+    Args:
+        node_effects: by name; empty where they were not measured.
+        most: nodes and edges shown.
+    """
+    circuit, effects = found.circuit, found.effects
+    edges = sorted(circuit.edges, key=lambda edge: -effects.get(key_of(edge), 0.0))
+    title = f"Edges ({min(most, len(edges))} of {len(edges)})"
+    by_effect = [nodes_by_effect(node_effects, most)] if node_effects else []
+    parts = [layers(circuit.nodes), *by_effect, table(title, edges[:most], effects)]
+    return Group(Text(heading(found)), *parts)
+
+
+def heading(found: Found) -> str:
+    """Return two lines: where the circuit is from, and its size."""
+    settings, result, circuit = found.settings, found.result, found.circuit
+    where = f"{settings['task']} on {settings['model']}: {settings['method']} by {settings['metric']}"
+    how = f"{where}, {label(settings['size_by'])} {found.value}, {settings['ablation']} ablation"
+    size = f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes"
+    notes = [result["origin"]] if result["origin"] != FOUND else []
+    notes += ["not converged"] if result["converged"] is False else []
+    if result["final_metric"] is not None:
+        notes.append(f"{settings['metric']} {result['final_metric']:.4g} where it was found")
+    return f"{how}\n{'; '.join([size, *notes])}\n"
+
+
+def layers(nodes: Iterable[Node]) -> Table:
+    """A row for every layer."""
+    grid = Table("layer", "nodes", title="Nodes", title_justify="left")
+    ordered = sorted(nodes, key=lambda node: (node.layer, node.component == "mlp", node.head or 0))
+    for layer, group in groupby(ordered, key=lambda node: node.layer):
+        members = list(group)
+        is_layer = members[0].component in ("head", "mlp")
+        grid.add_row(str(layer) if is_layer else "", " ".join(node.name for node in members))
+    return grid
+
+
+def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
+    """One row a node; the effect is what removing all that it sends does to the circuit's metric."""
+    title = f"Nodes by effect ({min(most, len(effects))} of {len(effects)})"
+    grid = Table("node", title=title, title_justify="left", min_width=len(title))
+    grid.add_column("effect", justify="right")
+    for name in sorted(effects, key=lambda name: -abs(effects[name]))[:most]:
+        grid.add_row(name, f"{effects[name]:.4g}")
+    return grid
+
+
+def table(title: str, edges: Iterable[Edge], effects: Effects) -> Table:
+    """One row an edge; the effect is what its removal did to the metric when it was tried."""
+    grid = Table("sender", "receiver", "kind", title=title, title_justify="left")
+    if effects:
+        grid.add_column("effect", justify="right")
+    for edge in edges:
+        effect = [f"{effects[key_of(edge)]:.4g}" if key_of(edge) in effects else ""] if effects else []
+        grid.add_row(edge.sender.name, edge.receiver.name, edge.kind, *effect)
+    return grid
+
+
+def compared(first: Circuit, second: Circuit, most: int) -> RenderableType:
+    """Sizes and overlap of two circuits of one graph, and the edges that only one of them has.
+
+    Args:
+        most: edges shown of each.
+    """
+    sizes = [f"{circuit.n_edges:,} edges and {len(circuit.nodes)} nodes" for circuit in (first, second)]
+    overlaps = [f"{overlap(first, second):.3f} of the {level}s" for level, overlap in OVERLAPS.items()]
+    text = f"first: {sizes[0]}; second: {sizes[1]}\nin both, of those in either (Jaccard): {', '.join(overlaps)}\n"
+    return Group(Text(text), *only("first", first, second, most), *only("second", second, first, most))
+
+
+def only(name: str, circuit: Circuit, other: Circuit, most: int) -> Iterator[Table]:
+    """The edges that the other circuit lacks, where there are some."""
+    others = set(other.edges)
+    alone = [edge for edge in circuit.edges if edge not in others]
+    if alone:
+        yield table(f"Only in the {name} ({min(most, len(alone))} of {len(alone)})", alone[:most], {})

@@ -1,0 +1,99 @@
+"""Make an engine of files: a model's folder and a dataset."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from acdc import __version__, fingerprint
+from acdc.ablation import named
+from acdc.data import Dataset
+from acdc.engine.check import check_engine
+from acdc.engine.model import Engine
+from acdc.models.bridge import load_bridge, weights_of
+
+LIBRARIES = ("torch", "transformer_lens", "transformers", "numpy")
+
+
+def load_engine(
+    model: Path,
+    dataset: Path,
+    *,
+    ablation: str,
+    split_embed: bool = False,
+    device: str = "auto",
+    precision: str = "float32",
+    memory_gib: float = 2.0,
+    threads: int = 1,
+    resample: int | None = None,
+) -> Engine:
+    """Return the engine for a model and a dataset, compared with TransformerLens on all prompts.
+
+    Args:
+        model: folder of the model.
+        ablation: a name in the catalogue.
+        device: ``auto`` takes CUDA where there is one.
+        precision: ``float32`` or ``float64``.
+        memory_gib: for what is tried at once; less is slower, never another result.
+        threads: of torch.
+        resample: the seed of a bootstrap resample of the dataset; the dataset itself where None.
+
+    Raises:
+        InputError: the model or dataset is none, or the engine does not cover the model.
+    """
+    torch.set_num_threads(threads)
+    data = Dataset.load(dataset)
+    data = data if resample is None else data.resample(resample)
+    return engine_of(load_bridge(model), data, ablation, split_embed, device, precision, memory_gib)
+
+
+def engine_of(
+    bridge: TransformerBridge,
+    data: Dataset,
+    ablation: str,
+    split_embed: bool = False,
+    device: str = "auto",
+    precision: str = "float32",
+    memory_gib: float = 2.0,
+) -> Engine:
+    """Return the engine of a bridge on a dataset, compared with the bridge's own logits; see ``load_engine``."""
+    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    weights = weights_of(bridge).to(place, getattr(torch, precision))
+    memory = round(memory_gib * 2**30)
+    engine = Engine(weights, data, ablation=ablation, split_embed=split_embed, memory=memory)
+    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if named(ablation).is_plain else None
+    check_engine(engine, bridge_logits(bridge, data, data.clean).to(place), corrupted)
+    return engine
+
+
+@torch.no_grad()
+def bridge_logits(
+    bridge: TransformerBridge, data: Dataset, tokens: Int[Tensor, "prompt pos"]
+) -> Float[Tensor, "scored d_vocab"]:
+    """Return TransformerLens's logits at the scored positions."""
+    return bridge(tokens)[data.scored]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of acdc and of what it computes with."""
+    return {"acdc": __version__, **{name: version(name) for name in LIBRARIES}}
+
+
+def identity(labels: dict[str, str], weights_sha256: str, data: Dataset) -> dict[str, Any]:
+    """Return what a result's settings say of the code, weights, data and libraries that it was computed with.
+
+    Args:
+        labels: with the ``method``, ``metric`` and ``ablation`` of the catalogue.
+    """
+    return {
+        "code_sha256": fingerprint.of_search(labels["method"], labels["metric"], labels["ablation"]),
+        "weights_sha256": weights_sha256,
+        "dataset_sha256": data.sha256,
+        "versions": versions(),
+    }

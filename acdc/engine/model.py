@@ -1,0 +1,123 @@
+"""The edge-patched model, fast: any circuit's logits and metric here, removals one after another in ``removals``.
+
+Nothing here searches. ``acdc.reference`` computes the same through TransformerLens hooks, slowly; tests
+hold this engine to it and to the original implementation's own results.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.ablation import Ablation, named
+from acdc.data import Dataset
+from acdc.engine import layers
+from acdc.engine.chunk import Chunk
+from acdc.engine.memory import prompts_per_chunk
+from acdc.engine.patched import Scratch
+from acdc.engine.runs import fixed_outputs
+from acdc.engine.weights import Weights
+from acdc.errors import InputError
+from acdc.graph import Circuit
+from acdc.metrics import Metric
+
+LOGIT_BYTES = 2**25
+"""Logits are computed for so many candidates at once as fit in here; on a CPU they then stay in its cache."""
+
+
+class Engine:
+    """One model on one dataset under one ablation.
+
+    Args:
+        weights: on the device and in the precision to compute in.
+        ablation: what removed edges carry, or its name in the catalogue; see ``acdc.ablation``.
+        split_embed: token and position embeddings are two senders.
+        memory: bytes that a search may use for candidates, beyond what it always holds (``acdc.engine.memory``).
+            Prompts are computed in chunks where one candidate of all prompts does not fit.
+
+    Raises:
+        InputError: positions are to be split off or permuted and the model has none in its residual stream.
+
+    Attributes:
+        model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
+        fixed: outputs of the ablated run's senders, see ``fixed_outputs``.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        dataset: Dataset,
+        *,
+        ablation: Ablation | str,
+        split_embed: bool = False,
+        memory: int = 2**31,
+    ) -> None:
+        self.weights, self.dataset, self.memory = weights, dataset, memory
+        self.ablation = named(ablation)
+        self.graph = weights.architecture.graph(split_embed)
+        if self.ablation.position_order(dataset.clean.shape[1]) is not None:
+            weights.architecture.check_learned(f"{type(self.ablation).__name__} ablation")
+        size = prompts_per_chunk(weights, self.graph, dataset, memory)
+        self.parts = [dataset.select(slice(i, i + size)) for i in range(0, len(dataset), size)]
+        self.scratch = Scratch(weights.embed, weights.architecture.d_model)
+        self.fixed = fixed_outputs(weights, dataset, self.ablation, split_embed, size)
+        self.chunks = [Chunk(weights, self.graph, part, self.ablation, self.scratch, self.fixed) for part in self.parts]
+        self.model_logits = torch.cat([self.logits(chunk.clean["final", 0, 0]) for chunk in self.chunks])
+
+    @property
+    def rounding(self) -> float:
+        """Of the largest logit of the model."""
+        return torch.finfo(self.weights.embed.dtype).eps * self.model_logits.abs().max().item()
+
+    @property
+    def is_single_precision(self) -> bool:
+        return self.weights.embed.dtype == torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights.embed.device
+
+    def logits(
+        self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
+    ) -> Float[Tensor, "... scored column"]:
+        """Logits of the final residual stream, at the metric's columns or at all."""
+        weights = self.weights
+        x = layers.norm(weights.architecture, final, weights.ln_final_w, weights.ln_final_b)
+        if metric is None or metric.columns is None:
+            return weights.readout(x)
+        logits = torch.einsum("...sd,dsc->...sc", x, weights.unembed[:, metric.columns])
+        return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
+
+    def circuit_logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
+        """Logits of a circuit, every other edge ablated."""
+        return torch.cat([self.logits(final[0]) for final in self.finals(circuit)])
+
+    def finals(self, circuit: Circuit) -> list[Float[Tensor, "1 scored d_model"]]:
+        """The final residual stream of a circuit, chunk by chunk.
+
+        Raises:
+            InputError: it is a circuit of another model.
+        """
+        if circuit.graph != self.graph:
+            raise InputError(f"the circuit is of another model: its graph is {circuit.graph}, this one's {self.graph}")
+        circuit = circuit.reaching_logits()
+        return [chunk.final(circuit) for chunk in self.chunks]
+
+    def metric(self, kind: type[Metric]) -> list[Metric]:
+        """A metric for this model and dataset, chunk by chunk."""
+        logits = self.model_logits.split([len(chunk.rows.scored) for chunk in self.chunks])
+        return [kind(part, of_part) for part, of_part in zip(self.parts, logits, strict=True)]
+
+    def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state scored d_model"]]) -> list[float]:
+        """The metric of every state: its mean, see ``Dataset.mean_over``."""
+        total = 0.0
+        for chunk, part, of_part, final in zip(self.chunks, self.parts, metric, finals, strict=True):
+            total = total + self.values(of_part, final) @ chunk.rows.weight * self.dataset.share(part)
+        return total.tolist()
+
+    def values(self, metric: Metric, final: Float[Tensor, "state scored d_model"]) -> Float[Tensor, "state scored"]:
+        """The metric of every state and scored position, in float64."""
+        n_columns = self.weights.unembed.shape[1] if metric.columns is None else metric.columns.shape[1]
+        states = max(1, LOGIT_BYTES // (final[0, :, 0].nbytes * n_columns))
+        return torch.cat([metric(self.logits(part, metric)).double() for part in final.split(states)])

@@ -1,0 +1,111 @@
+"""Hold a model's weights in the form that the engine computes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.engine.linear import Linear
+from acdc.models.architecture import Architecture
+
+
+def rotary_tables(
+    architecture: Architecture,
+) -> tuple[Float[Tensor, "n_ctx rotary_dim"], Float[Tensor, "n_ctx rotary_dim"]]:
+    """Cosine and sine of every position's rotation (Su et al. 2021), in the architecture's pairing of dimensions."""
+    dim = architecture.rotary_dim
+    frequency = 1.0 / architecture.rotary_base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    angle = torch.outer(torch.arange(architecture.n_ctx, dtype=torch.float32), frequency)
+    angle = angle.repeat_interleave(2, -1) if architecture.rotary_adjacent else torch.cat([angle, angle], -1)
+    return angle.cos(), angle.sin()
+
+
+@dataclass
+class Block:
+    """Weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
+
+    Norm weights are None without a norm; a bias of None is zero. ``w_gate`` is None in ungated MLPs.
+    """
+
+    ln1_w: Float[Tensor, "d_model"] | None
+    ln1_b: Float[Tensor, "d_model"] | None
+    w_port: Float[Tensor, "port d_model d_head"]
+    b_port: Float[Tensor, "port d_head"]
+    w_o: Float[Tensor, "head d_head d_model"]
+    b_o: Float[Tensor, "d_model"]
+    ln2_w: Float[Tensor, "d_model"] | None = None
+    ln2_b: Float[Tensor, "d_model"] | None = None
+    w_gate: Float[Tensor, "d_model d_mlp"] | None = None
+    w_in: Float[Tensor, "d_model d_mlp"] | None = None
+    b_in: Float[Tensor, "d_mlp"] | None = None
+    w_out: Float[Tensor, "d_mlp d_model"] | None = None
+    b_out: Float[Tensor, "d_model"] | None = None
+
+    @cached_property
+    def ports(self) -> list[Linear]:
+        """The projection of each port."""
+        return [Linear(w, b) for w, b in zip(self.w_port, self.b_port, strict=True)]
+
+    @cached_property
+    def all_ports(self) -> Linear:
+        """The projections of all ports side by side."""
+        return Linear(self.w_port.transpose(0, 1).flatten(1), self.b_port.flatten())
+
+    @cached_property
+    def all_outputs(self) -> Linear:
+        """The sum of what all heads project back to the residual stream, and the bias that they share."""
+        return Linear(self.w_o.flatten(0, 1), self.b_o)
+
+    @cached_property
+    def outputs(self) -> list[Linear]:
+        """Each head's projection back to the residual stream, without the bias that all share."""
+        return [Linear(w) for w in self.w_o]
+
+    @cached_property
+    def gate(self) -> Linear:
+        """The MLP's gate projection."""
+        return Linear(self.w_gate)
+
+    @cached_property
+    def up(self) -> Linear:
+        """The MLP's projection to its hidden layer."""
+        return Linear(self.w_in, self.b_in)
+
+    @cached_property
+    def down(self) -> Linear:
+        """The MLP's projection back to the residual stream."""
+        return Linear(self.w_out, self.b_out)
+
+
+@dataclass
+class Weights:
+    """A model as the engine computes it."""
+
+    architecture: Architecture
+    embed: Float[Tensor, "d_vocab d_model"]
+    pos_embed: Float[Tensor, "n_ctx d_model"] | None
+    blocks: list[Block]
+    ln_final_w: Float[Tensor, "d_model"] | None
+    ln_final_b: Float[Tensor, "d_model"] | None
+    unembed: Float[Tensor, "d_model d_vocab"]
+    b_unembed: Float[Tensor, "d_vocab"] | None
+    rotary_cos: Float[Tensor, "n_ctx rotary_dim"] | None = None
+    rotary_sin: Float[Tensor, "n_ctx rotary_dim"] | None = None
+
+    @cached_property
+    def readout(self) -> Linear:
+        """The unembedding."""
+        return Linear(self.unembed, self.b_unembed)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Weights:
+        """A copy with every tensor on ``device`` in ``dtype``."""
+
+        def move(record):
+            values = {field.name: getattr(record, field.name) for field in fields(record)}
+            return {k: v.to(device, dtype) if isinstance(v, Tensor) else v for k, v in values.items()}
+
+        return Weights(**{**move(self), "blocks": [Block(**move(block)) for block in self.blocks]})

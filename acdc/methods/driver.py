@@ -1,0 +1,226 @@
+"""Run any method of the catalogue: one driver, one checkpoint format.
+
+A method that searches is a ``Search``; one that scores everything once is a ``Score``. Neither knows files or progress
+bars; this module gives both, and puts what came out into ``acdc.found.Found``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from acdc.catalogue import METHODS, METRICS, Method, check_suits
+from acdc.engine.model import Engine
+from acdc.found import FOUND, Found
+from acdc.graph import Circuit, Scores
+from acdc.metrics import Metric
+
+EVERY_SIZE = 200
+"""Circuits are cut at every size that the scores tell apart where no more things than this have a score."""
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass
+class Outcome:
+    """What a search found.
+
+    Attributes:
+        final_metric: of the circuit, on the discovery prompts; None where the search measured nothing.
+        evaluations: runs of the model that it took.
+        trace: rows of what it did, in order.
+        converged: whether it ended because it was done, not because it ran out of steps.
+        more: what else the circuit's file is to say, by name.
+    """
+
+    circuit: Circuit
+    final_metric: float | None
+    evaluations: int
+    trace: Sequence[Any]
+    converged: bool = True
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class Search(ABC):
+    """One run of a method at one value, which can be stopped and go on.
+
+    It is made with the engine, the metric's class, the value, and the method's settings as keywords.
+
+    Attributes:
+        unit: what progress is counted in.
+        total: how much there is to do.
+    """
+
+    unit = "step"
+    total: int
+
+    @property
+    @abstractmethod
+    def done(self) -> int:
+        """Return how much is done."""
+
+    @abstractmethod
+    def steps(self) -> Iterator[tuple[int, bool]]:
+        """Go on to the end; yields how much was done since the last time, and whether the state can be saved now."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what the progress bar is to show."""
+        return {}
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` goes on from: tensors, numbers, texts, lists and dictionaries of them."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where ``state`` was taken."""
+
+    @abstractmethod
+    def outcome(self) -> Outcome:
+        """Return what was found, after the last step."""
+
+    def warning(self) -> str | None:
+        """Return a sentence that the user should read before trusting the outcome, or None."""
+        return None
+
+
+class Scored(NamedTuple):
+    """Scores, larger in size for what matters more, and the runs of the model that they took."""
+
+    scores: Scores
+    evaluations: int
+
+
+class Score(Protocol):
+    """A method that scores every edge or node once."""
+
+    def __call__(self, engine: Engine, kind: type[Metric], **settings: Any) -> Scored: ...
+
+
+def find(
+    engine: Engine,
+    settings: dict[str, Any],
+    values: Sequence[str],
+    folder: Path | None = None,
+) -> Iterator[Found]:
+    """Yield the circuits of a search, one for each value, finished ones read from files where they are there.
+
+    Args:
+        settings: what decides the result: ``method``, ``metric``, the method's settings, and all else that tells
+            one result from another (model, data, code). Results and checkpoints of other settings are not used.
+        values: thresholds of ACDC, regularisations of SP, as texts.
+        folder: each value's circuit, trace and checkpoint go into a folder of its name in here; nowhere where None.
+    """
+    method = METHODS[settings["method"]]
+    for value in values:
+        own = settings | {"size_by": method.sized_by, "value": value}
+        place = folder / value if folder else None
+        found = finished(place, own) if place else None
+        if found is None:
+            found = search(engine, method, own, place)
+            if place:
+                found.save(place)
+                (place / CHECKPOINT).unlink(missing_ok=True)
+        yield found
+
+
+def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
+    """Return the circuit of these very settings from its folder; None where there is none."""
+    if not (folder / Found.FILE).exists() or not (folder / Found.TRACE).exists():
+        return None
+    found = Found.load(folder / Found.FILE)
+    return found if found.settings == settings else None
+
+
+def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Path | None) -> Found:
+    """Run a method at one value, from its checkpoint in the folder where there is one."""
+    own = {setting.name: settings[setting.name] for setting in method.settings}
+    run: Search = method.load()(engine, METRICS[settings["metric"]].load(), float(settings["value"]), **own)
+    checkpoint = folder / CHECKPOINT if folder else None
+    state = load_state(checkpoint, settings) if checkpoint else None
+    if state is not None:
+        run.restore(state)
+    with progress_bar(run) as bar:
+        for n, can_be_saved in run.steps():
+            bar.set_postfix(run.status(), refresh=False)
+            bar.update(n)
+            if can_be_saved and checkpoint:
+                save_state(checkpoint, settings, run.state())
+    if sentence := run.warning():
+        print(f"acdc: warning: {sentence}", file=sys.stderr)
+    outcome = run.outcome()
+    result = {"final_metric": outcome.final_metric, "evaluations": outcome.evaluations, **outcome.more}
+    trace = pd.DataFrame([row._asdict() for row in outcome.trace])
+    return Found(settings, outcome.circuit, result | {"converged": outcome.converged, "origin": FOUND}, trace)
+
+
+def score(
+    engine: Engine, settings: dict[str, Any], *, fractions: Sequence[float] = (), sizes: Sequence[int] = ()
+) -> list[Found]:
+    """Score everything once, and cut circuits of the best.
+
+    Args:
+        settings: as of ``find``.
+        fractions: of all edges or nodes that have a score, see ``sizes_of``; or
+        sizes: numbers of them.
+
+    Raises:
+        InputError: the method can tell nothing by this metric.
+    """
+    method, metric = METHODS[settings["method"]], METRICS[settings["metric"]]
+    check_suits(method, metric)
+    own = {setting.name: settings[setting.name] for setting in method.settings}
+    code: Score = method.load()
+    scores, evaluations = code(engine, metric.load(), **own)
+    bound, ranked, rows = engine.metric(metric.load()), scores.absolute(), pd.DataFrame(scores.rows())
+    found = []
+    for n in sizes or sizes_of(ranked, fractions):
+        circuit = ranked.top(n)
+        (final,) = engine.measure(bound, engine.finals(circuit))
+        result = {"final_metric": final, "evaluations": evaluations, "converged": True, "origin": FOUND}
+        found.append(Found(settings | {"size_by": f"n_{method.keeps}", "value": str(n)}, circuit, result, scores=rows))
+    return found
+
+
+def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
+    """Return at how many of the best a circuit is cut: fractions of all or, where they are few, every number.
+
+    Where they are few, those of one score come together, so that no order among them is made up.
+    """
+    values = -np.sort(-ranked.values)
+    n = len(values)
+    if n <= EVERY_SIZE:
+        return [*(size for size in range(1, n) if values[size] < values[size - 1]), n]
+    return sorted({max(1, round(fraction * n)) for fraction in fractions})
+
+
+def progress_bar(run: Search) -> tqdm:
+    """Return a bar of a search. A log file is no terminal: a line there every ten seconds is enough."""
+    interval = 0.2 if sys.stderr.isatty() else 10
+    return tqdm(total=run.total, initial=run.done, unit=run.unit, mininterval=interval, maxinterval=interval)
+
+
+def save_state(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> None:
+    """Replace a checkpoint in one step, so that a kill leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"settings": json.dumps(settings), "state": state}, partial)
+    os.replace(partial, path)
+
+
+def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the state to go on from; None where there is no checkpoint, or it is of other settings."""
+    if not path.exists():
+        return None
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    return saved["state"] if saved["settings"] == json.dumps(settings) else None

@@ -1,0 +1,21 @@
+"""Score edges at random: the control that knows nothing of the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from acdc.engine.model import Engine
+from acdc.graph import EdgeScores, Graph
+from acdc.methods.driver import Scored
+from acdc.metrics import Metric
+
+
+def random_order(engine: Engine, kind: type[Metric], *, order_seed: int) -> Scored:
+    """Score edges of an engine's model at random, as a method among the others."""
+    return Scored(random_scores(engine.graph, order_seed), evaluations=0)
+
+
+def random_scores(graph: Graph, seed: int) -> EdgeScores:
+    """Return a random score in [0, 1) for every edge."""
+    score = np.random.default_rng(seed).random(graph.exists.shape)
+    return EdgeScores(graph, np.where(graph.exists, score, np.nan))

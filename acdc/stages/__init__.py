@@ -1,1 +1,0 @@
-"""What the stages of the command line do: files at their edge, the package between."""

@@ -1,0 +1,498 @@
+"""Turn a config into a checked study: its searches, its files, and what every job is told.
+
+Pure Python without torch and Snakemake, so that rules are a thin shell over it and tests need neither.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import yaml
+
+from acdc import fingerprint
+from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS, Method, check_suits, methods
+from acdc.errors import InputError
+
+SCHEMA = Path("workflow/schemas/config.schema.yaml")
+PLACE = "{study}/{model}/{task}"
+"""Of a task on a model, in every folder."""
+SEARCH = f"{PLACE}/{{metric}}/{{ablation}}"
+FOUND = f"results/{SEARCH}/{{method}}"
+"""The folder of what one method found by one search."""
+FIGURES = f"figures/{PLACE}"
+DATASETS = "data/{study}/datasets/{model}/{task}"
+SPLITS = ("discovery", "test")
+TABLE_FORMATS = ("csv", "md", "tex")
+COSTS = ("seconds", "evaluations")
+ANY = r"[\w.-]+"
+"""A pattern of any name."""
+PANEL = 3
+"""Methods that a search needs to be compared in a figure."""
+MODEL_FLAGS = ("file", "hub", "revision", "folder", "build", "seed")
+MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: a task on a model, minimising a metric under an ablation, by one or more methods.
+
+    Attributes:
+        task, entry: of the config, the task and its search.
+    """
+
+    study: str
+    task: Mapping[str, Any]
+    entry: Mapping[str, Any]
+    ablation: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return what tells the search from others: the wildcards of its paths."""
+        names = {"study": self.study, "model": self.task["model"], "task": self.task["name"]}
+        return {**names, "metric": self.entry["metric"], "ablation": self.ablation}
+
+    @property
+    def methods(self) -> list[Method]:
+        """Return the methods of the search: those that are run for every value, then those that score once."""
+        run = [method for method in methods("search") if method.values_key in self.entry]
+        return [*run, *(METHODS[name] for name in self.entry["scores"])]
+
+    def values(self, method: Method) -> list[str]:
+        """Return the values that a method is run with, as the config writes them; none of one that scores once."""
+        return self.entry[method.values_key] if method.kind == "search" else []
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a circuit is known to compare with."""
+        return self.task["known_circuit"]
+
+    def drawn(self, method: Method) -> list[str]:
+        """Return the values whose circuits are drawn: those that the task lists, or all."""
+        values = self.values(method)
+        return [value for value in values if value in self.task.get("draw", values)] if method.traces_edges else []
+
+
+class SearchRule(NamedTuple):
+    """A rule whose jobs run a method for values: patterns of its wildcards, its outputs' values, its log's name."""
+
+    name: str
+    task: str
+    model: str
+    metric: str
+    method: str
+    values: list[str]
+    label: str
+
+
+class Study:
+    """A config that has been checked, with every default filled in.
+
+    Args:
+        config: as Snakemake merged it.
+        root: of the repository, where modules and rules are looked for.
+
+    Raises:
+        InputError: the config is wrong; one sentence names the key and the remedy.
+    """
+
+    def __init__(self, config: Mapping[str, Any], root: Path) -> None:
+        self.root = root
+        self.config = with_defaults(schema(root), validated(config, schema(root)))
+        self.name: str = self.config["study"]
+        check(self)
+
+    @cached_property
+    def models(self) -> dict[str, dict[str, Any]]:
+        return {entry["name"]: entry for entry in self.config["models"]}
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        return self.config["tasks"]
+
+    @cached_property
+    def searches(self) -> list[Search]:
+        return [
+            Search(self.name, task, entry, ablation)
+            for task in self.tasks
+            for entry in task["searches"]
+            for ablation in entry.get("ablations", task["ablations"])
+        ]
+
+    def search(self, w: Any) -> Search:
+        """Return the search of a job, by its wildcards model, task, metric and ablation."""
+        key = (w.model, w.task, w.metric, w.ablation)
+        return next(s for s in self.searches if tuple(s.labels[name] for name in s.labels if name != "study") == key)
+
+    def task(self, w: Any) -> dict[str, Any]:
+        """Return the config's entry of a job's task, by its wildcards model and task."""
+        return next(task for task in self.tasks if (task["model"], task["name"]) == (w.model, w.task))
+
+    # Models.
+
+    def trained(self, model: str) -> str:
+        """Return the model whose circuits are known: of a reset network, the one that it was made of."""
+        return self.models[model].get("reset", model)
+
+    def model_inputs(self, w: Any) -> dict[str, str]:
+        """Return the files that a model is made of."""
+        entry = self.models[w.model]
+        if "wheel" in entry:
+            return {"wheel": f"data/{self.name}/downloads/{w.model}.whl"}
+        return {"reset": f"data/{self.name}/models/{entry['reset']}"} if "reset" in entry else {}
+
+    def model_flags(self, w: Any) -> list[str]:
+        """Return the source of a model as flags of the command ``model``."""
+        entry = self.models[w.model]
+        flags = {key: entry[key] for key in MODEL_FLAGS if key in entry} | self.model_inputs(w)
+        switches = [f"--{key.replace('_', '-')}" for key in MODEL_SWITCHES if entry.get(key)]
+        return [*(part for key, value in flags.items() for part in (f"--{key}", str(value))), *switches]
+
+    def model_identity(self, model: str) -> str:
+        """Return what decides the weights: the model's source with everything it pins, and the code that makes it."""
+        entry = self.models[model]
+        made_by = ["acdc.models.sources", *([f"acdc.models.toy.{entry['build']}"] if "build" in entry else [])]
+        trained = self.model_identity(entry["reset"]) if "reset" in entry else ""
+        return f"{json.dumps(entry, sort_keys=True)} {fingerprint.code(*made_by)} {trained}".strip()
+
+    # What jobs are told.
+
+    def method_flags(self, w: Any) -> list[str]:
+        """Return a method's settings as flags: its defaults, then the config's, then the task's."""
+        own = self.config["methods"].get(w.method, {}) | self.task(w)["methods"].get(w.method, {})
+        flags = [part for s in METHODS[w.method].settings if s.name in own for part in (s.flag, str(own[s.name]))]
+        return flags
+
+    def values(self, w: Any) -> list[str]:
+        """Return the values that a job runs its method with: its own, or all where a search is one job."""
+        own = getattr(w, "value", None)
+        return [own] if own else self.search(w).values(METHODS[w.method])
+
+    def size_flags(self, w: Any) -> list[str]:
+        """Return the flags that say at which values, or at which fractions of its scores, a method finds circuits."""
+        if METHODS[w.method].kind == "score":
+            return ["--fractions", *self.config["scores"]["fractions"]]
+        return ["--values", *self.values(w)]
+
+    def code(self, stage: str, w: Any = None) -> str:
+        """Return the fingerprint of the code that a stage runs.
+
+        Args:
+            stage: ``dataset``, ``find``, ``evaluate`` (all that measures circuits), ``recover``, or a module that makes a table.
+        """
+        if stage == "dataset":
+            return fingerprint.code(*self.task_sources(w.task))
+        if stage == "find":
+            return fingerprint.of_search(w.method, w.metric, w.ablation)
+        if stage == "evaluate":
+            added = [metric.source for metric in METRICS.values() if w.task in metric.tasks]
+            ablation = [ABLATIONS[w.ablation].source] if hasattr(w, "ablation") else []
+            return fingerprint.code("acdc.engine.load", "acdc.analysis.evaluation", *ablation, *added)
+        if stage == "recover":
+            return fingerprint.code("acdc.analysis.recovery", *self.task_sources(w.task))
+        return fingerprint.code(stage)
+
+    # Where tasks are from.
+
+    def task_sources(self, name: str) -> list[str]:
+        """Return the module of a task: of the package, or an extension; none where a rule makes its dataset."""
+        if (self.root / "acdc/tasks" / f"{name}.py").exists():
+            return [f"acdc.tasks.{name}"]
+        return [f"acdc_extension_{name}"] if fingerprint.extension_path(name).exists() else []
+
+    def task_file(self, name: str) -> list[str]:
+        """Return the file of a task's module, from the repository's root; none where a rule makes its dataset."""
+        return [str(fingerprint.path_of(module).relative_to(self.root)) for module in self.task_sources(name)]
+
+    def task_rule(self, name: str) -> Path:
+        """Return where the rule is that makes a task's dataset, for those who prefer a rule to a module."""
+        return Path("workflow/rules/tasks", f"{name}.smk")
+
+    def task_rules(self) -> list[str]:
+        """Return the rule files of the tasks that have one."""
+        files = dict.fromkeys(self.task_rule(task["name"]) for task in self.tasks)
+        return [str(file) for file in files if (self.root / file).exists()]
+
+    def tasks_by_module(self) -> str:
+        """Return a pattern of the tasks whose datasets the rule ``dataset`` makes."""
+        names = {task["name"] for task in self.tasks if not (self.root / self.task_rule(task["name"])).exists()}
+        return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+    def search_rules(self) -> list[SearchRule]:
+        """Return one rule with a job per value, and one for every search that is one job, with all its values."""
+        run = methods("search")
+        names = {task["name"] for task in self.tasks if not task["one_job_per_search"]}
+        pattern = "|".join(map(re.escape, sorted(names))) or "(?!)"
+        every = "|".join(method.name for method in run)
+        rules = {"circuit": SearchRule("circuit", pattern, ANY, ANY, every, ["{value}"], "{value}")}
+        for search in self.searches:
+            for method in search.methods if search.task["one_job_per_search"] else []:
+                if method in run:
+                    where = (*(search.labels[key] for key in ("task", "model", "metric")), method.name)
+                    name = re.sub(r"\W", "_", "_".join(("circuits", *where)))
+                    rules[name] = SearchRule(name, *map(re.escape, where), search.values(method), "all")
+        return list(rules.values())
+
+    # Files of one search.
+
+    def circuits(self, search: Search, method: Method) -> list[str]:
+        """Return the files of circuits that a method finds by a search."""
+        folder = FOUND.format(**search.labels, method=method.name)
+        if method.kind == "score":
+            return [f"{folder}/circuits.json"]
+        return [f"{folder}/{value}/circuit.json" for value in search.values(method)]
+
+    def traces(self, search: Search, method: Method) -> list[str]:
+        """Return the traces beside the circuits of a method that is run for every value."""
+        return [path.replace("circuit.json", "trace.csv") for path in self.circuits(search, method)]
+
+    def timings(self, search: Search, method: Method) -> list[str]:
+        """Return the files in which the jobs of a method say how long they took."""
+        folder = FOUND.format(**search.labels, method=method.name)
+        one = method.kind == "score" or search.task["one_job_per_search"]
+        return [f"{folder}/timing/{label}.csv" for label in (["all"] if one else search.values(method))]
+
+    def pareto_tables(self, w: Any) -> list[str]:
+        """Return the evaluations of a task under one ablation: its controls, and every method's of every search."""
+        ours = [s for s in self.searches if (s.task, s.ablation) == (self.task(w), w.ablation)]
+        found = [FOUND.format(**s.labels, method=m.name) for s in ours for m in s.methods if m.uses_prompts]
+        controls = f"results/{PLACE}/controls_{w.ablation}.csv".format(study=self.name, model=w.model, task=w.task)
+        return [controls, *(f"{folder}/evaluation.csv" for folder in found)]
+
+    # Files of the whole study.
+
+    def of_searches(self, pattern: str) -> list[str]:
+        """Return the files of a pattern with the labels of searches, once each."""
+        return list(dict.fromkeys(pattern.format(**search.labels) for search in self.searches))
+
+    def of_methods(self, name: str, *, known: bool = False, resampled: bool = False) -> list[str]:
+        """Return a file of every search's every method; of known or resampled searches only, where asked for."""
+        return [
+            f"{FOUND}/{name}".format(**search.labels, method=method.name)
+            for search in self.searches
+            if (search.is_known or not known) and ("resamples" in search.entry or not resampled)
+            for method in search.methods
+            if method.uses_prompts or not resampled
+        ]
+
+    def all_circuits(self) -> list[str]:
+        return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
+
+    def all_timings(self) -> list[str]:
+        return [file for search in self.searches for method in search.methods for file in self.timings(search, method)]
+
+    @property
+    def has_known(self) -> bool:
+        """Whether some search has a known circuit."""
+        return any(search.is_known for search in self.searches)
+
+    def reset_pairs(self) -> list[str]:
+        """Return ``RESET=TRAINED`` of every reset network that has a known search which its trained model has too."""
+        known = [s.labels for s in self.searches if s.is_known]
+        pairs = ((labels["model"], self.trained(labels["model"]), labels) for labels in known)
+        both = [f"{a}={b}" for a, b, labels in pairs if a != b and {**labels, "model": b} in known]
+        return list(dict.fromkeys(both))
+
+    def tables(self) -> list[str]:
+        """Return the names of the study's CSV tables."""
+        names = ["behaviour", "evaluation", "faithfulness", "timing", "methods"]
+        names += ["recovery", "auc"] if self.has_known else []
+        names += ["stability"] if any("resamples" in search.entry for search in self.searches) else []
+        ablations = dict.fromkeys(search.ablation for search in self.searches if search.is_known)
+        return names + [f"auc_{ablation}" for ablation in ablations]
+
+    def table_files(self) -> list[str]:
+        files = [f"results/{self.name}/{table}.csv" for table in self.tables()]
+        papers = [table for table in self.tables() if table.startswith("auc_")]
+        return files + [f"results/{self.name}/{t}.{format}" for t in papers for format in TABLE_FORMATS[1:]]
+
+    def figures(self) -> list[str]:
+        """Return the paths of the study's figures, without suffixes."""
+        names = self.of_searches(f"{FIGURES}/pareto_{{ablation}}")
+        for search in self.searches:
+            drawing = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}".format
+            for method in search.methods:
+                path = drawing(**search.labels, method=method.name)
+                names += [f"{path}_{value}" for value in search.drawn(method)]
+        whole = []
+        if any(sum(method.uses_prompts for method in search.methods) >= PANEL for search in self.searches):
+            whole += ["faithfulness", *(f"cost_{cost}" for cost in COSTS)]
+        whole += ["trained_and_reset"] if self.reset_pairs() else []
+        whole += [f"roc_{level}s" for level in LEVELS] if self.has_known else []
+        return names + [f"figures/{self.name}/{name}" for name in whole]
+
+    def figure_files(self) -> list[str]:
+        return [f"{figure}.{format}" for figure in self.figures() for format in self.config["figures"]["formats"]]
+
+    def page_files(self) -> list[str]:
+        """Return an interactive page for every sweep that is drawn, and the tables as pages for the report."""
+        sweeps = [(search, method) for search in self.searches for method in search.methods if search.drawn(method)]
+        pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html"
+        pages = [pattern.format(**search.labels, method=method.name) for search, method in sweeps]
+        return pages + [f"figures/{self.name}/tables/{table}.html" for table in self.tables()]
+
+    def targets(self) -> list[str]:
+        """Return every file that the study makes for people."""
+        return [*self.table_files(), *self.figure_files(), *self.page_files()]
+
+
+# Checks.
+
+
+def schema(root: Path) -> dict[str, Any]:
+    """Return the config's schema, with what the catalogue declares put into it."""
+    found = yaml.safe_load((root / SCHEMA).read_text(encoding="utf-8"))
+    parts = found["$defs"]
+    parts["ablations"]["items"]["enum"] = list(ABLATIONS)
+    search = parts["search"]["properties"]
+    search["scores"]["items"]["enum"] = [method.name for method in methods("score")]
+    search |= {method.values_key: {"$ref": "#/$defs/values"} for method in methods("search")}
+    parts["methods"]["properties"] = {
+        name: {
+            "type": "object",
+            "additionalProperties": False,
+            # A default here would hide that of the whole study in a task's own settings.
+            "properties": {s.name: {k: v for k, v in s.schema().items() if k != "default"} for s in method.settings},
+        }
+        for name, method in METHODS.items()
+    }
+    return found
+
+
+def validated(config: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the config. Raises InputError where it breaks the schema."""
+    errors = list(jsonschema.Draft202012Validator(rules).iter_errors(config))
+    if errors:
+        error = jsonschema.exceptions.best_match(errors)
+        raise InputError(f"{describe_key(config, list(error.absolute_path))} is wrong: {explain(error)}")
+    return copy.deepcopy(dict(config))
+
+
+def with_defaults(rules: Mapping[str, Any], value: Any, whole: Mapping[str, Any] | None = None) -> Any:
+    """Return a valid value with the schema's defaults in place of what it leaves out."""
+    whole = whole or rules
+    rules = resolved(rules, whole)
+    if isinstance(value, list) and "items" in rules:
+        return [with_defaults(rules["items"], item, whole) for item in value]
+    if not isinstance(value, dict):
+        return value
+    filled = dict(value)
+    for key, rule in rules.get("properties", {}).items():
+        rule = resolved(rule, whole)
+        if key in filled or "default" in rule:
+            filled[key] = with_defaults(rule, filled.get(key, copy.deepcopy(rule.get("default"))), whole)
+    return filled
+
+
+def resolved(rule: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a rule of the schema, or what it refers to."""
+    return whole["$defs"][rule["$ref"].rpartition("/")[2]] if "$ref" in rule else rule
+
+
+def describe_key(config: Any, path: list[str | int]) -> str:
+    """Return a key's place, such as ``key 'tasks[1] (ioi).thresholds[0]'``."""
+    text, value = "", config
+    for part in path:
+        value = value[part]
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int) and isinstance(value, dict) and "name" in value:
+            text += f" ({value['name']})"
+    return f"key '{text}'" if text else "the top level"
+
+
+def explain(error: jsonschema.ValidationError) -> str:
+    """Return the validator's message, or what it means where that is a pattern."""
+    rules = error.schema if isinstance(error.schema, dict) else {}
+    if error.validator == "pattern" or (error.validator == "type" and "pattern" in rules):
+        return f"{error.instance!r} is not {rules.get('description', 'of the form ' + rules['pattern'])}"
+    if error.validator == "oneOf":
+        return "a model has one source: wheel (with file and sha256), hub, folder, build or reset (with seed)"
+    if error.validator == "dependentRequired":
+        return "file and sha256 go with wheel, revision goes with hub, seed and head_outputs go with reset"
+    return error.message
+
+
+def check(study: Study) -> None:
+    """Raises InputError where entries of the config do not fit together."""
+    for kind in ("models", "tasks"):
+        names = [(entry["name"], entry.get("model")) for entry in study.config[kind]]
+        twice = [name for name, model in names if names.count((name, model)) > 1]
+        if twice:
+            raise InputError(f"{kind} has {twice[0]} twice: every name may stand once")
+    for name in {task["name"] for task in study.tasks}:
+        if len({task["one_job_per_search"] for task in study.tasks if task["name"] == name}) > 1:
+            raise InputError(
+                f"task {name}: one_job_per_search is true on one model and not on another: make it the same"
+            )
+    for entry in study.models.values():
+        check_model(study, entry)
+    for task in study.tasks:
+        check_task(study, task)
+        for entry in task["searches"]:
+            check_search(task, entry)
+
+
+def check_model(study: Study, entry: Mapping[str, Any]) -> None:
+    name = entry["name"]
+    if "folder" in entry:
+        folder = Path(entry["folder"])
+        if not folder.is_dir():
+            raise InputError(f"model {name}: folder {folder} does not exist")
+        if not [*folder.glob("*.safetensors"), *folder.glob("*.pth")]:
+            raise InputError(f"model {name}: folder {folder} has no weights, it needs *.safetensors or *.pth")
+    if "build" in entry and not (study.root / f"acdc/models/toy/{entry['build']}.py").exists():
+        raise InputError(f"model {name}: nothing builds it, there is no module acdc/models/toy/{entry['build']}.py")
+    if "reset" in entry:
+        check_reset(study, entry)
+
+
+def check_reset(study: Study, entry: Mapping[str, Any]) -> None:
+    name, trained = entry["name"], entry["reset"]
+    if trained not in study.models:
+        raise InputError(f"model {name}: it resets {trained}, which is not among models")
+    if "reset" in study.models[trained]:
+        raise InputError(f"model {name}: it resets {trained}, which is itself a reset network")
+    for key in ("shortformer", "processed"):
+        if key in entry:
+            raise InputError(f"model {name}: {key} is for {trained}, a reset network has it from there")
+
+
+def check_task(study: Study, task: Mapping[str, Any]) -> None:
+    name = task["name"]
+    if task["model"] not in study.models:
+        raise InputError(f"task {name}: model {task['model']} is not among models")
+    if not study.task_sources(name) and not (study.root / study.task_rule(name)).exists():
+        raise InputError(
+            f"unknown task {name}: there is neither a module acdc/tasks/{name}.py nor workflow/extensions/{name}.py"
+            f" nor a rule file {study.task_rule(name)}"
+        )
+    metrics = [entry["metric"] for entry in task["searches"]]
+    if len(set(metrics)) < len(metrics):
+        raise InputError(f"task {name}: a metric has two entries under searches, put all its values into one")
+    drawable = {v for entry in task["searches"] for m in methods("search") for v in entry.get(m.values_key, [])}
+    for value in task.get("draw", []):
+        if value not in drawable:
+            raise InputError(f"task {name}: draw has {value}, which is none of the values that its searches run with")
+
+
+def check_search(task: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    if entry["metric"] not in METRICS:
+        known = ", ".join(METRICS)
+        raise InputError(f"task {task['name']}: there is no metric {entry['metric']}: there are {known}")
+    keys = [method.values_key for method in methods("search")]
+    if not entry["scores"] and not any(key in entry for key in keys):
+        raise InputError(
+            f"task {task['name']}: the search by {entry['metric']} has no method: give it {', '.join(keys)} or scores"
+        )
+    for name in entry["scores"]:
+        try:
+            check_suits(METHODS[name], METRICS[entry["metric"]])
+        except InputError as error:
+            raise InputError(f"task {task['name']}: {error}") from None

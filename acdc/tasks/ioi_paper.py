@@ -1,0 +1,103 @@
+"""Indirect object identification with the prompts that the paper's code makes (Conmy et al. 2023, section 4).
+
+One template, ABBA: "Then, Mary and John went to the store. John gave a drink to" is followed by " Mary". The
+corrupted ("baseline") prompt has other names, the two of John no longer the same (ABC). Names, draws and seeds are
+those of acdc/ioi/ioi_dataset.py at bc99ace8, so that the first 200 prompts are the paper's 100 + 100.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from acdc.data import Dataset
+from acdc.known import from_file
+from acdc.prompts import WORDS, Prompt, to_dataset, words
+from acdc.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {object} to"
+PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
+OBJECTS = ("ring", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
+IO_SEED, SUBJECT_SEED, FIRST_SUBJECT_SEED = ((seed + 345467) % 5432 for seed in (1, 2, 3))
+"""As the original makes its generators' seeds of those that its experiments name."""
+
+
+class Scene(NamedTuple):
+    """Who and what a prompt names. In a clean one, ``giver`` is ``second``."""
+
+    first: str
+    second: str
+    giver: str
+    place: str
+    object: str
+
+
+def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
+    rng, scenes = random.Random((seed + 987654321) % 123456789), []
+    for _ in range(n_prompts):
+        rng.choice([TEMPLATE])  # the original draws its one template too
+        chosen: list[str] = []
+        while len(set(chosen)) < 3:  # and a third name, which it does not use
+            chosen = [rng.choice(names) for _ in range(3)]
+        io, subject, _ = chosen
+        scenes.append(Scene(io, subject, subject, rng.choice(PLACES), rng.choice(OBJECTS)))
+    return scenes
+
+
+def corrupted_scenes(scenes: list[Scene], names: list[str]) -> list[Scene]:
+    """The indirect object, then the subject, then the subject's first mention become other names.
+
+    Only the first of these draws avoids the names that are there, so a few prompts keep one or repeat one: as the
+    paper has it.
+    """
+    rng = np.random.RandomState(IO_SEED)
+    others = [another(rng, names, scene) for scene in scenes]
+    scenes = [scene._replace(first=name) for scene, name in zip(scenes, others, strict=True)]
+    rng = np.random.RandomState(SUBJECT_SEED)
+    scenes = [renamed(scene, names[rng.randint(len(names))]) for scene in scenes]
+    rng = np.random.RandomState(FIRST_SUBJECT_SEED)
+    return [renamed(scene, names[rng.randint(len(names))], once=True) for scene in scenes]
+
+
+def another(rng: np.random.RandomState, names: list[str], scene: Scene) -> str:
+    """A name that is not in the scene."""
+    while (name := names[rng.randint(len(names))]) in (scene.first, scene.second):
+        pass
+    return name
+
+
+def renamed(scene: Scene, name: str, once: bool = False) -> Scene:
+    """The subject's first mention, and unless ``once`` its last one, become ``name``.
+
+    The original looks for the first mention of the subject's name, which is the indirect object's place where both
+    have drawn one name.
+    """
+    place = "first" if scene.first == scene.giver else "second"
+    scene_after = scene._replace(**{place: name})
+    return scene_after if once else scene_after._replace(giver=name)
+
+
+def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
+    """``seed`` 0 is the paper's.
+
+    Returns:
+        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.
+
+    Raises:
+        InputError: there is no tokenizer, or it is not GPT-2's and splits names.
+    """
+    names = words(WORDS / "ioi_names.txt")
+    scenes = clean_scenes(n_prompts, seed, names)
+    prompts = [
+        Prompt(TEMPLATE.format(**clean._asdict()), TEMPLATE.format(**other._asdict()), clean.first, clean.second)
+        for clean, other in zip(scenes, corrupted_scenes(scenes, names), strict=True)
+    ]
+    return to_dataset(tokenizer, prompts, task="ioi_paper", seed=seed)
+
+
+TASK = Task(make_dataset=make_dataset, known_circuits={"gpt2": {"published": from_file("ioi")}})
