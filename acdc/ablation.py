@@ -6,13 +6,13 @@ plain run on the corrupted prompts. The engine, the masked model and the oracle 
 The four that ship, with their sources:
 
 * corrupted: a plain run on the corrupted prompts (Conmy et al. 2023, section 3).
-* corrupted_permuted: the same with the position embeddings permuted across positions. The original's code does so
-  whenever it splits the embeddings (TLACDCExperiment.py:414-455); the paper's published points for tracr come back
-  without it.
+* corrupted_permuted: a plain run on the corrupted prompts, with the position embeddings permuted across positions. The
+  original's code permutes them whenever it splits the embeddings (TLACDCExperiment.py:414-455). The paper's published
+  points for tracr come back without it.
 * zero: every sender writes zero. Biases of attention outputs, norms, q, k and v still act (the same lines).
 * mean: every sender writes its mean over all corrupted prompts, position by position (Wang et al. 2022, arXiv
-  2211.00593, who take the mean over prompts of another distribution). Meant for prompts of one length: where prompts
-  are padded, the padding is in the mean.
+  2211.00593, who take the mean over prompts of another distribution). It is meant for prompts of one length: where
+  prompts are padded, the padding is in the mean.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Written = list[Float[Tensor, "..."]]
 
 
 class Senders(Protocol):
-    """A model's senders, as an ablation sees them."""
+    """Tell an ablation what a model's senders write."""
 
     def zeros(self) -> Written:
         """Return zeros of every sender's shape: Float[pos d]."""
@@ -44,9 +44,9 @@ class Ablation:
     """Run the corrupted prompts as they are: corrupted ablation, and the base of the others.
 
     Attributes:
-        is_plain: the ablated run is a plain forward pass on the corrupted prompts, so that a circuit without edges
-            has that pass's logits.
-        can_starve: a circuit may leave a receiver with nothing in its input but what biases write.
+        is_plain: whether the ablated run is a plain forward pass on the corrupted prompts, so that a circuit without
+            edges has that pass's logits.
+        can_starve: whether a circuit may leave a receiver with nothing in its input but what biases write.
     """
 
     is_plain = True
@@ -62,7 +62,7 @@ class Ablation:
 
 
 class CorruptedPermuted(Ablation):
-    """Permute the position embeddings in the corrupted run, or no edge that carries positions could matter."""
+    """Permute the position embeddings in the corrupted run, so that edges which carry positions can matter."""
 
     is_plain = False
 
@@ -78,6 +78,7 @@ class Zero(Ablation):
     can_starve = True
 
     def outputs(self, senders: Senders) -> Written:
+        """Return zeros."""
         return senders.zeros()
 
 
@@ -87,7 +88,7 @@ class Mean(Ablation):
     is_plain = False
 
     def outputs(self, senders: Senders) -> Written:
-        """Return the means, without rounding where all prompts agree: prompts then still differ from there on only."""
+        """Return the means. They have no rounding where all prompts agree, so that no difference arises there."""
         means: Written = []
         seen = 0
         for batch in senders.on_corrupted():
@@ -98,7 +99,7 @@ class Mean(Ablation):
 
 
 def named(ablation: str | Ablation) -> Ablation:
-    """Return the ablation of this name in the catalogue; an ablation itself comes back as it is.
+    """Return the ablation of this name in the catalogue, or the ablation itself where one is given.
 
     Raises:
         InputError: the catalogue has no ablation of that name.

@@ -1,4 +1,4 @@
-"""Clean and corrupted prompts, and what of them is judged."""
+"""Hold clean and corrupted prompts, and the positions where they are scored."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Dataset:
-    """Clean prompts with a corrupted one for each, token by token.
+    """Hold clean prompts with a corrupted one for each, token by token.
 
-    Prompts shorter than the longest are padded on the right: where attention is causal, padding after the
-    scored positions changes nothing. A model whose attention is not needs prompts of one length.
+    Prompts shorter than the longest are padded on the right. Where attention is causal, padding after the scored
+    positions changes nothing. A model whose attention is not causal needs prompts of one length.
 
     Attributes:
         clean, corrupted: Int[prompt pos], token ids.
@@ -29,11 +29,11 @@ class Dataset:
         targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt];
             ``outputs``, the right logits of a model that computes something known, Float[prompt pos d_vocab_out], and
             ``corrupted_outputs``, those of the corrupted prompts.
-        about: what the file should say of itself: task, seed, tokenizer, texts.
+        about: what the file says of itself: task, seed, tokenizer, texts.
         mean_over: what a metric's mean is over: ``prompts`` (of each prompt's mean over its scored positions) or
             ``positions`` (all scored ones alike).
-        pool: Int[prompt pos], the corrupted prompts that mean ablation takes the mean over: a selection's are those of
-            the dataset that it is of. Not saved: a loaded dataset's are its own.
+        pool: Int[pool pos], the corrupted prompts that mean ablation takes the mean over: all of the dataset's, also
+            where this is a selection of it. It is not saved: a loaded dataset's pool is its own.
     """
 
     clean: Int[Tensor, "prompt pos"]
@@ -42,10 +42,10 @@ class Dataset:
     targets: dict[str, Shaped[Tensor, "prompt ..."]]
     about: dict[str, Any] = field(default_factory=dict)
     mean_over: Literal["prompts", "positions"] = "prompts"
-    pool: Int[Tensor, "prompt pos"] = None  # its own, see __post_init__
+    pool: Int[Tensor, "pool pos"] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pool = self.corrupted if self.pool is None else self.pool
+        self.pool = self.corrupted
         if not self.clean.shape == self.corrupted.shape == self.scored.shape:
             shapes = [tuple(t.shape) for t in (self.clean, self.corrupted, self.scored)]
             raise ValueError(f"clean, corrupted and scored must have one shape; they have {shapes}")
@@ -58,13 +58,13 @@ class Dataset:
 
     @property
     def scored_rows(self) -> tuple[Int[Tensor, "row"], Int[Tensor, "row"]]:
-        """Prompt and position of every scored position, by prompt and then position."""
+        """Return the prompt and the position of every scored position, by prompt and then position."""
         prompt, pos = self.scored.nonzero(as_tuple=True)
         return prompt, pos
 
     @property
     def weight(self) -> Float[Tensor, "row"]:
-        """Return the weights by which the mean of a metric sums its values, in float64, see ``mean_over``."""
+        """Return the weights, in float64, by which a metric's mean sums its values, see ``mean_over``."""
         prompt, _ = self.scored_rows
         if self.mean_over == "positions":
             return torch.full((len(prompt),), 1.0 / len(prompt), dtype=torch.float64)
@@ -72,7 +72,7 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of tokens, scored positions and targets: what results are computed of."""
+        """Return the SHA-256 of all that results depend on: tokens, scored positions and targets."""
         digest = hashlib.sha256(self.mean_over.encode())
         parts = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored, **self.targets}
         for name, tensor in sorted(parts.items()):
@@ -82,35 +82,40 @@ class Dataset:
         return digest.hexdigest()
 
     def share(self, part: Dataset) -> float:
-        """How much of this dataset's mean is that of a part of it."""
+        """Return the weight of a part's mean in this dataset's mean."""
         if self.mean_over == "prompts":
             return len(part) / len(self)
         return (part.scored.sum() / self.scored.sum()).item()
 
     def select(self, prompts: slice | list[int]) -> Dataset:
-        """Some of the prompts, with their texts in ``about``."""
+        """Return some of the prompts, with their texts in ``about``."""
         chosen = range(len(self))[prompts] if isinstance(prompts, slice) else prompts
-        texts = {k: [self.about[k][i] for i in chosen] for k in ("clean", "corrupted") if k in self.about}
+        texts: dict[str, Any] = {
+            k: [self.about[k][i] for i in chosen] for k in ("clean", "corrupted") if k in self.about
+        }
         about = {**self.about, **texts}
         targets = {name: t[prompts] for name, t in self.targets.items()}
         tokens = self.clean[prompts], self.corrupted[prompts], self.scored[prompts]
-        return Dataset(*tokens, targets, about, self.mean_over, self.pool)
+        part = Dataset(*tokens, targets, about, self.mean_over)
+        part.pool = self.pool
+        return part
 
     def resample(self, seed: int) -> Dataset:
-        """As many prompts, drawn with replacement: a bootstrap resample."""
+        """Draw as many prompts with replacement, for a bootstrap resample."""
         return self.select(np.random.default_rng(seed).integers(len(self), size=len(self)).tolist())
 
     def save(self, path: Path) -> None:
-        """One safetensors file; ``about`` and ``mean_over`` are JSON in its header."""
+        """Write one safetensors file, with ``about`` and ``mean_over`` as JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry: the order of several would not be the same on every run.
+        # One entry, for the order of several differs from run to run.
         header = {"dataset": json.dumps({"about": self.about, "mean_over": self.mean_over})}
         save_file({k: t.contiguous() for k, t in tensors.items()}, path, header)
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
+        """Read the file that ``save`` wrote."""
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
             header = json.loads(file.metadata()["dataset"])
@@ -119,6 +124,6 @@ class Dataset:
 
 
 def pad(rows: list[list[int]], token: int) -> Int[Tensor, "prompt pos"]:
-    """Token lists of any lengths as one tensor, padded on the right with ``token``."""
+    """Pad token lists of any lengths on the right with ``token``, to one tensor."""
     longest = max(len(row) for row in rows)
     return torch.tensor([row + [token] * (longest - len(row)) for row in rows])

@@ -1,12 +1,12 @@
-"""Circuits to and from the files of other tools.
+"""Write circuits to the files of other tools, and read them.
 
 * ``original`` (.pth): the dictionary of every edge that ArthurConmy/Automatic-Circuit-Discovery saves
-  (TLACDCExperiment.save_subgraph), and, to read, the list of kept edges that it pickled before (save_edges).
+  (TLACDCExperiment.save_subgraph). The list of kept edges that it pickled before (save_edges) can be read.
 * ``eap_json`` (.json): hannamw/EAP-IG's Graph.to_json, which MIB's circuit track takes.
 * ``graphml``: a networkx graph, for networkx, Gephi and Cytoscape.
 
-Nothing that a file brings along is run: torch loads weights only, and the pickle of edges may name no class but the
-original's index, for which a stand-in is put.
+No code in a file is run: torch loads weights only, and the pickle of edges may name no class but the original's index,
+which a class of ours stands in for.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ import numpy as np
 import torch
 
 from acdc.errors import InputError
-from acdc.graph import PORTS, Circuit, Edge, Graph, Node
+from acdc.graph import PORTS, Circuit, Edge, Graph, Node, any_along
 from acdc.trace import Effects, key_of
 
 Key = tuple[str, tuple, str, tuple]
-"""Receiver's hook point and index, sender's hook point and index, as the original has them."""
+"""The receiver's hook point and index, then the sender's, as the original has them."""
 Read = tuple[Circuit, Effects]
 
 
 class Format(NamedTuple):
-    """How circuits are written and read.
+    """Write and read circuits in one format.
 
     Attributes:
-        write: a circuit, its effects, the file, and the model's width (d_model), which few formats want.
-        read: the file, and the model's graph, for a format that does not tell it.
+        write: takes a circuit, its effects, the file, and the width of the model (d_model), which few formats need.
+        read: takes the file, and the model's graph where the format does not tell it.
     """
 
     write: Callable[[Circuit, Effects, Path, int | None], None]
@@ -49,16 +49,16 @@ class Format(NamedTuple):
 
 
 def write_original(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Every edge of the graph, present or not, as load_subgraph of the original demands it; effects have no place.
+    """Write every edge of the graph, present or not, as the original's load_subgraph demands it. Effects are left out.
 
     Raises:
-        InputError: the graph has shared key/value heads or parallel blocks, which the original does not know.
+        InputError: the graph has shared key/value heads or parallel blocks, which the original does not have.
     """
     torch.save(subgraph(circuit), path)
 
 
 def subgraph(circuit: Circuit) -> OrderedDict[Key, bool]:
-    """The dictionary that ``write_original`` saves."""
+    """Return the dictionary that ``write_original`` saves."""
     graph = circuit.graph
     if graph.n_kv_heads != graph.n_heads or graph.parallel:
         what = "parallel blocks" if graph.parallel else "key/value heads shared by query heads"
@@ -69,11 +69,12 @@ def subgraph(circuit: Circuit) -> OrderedDict[Key, bool]:
 
 
 def original_key(edge: Edge) -> Key:
+    """Return the key of an edge in the original's files."""
     return *edge.receiver_hook, *edge.sender_hook
 
 
 def placeholders(graph: Graph) -> Iterator[Key]:
-    """The edges that the original always keeps and never counts: from q, k and v to their head, into an MLP."""
+    """Yield the edges that the original always keeps and never counts: from q, k and v to their head, into an MLP."""
     for node in graph.senders:
         if node.component == "head":
             ports = (Node(node.layer, "head", node.head, port) for port in PORTS)
@@ -83,25 +84,29 @@ def placeholders(graph: Graph) -> Iterator[Key]:
 
 
 def read_original(path: Path, graph: Graph | None = None) -> Read:
-    """A dictionary of all edges or, for a graph that is given, a pickled list of the edges that were kept.
+    """Read a dictionary of all edges or, where a graph is given, a pickled list of the edges that were kept.
 
     Raises:
         InputError: the file is neither, names an edge that the graph does not have, or asks for code to be run.
     """
     if zipfile.is_zipfile(path):
-        edges = load_subgraph(path)
-        return chosen(graph_of(edges, path), [key for key, is_present in edges.items() if is_present], path), {}
+        present = load_subgraph(path)
+        return chosen(graph_of(present, path), [key for key, is_present in present.items() if is_present], path), {}
     listed = load_edge_list(path)
     if graph is None:
         raise InputError(f"{path} lists kept edges only, which do not tell the model's size: give a circuit of it too")
     circuit = chosen(graph, listed, path)
     edges = {original_key(edge): edge for edge in circuit.edges}
-    return circuit, {
-        key_of(edges[key]): effect for key, effect in listed.items() if key in edges and effect is not None
-    }
+    known = ((edges[key], effect) for key, effect in listed.items() if key in edges)
+    return circuit, {key_of(edge): effect for edge, effect in known if effect is not None}
 
 
 def load_subgraph(path: Path) -> dict[Key, bool]:
+    """Read the original's dictionary: which edges are present.
+
+    Raises:
+        InputError: the file holds something else.
+    """
     try:
         loaded = torch.load(path, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
@@ -112,7 +117,11 @@ def load_subgraph(path: Path) -> dict[Key, bool]:
 
 
 def graph_of(keys: Iterable[Key], path: Path) -> Graph:
-    """The graph whose edges these are."""
+    """Return the graph whose edges these are.
+
+    Raises:
+        InputError: these are not all edges of a graph.
+    """
     hooks = {(hook, index) for receiver, i, sender, j in keys for hook, index in ((receiver, i), (sender, j))}
     names = {hook for hook, _ in hooks}
     layers = [int(found[1]) for name in names if (found := re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", name))]
@@ -124,7 +133,11 @@ def graph_of(keys: Iterable[Key], path: Path) -> Graph:
 
 
 def chosen(graph: Graph, keys: Iterable[Key], path: Path) -> Circuit:
-    """The circuit of these edges; placeholders count for nothing."""
+    """Return the circuit of these edges. Placeholders are passed over.
+
+    Raises:
+        InputError: the graph has no such edge.
+    """
     edges = {original_key(edge): edge for edge in Circuit.full(graph).edges}
     kept, passed = [], set(placeholders(graph))
     for key in keys:
@@ -138,13 +151,16 @@ def chosen(graph: Graph, keys: Iterable[Key], path: Path) -> Circuit:
 
 
 class TorchIndex:
-    """Stands in for the original's class of that name, whose state has the index as ``hashable_tuple``."""
+    """Stand in for the original's class of that name, whose state has the index as ``hashable_tuple``."""
+
+    hashable_tuple: tuple[int | None, ...]
 
 
 class EdgeListUnpickler(pickle.Unpickler):
-    """Takes tuples, strings, numbers and ``TorchIndex``; any other name is refused before it is looked up."""
+    """Load tuples, strings, numbers and ``TorchIndex``. Any other name is refused before it is looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return the class for a name. Raises UnpicklingError where the name is not allowed."""
         if name == "TorchIndex":
             return TorchIndex
         if (module, name) == ("builtins", "slice"):
@@ -153,7 +169,11 @@ class EdgeListUnpickler(pickle.Unpickler):
 
 
 def load_edge_list(path: Path) -> dict[Key, float | None]:
-    """Effects of the kept edges."""
+    """Read the original's list: the effects of the kept edges.
+
+    Raises:
+        InputError: the file holds something else.
+    """
     try:
         with path.open("rb") as file:
             listed = EdgeListUnpickler(file).load()
@@ -163,6 +183,7 @@ def load_edge_list(path: Path) -> dict[Key, float | None]:
 
 
 def plain(index: Any) -> tuple:
+    """Return an index as a tuple."""
     return tuple(index.hashable_tuple if isinstance(index, TorchIndex) else index)
 
 
@@ -170,14 +191,14 @@ def plain(index: Any) -> tuple:
 
 
 def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Every node and edge with ``in_graph``, and the effect as ``score`` (0 where there is none).
+    """Write every node and edge with ``in_graph``, and an edge's effect as ``score`` (0 where there is none).
 
-    It has no direct edges: a port whose direct edge is cut carries the ablated run's value whatever enters it, so that
-    edges into it are left out. It has an input for every query head: an edge into a shared key or value is one for
-    each head of the group. Attention-only models have no MLP nodes.
+    The format has no direct edges. A port whose direct edge is cut carries the ablated run's value whatever enters it,
+    so edges into it are left out. The format has an input for every query head, so an edge into a shared key or value
+    becomes one for each head of the group. Attention-only models have no MLP nodes.
 
     Raises:
-        InputError: there is no ``d_model``, or token and position embeddings are apart.
+        InputError: ``d_model`` is not given, or token and position embeddings are two senders.
     """
     if d_model is None:
         raise InputError("this format wants the width of the model's residual stream: give --d-model")
@@ -187,9 +208,10 @@ def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int 
 
 
 def eap_json(circuit: Circuit, effects: Effects, d_model: int) -> dict[str, Any]:
+    """Return what ``write_eap_json`` writes."""
     graph = circuit.graph
     sizes = {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "n_kv_heads": graph.n_kv_heads}
-    sends = circuit.present.any(1)
+    sends = any_along(circuit.present, 1)
     nodes = {eap_json_name(node): {"in_graph": bool(s)} for node, s in zip(graph.senders, sends, strict=True)}
     edges = {}
     for s, r in np.argwhere(graph.exists):
@@ -201,11 +223,12 @@ def eap_json(circuit: Circuit, effects: Effects, d_model: int) -> dict[str, Any]
 
 
 def eap_json_name(node: Node) -> str:
+    """Return the format's name of a node."""
     return "input" if node.component == "embed" else node.name
 
 
 def eap_json_edges(graph: Graph, edge: Edge) -> list[str]:
-    """Names of an edge, one for each head that reads it."""
+    """Return the format's names of an edge, one for each head that reads it."""
     sender, receiver = eap_json_name(edge.sender), edge.receiver
     if not receiver.port:
         return [f"{sender}->{receiver.name}"]
@@ -213,12 +236,12 @@ def eap_json_edges(graph: Graph, edge: Edge) -> list[str]:
 
 
 def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
-    """Its circuit; an edge into a shared key or value is present where it is for some head of the group.
+    """Read a circuit. An edge into a shared key or value is present where it is for some head of the group.
 
-    Every port that an edge enters has its direct edge. Scores are effects.
+    Every port that an edge enters has its direct edge. Scores become effects.
 
     Raises:
-        InputError: the file is of another form, of neurons, or has an edge that its graph does not have.
+        InputError: the file has another form, is of neurons, or has an edge that its graph does not have.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -232,7 +255,8 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
     if any("neurons" in node for node in nodes.values()):
         raise InputError(f"{path} is a circuit of neurons: circuits here are of edges between components")
     graph = Graph(*sizes, has_mlp="m0" in nodes, parallel=bool(cfg.get("parallel_attn_mlp", False)))
-    circuit, effects = Circuit.empty(graph), {}
+    circuit = Circuit.empty(graph)
+    effects: Effects = {}
     by_name = {name: edge for edge in Circuit.full(graph).edges if edge.kind == "addition"
                for name in eap_json_edges(graph, edge)}  # fmt: skip
     for name, score in kept.items():
@@ -241,7 +265,7 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
         edge = by_name[name]
         circuit.present[graph.sender_index[edge.sender], graph.receiver_index[edge.receiver]] = True
         effects[key_of(edge)] = max(score, effects.get(key_of(edge), score), key=abs)
-    circuit.direct = circuit.present.any(0) & graph.has_direct
+    circuit.direct = any_along(circuit.present, 0) & graph.has_direct
     return circuit, effects
 
 
@@ -249,11 +273,12 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
 
 
 def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
-    """Components and ports as nodes; a path from an embedding to the logits is a way through the circuit.
+    """Return a networkx graph whose nodes are components and ports.
 
-    An addition edge leads from a component to a port, an MLP or the logits; a port's direct edge, while it is
-    present, from the port to every head that reads it. Edges have ``kind`` and, where it is known, ``effect``; nodes
-    have ``layer``, ``component`` and TransformerLens's ``hook``; the graph has the shape of the model.
+    An addition edge leads from a component to a port, an MLP or the logits. A port's direct edge, while it is present,
+    leads from the port to every head that reads it. So a path from an embedding to the logits is a way through the
+    circuit. Edges have ``kind`` and, where it is known, ``effect``. Nodes have ``layer``, ``component`` and
+    TransformerLens's ``hook``. The graph has the shape of the model.
     """
     found = nx.DiGraph(**circuit.graph.to_json())
     for edge in circuit.edges:
@@ -271,13 +296,14 @@ def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
 
 
 def from_networkx(found: nx.DiGraph) -> Read:
-    """What ``to_networkx`` made a graph of.
+    """Return the circuit and the effects that ``to_networkx`` made a graph of.
 
     Raises:
         KeyError, TypeError, ValueError: it is no such graph.
     """
     graph = Graph(**found.graph)
-    edges, effects = [], {}
+    edges: list[Edge] = []
+    effects: Effects = {}
     for start, end, labels in found.edges(data=True):
         first = graph.node(start)
         is_direct = labels["kind"] == "direct"
@@ -289,11 +315,16 @@ def from_networkx(found: nx.DiGraph) -> Read:
 
 
 def write_graphml(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
+    """Write the graph of ``to_networkx``."""
     nx.write_graphml(to_networkx(circuit, effects), path)
 
 
 def read_graphml(path: Path, graph: Graph | None = None) -> Read:
-    """Raises InputError where the file is not one that ``write_graphml`` made."""
+    """Read the circuit that ``write_graphml`` wrote.
+
+    Raises:
+        InputError: the file holds something else.
+    """
     try:
         read = nx.read_graphml(path)
         read.graph = {key: value for key, value in read.graph.items() if key not in ("node_default", "edge_default")}

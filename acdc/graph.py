@@ -1,4 +1,4 @@
-"""The computational graph that ACDC prunes, and circuits in it. No model, no files.
+"""Define the computational graph that ACDC prunes, and circuits in it. No model, no files.
 
 A *sender* writes to the residual stream (the embedding, an attention head, an MLP). A *receiver* reads
 from it (the q, k or v input of a head, an MLP, the logits). An edge carries one sender's output to one
@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 Component = Literal["embed", "tok_embed", "pos_embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v"]
@@ -21,9 +22,14 @@ Kind = Literal["addition", "direct"]
 PORTS: tuple[Port, ...] = ("q", "k", "v")
 
 
+def any_along(which: Bool[np.ndarray, "..."], axis: int) -> Bool[np.ndarray, "..."]:
+    """Return whether any entry along an axis is True."""
+    return np.logical_or.reduce(which, axis=axis)
+
+
 @dataclass(frozen=True)
 class Node:
-    """A component of the model or, with a ``port``, one input of an attention head.
+    """Name a component of the model or, with a ``port``, one input of an attention head.
 
     With grouped-query attention the k and v ports belong to key/value heads, so ``a5.h2.k`` is key head 2
     of layer 5, shared by a group of query heads. ``layer`` is -1 for embeddings and ``n_layers`` for logits.
@@ -36,6 +42,7 @@ class Node:
 
     @property
     def name(self) -> str:
+        """Return the name that files and messages use, such as ``a5.h2.k``, ``m3`` or ``logits``."""
         if self.component == "head":
             port = f".{self.port}" if self.port else ""
             return f"a{self.layer}.h{self.head}{port}"
@@ -43,12 +50,18 @@ class Node:
 
     @property
     def owner(self) -> Node:
-        """The component that this node is a port of; itself when it is no port."""
+        """Return the component that this node is a port of; the node itself when it is no port."""
         return Node(self.layer, self.component, self.head)
 
     @property
+    def head_index(self) -> int:
+        """Return the index of the node's head, for nodes that are heads or ports."""
+        assert self.head is not None
+        return self.head
+
+    @property
     def sender_hook(self) -> str:
-        """TransformerLens hook point of what this node writes."""
+        """Return the TransformerLens hook point of what this node writes."""
         names = {
             "embed": "blocks.0.hook_resid_pre",
             "tok_embed": "hook_embed",
@@ -60,7 +73,7 @@ class Node:
 
     @property
     def receiver_hook(self) -> str:
-        """TransformerLens hook point of what this node reads."""
+        """Return the TransformerLens hook point of what this node reads."""
         if self.component == "logits":
             return f"blocks.{self.layer - 1}.hook_resid_post"
         suffix = f"hook_{self.port}_input" if self.port else "hook_mlp_in"
@@ -68,18 +81,18 @@ class Node:
 
     @property
     def projection_hook(self) -> str:
-        """TransformerLens hook point of a port after its projection: where a DIRECT edge ends."""
+        """Return the TransformerLens hook point of a port after its projection, where a direct edge ends."""
         return f"blocks.{self.layer}.attn.hook_{self.port}"
 
     @property
     def index(self) -> tuple[None, None, int] | tuple[None]:
-        """Index of this node in its hook point's tensor, as the original writes it."""
+        """Return the index of this node in its hook point's tensor, as the original writes it."""
         return (None,) if self.head is None else (None, None, self.head)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """``addition``: from a sender to a receiver. ``direct``: a head's q, k or v as a whole; both ends the port."""
+    """Name an edge: ``addition``, from a sender to a receiver, or ``direct``, a port's q, k or v as a whole."""
 
     sender: Node
     receiver: Node
@@ -87,33 +100,34 @@ class Edge:
 
     @property
     def name(self) -> str:
+        """Return the name that messages use."""
         if self.kind == "direct":
             return f"{self.receiver.name} (direct)"
         return f"{self.sender.name} -> {self.receiver.name}"
 
     @property
     def sender_hook(self) -> tuple[str, tuple]:
-        """TransformerLens hook point and index where this edge starts."""
+        """Return the TransformerLens hook point and index where this edge starts."""
         hook = self.sender.receiver_hook if self.kind == "direct" else self.sender.sender_hook
         return hook, self.sender.index
 
     @property
     def receiver_hook(self) -> tuple[str, tuple]:
-        """TransformerLens hook point and index where this edge ends."""
+        """Return the TransformerLens hook point and index where this edge ends."""
         hook = self.receiver.projection_hook if self.kind == "direct" else self.receiver.receiver_hook
         return hook, self.receiver.index
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Every edge that a model of this shape has.
+    """List the nodes and edges of a model of this shape.
 
     Args:
         n_layers, n_heads: as in the model.
         n_kv_heads: key/value heads per layer; equal to ``n_heads`` without grouped-query attention.
         has_mlp: False for attention-only models.
-        split_embed: token and position embeddings are two senders (the paper does so for tracr).
-        parallel: an MLP reads what its layer's heads read, so no edge leads from them to it.
+        split_embed: whether token and position embeddings are two senders (the paper does so for tracr).
+        parallel: whether an MLP reads what its layer's heads read, so that no edge leads from them to it.
     """
 
     n_layers: int
@@ -125,8 +139,9 @@ class Graph:
 
     @cached_property
     def senders(self) -> tuple[Node, ...]:
-        """Topological order: embeddings, then per layer the heads and the MLP."""
-        nodes = [Node(-1, c) for c in (("tok_embed", "pos_embed") if self.split_embed else ("embed",))]
+        """Return the senders in topological order: embeddings, then per layer the heads and the MLP."""
+        embeddings: tuple[Component, ...] = ("tok_embed", "pos_embed") if self.split_embed else ("embed",)
+        nodes = [Node(-1, component) for component in embeddings]
         for layer in range(self.n_layers):
             nodes += [Node(layer, "head", h) for h in range(self.n_heads)]
             nodes += [Node(layer, "mlp")] * self.has_mlp
@@ -134,27 +149,29 @@ class Graph:
 
     @cached_property
     def receivers(self) -> tuple[Node, ...]:
-        """Topological order: per layer the q, k and v ports and the MLP, at the end the logits."""
-        nodes = []
+        """Return the receivers in topological order: per layer the q, k and v ports and the MLP, then the logits."""
+        nodes: list[Node] = []
         for layer in range(self.n_layers):
             nodes += [Node(layer, "head", h, "q") for h in range(self.n_heads)]
-            nodes += [Node(layer, "head", h, port) for port in ("k", "v") for h in range(self.n_kv_heads)]
+            nodes += [Node(layer, "head", h, port) for port in PORTS[1:] for h in range(self.n_kv_heads)]
             nodes += [Node(layer, "mlp")] * self.has_mlp
         return (*nodes, Node(self.n_layers, "logits"))
 
     @cached_property
     def sender_index(self) -> dict[Node, int]:
+        """Return the index of every sender in ``senders``."""
         return {node: i for i, node in enumerate(self.senders)}
 
     @cached_property
     def receiver_index(self) -> dict[Node, int]:
+        """Return the index of every receiver in ``receivers``."""
         return {node: i for i, node in enumerate(self.receivers)}
 
     @cached_property
-    def exists(self) -> np.ndarray:
-        """Bool[sender receiver]: the sender comes before the receiver.
+    def exists(self) -> Bool[np.ndarray, "sender receiver"]:
+        """Return where there is an edge: Bool[sender receiver], True where the sender comes before the receiver.
 
-        A head feeds the MLP of its own layer, unless blocks are parallel.
+        A head comes before the MLP of its own layer, unless blocks are parallel.
         """
         sender = np.array([2 * n.layer + (n.component == "mlp") for n in self.senders])
         late = not self.parallel
@@ -162,58 +179,58 @@ class Graph:
         return sender[:, None] < receiver[None, :]
 
     @cached_property
-    def has_direct(self) -> np.ndarray:
-        """Bool[receiver]: the receiver is a head's port, so it has a direct edge."""
+    def has_direct(self) -> Bool[np.ndarray, "receiver"]:
+        """Return which receivers have a direct edge: Bool[receiver], True for ports."""
         return np.array([n.port is not None for n in self.receivers])
 
     @property
     def n_edges(self) -> int:
-        """Edges that the original counts: addition and direct ones."""
+        """Return the number of edges as the original counts them: addition and direct ones."""
         return int(self.exists.sum() + self.has_direct.sum())
 
     def first_sender(self, layer: int) -> int:
-        """Index of the first sender of a layer: its heads, then its MLP."""
+        """Return the index of the first sender of a layer: its heads come first, then its MLP."""
         return 1 + self.split_embed + layer * (self.n_heads + self.has_mlp)
 
     def first_receiver(self, layer: int) -> int:
-        """Index of the first receiver of a layer: its q ports, k ports, v ports, then its MLP."""
+        """Return the index of the first receiver of a layer: its q, k and v ports come first, then its MLP."""
         return layer * (self.n_ports + self.has_mlp)
 
     @property
     def n_ports(self) -> int:
-        """Ports of one layer."""
+        """Return the number of ports of one layer."""
         return self.n_heads + 2 * self.n_kv_heads
 
     @cached_property
-    def ports_of_heads(self) -> np.ndarray:
-        """Int[3 head]: which ports of its layer are a head's q, k and v."""
+    def ports_of_heads(self) -> Int[np.ndarray, "3 head"]:
+        """Return which ports of its layer are a head's q, k and v: Int[3 head]."""
         heads = np.arange(self.n_heads)
         group = heads // (self.n_heads // self.n_kv_heads)
         return np.stack([heads, self.n_heads + group, self.n_heads + self.n_kv_heads + group])
 
     def edges_into(self, layer: int) -> int:
-        """How many edges enter receivers of this layer and the later ones."""
+        """Count the edges into receivers of this layer and the later ones."""
         later = slice(self.first_receiver(layer), None) if layer <= self.n_layers else slice(0, 0)
         return int(self.exists[:, later].sum() + self.has_direct[later].sum())
 
     def heads_reading(self, port: Node) -> list[Node]:
-        """The heads that use a port: one for q, the whole group for the k or v of a key/value head."""
+        """Return the heads that use a port: one for q, the whole group for the k or v of a key/value head."""
         if port.port == "q":
             return [port.owner]
         group = self.n_heads // self.n_kv_heads
-        return [Node(port.layer, "head", port.head * group + i) for i in range(group)]
+        return [Node(port.layer, "head", port.head_index * group + i) for i in range(group)]
 
     def consumers(self, receiver: Node) -> list[Node]:
-        """The senders whose output depends directly on ``receiver``; empty for the logits."""
+        """Return the senders whose output depends directly on ``receiver``; none for the logits."""
         if receiver.port:
             return self.heads_reading(receiver)
         return [receiver] if receiver.component == "mlp" else []
 
     def node(self, name: str) -> Node:
-        """The sender or receiver of that name.
+        """Return the sender or receiver of that name.
 
         Raises:
-            KeyError: no such node; the message names it.
+            KeyError: there is no such node; the message names it.
         """
         try:
             return self._by_name[name]
@@ -225,13 +242,14 @@ class Graph:
         return {node.name: node for node in (*self.senders, *self.receivers)}
 
     def to_json(self) -> dict[str, Any]:
+        """Return the arguments that make this graph, by name."""
         keys = ("n_layers", "n_heads", "n_kv_heads", "has_mlp", "split_embed", "parallel")
         return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(eq=False)
 class Circuit:
-    """A subset of a graph's edges.
+    """Hold a subset of a graph's edges.
 
     Attributes:
         present: Bool[sender receiver], the addition edges in the circuit.
@@ -239,20 +257,27 @@ class Circuit:
     """
 
     graph: Graph
-    present: np.ndarray
-    direct: np.ndarray = field(repr=False)
+    present: Bool[np.ndarray, "sender receiver"]
+    direct: Bool[np.ndarray, "receiver"] = field(repr=False)
 
     @classmethod
     def full(cls, graph: Graph) -> Circuit:
+        """Return the circuit of all edges."""
         return cls(graph, graph.exists.copy(), graph.has_direct.copy())
 
     @classmethod
     def empty(cls, graph: Graph) -> Circuit:
+        """Return the circuit of no edges."""
         return cls(graph, np.zeros_like(graph.exists), np.zeros_like(graph.has_direct))
 
     @classmethod
     def from_edges(cls, graph: Graph, edges: Iterable[Edge]) -> Circuit:
-        """Raises ValueError where an edge is none of the graph's; the message names it."""
+        """Return the circuit of these edges.
+
+        Raises:
+            KeyError: a node is none of the graph's.
+            ValueError: a sender does not come before its receiver; the message names the edge.
+        """
         circuit = cls.empty(graph)
         for edge in edges:
             receiver = graph.receiver_index[edge.receiver]
@@ -266,14 +291,14 @@ class Circuit:
         return circuit
 
     @classmethod
-    def among(cls, graph: Graph, kept: np.ndarray) -> Circuit:
-        """All edges among kept nodes: what a method that keeps nodes says of edges, by the paper's rule.
+    def among(cls, graph: Graph, kept: Bool[np.ndarray, "receiver"]) -> Circuit:
+        """Return the circuit of all edges among kept nodes, by the paper's rule for methods that keep nodes.
 
-        A port that is not kept has no edge, a head sends while one of its ports is kept. Embeddings and logits always
-        are. (``iterative_correspondence_from_mask`` of the original.)
+        A port that is not kept has no edge. A head sends while one of its ports is kept. Embeddings and logits are
+        always kept. (``iterative_correspondence_from_mask`` of the original.)
 
         Args:
-            kept: Bool[receiver], of ports and MLPs.
+            kept: Bool[receiver], which ports and MLPs are kept.
         """
         receives = kept | np.array([node.component == "logits" for node in graph.receivers])
         sends = np.array([node.layer < 0 for node in graph.senders])
@@ -282,16 +307,17 @@ class Circuit:
         return cls(graph, graph.exists & sends[:, None] & receives, graph.has_direct & kept)
 
     def copy(self) -> Circuit:
+        """Return a copy that shares no array with this circuit."""
         return Circuit(self.graph, self.present.copy(), self.direct.copy())
 
     @property
     def n_edges(self) -> int:
-        """Addition and direct edges, as the original counts."""
+        """Return the number of edges as the original counts them: addition and direct ones."""
         return int(self.present.sum() + self.direct.sum())
 
     @property
     def edges(self) -> Iterator[Edge]:
-        """By receiver, then sender, in topological order; a port's direct edge after its addition edges."""
+        """Yield the edges by receiver, then sender, in topological order; a port's direct edge after its others."""
         for r, receiver in enumerate(self.graph.receivers):
             for s in np.flatnonzero(self.present[:, r]):
                 yield Edge(self.graph.senders[s], receiver)
@@ -300,12 +326,12 @@ class Circuit:
 
     @property
     def nodes(self) -> set[Node]:
-        """Components that send along a present edge, ports merged into their heads; and the logits."""
-        senders = {self.graph.senders[s] for s in np.flatnonzero(self.present.any(1))}
+        """Return the components that send along a present edge, and the logits; none of a circuit without edges."""
+        senders = {self.graph.senders[s] for s in np.flatnonzero(any_along(self.present, 1))}
         return senders | {self.graph.receivers[-1]} if senders else senders
 
     def reaching_logits(self) -> Circuit:
-        """The circuit without edges into nodes from which no present edge leads on to the logits."""
+        """Return the circuit without edges into nodes from which no present edge leads on to the logits."""
         circuit = self.copy()
         for r in reversed(range(len(self.graph.receivers))):
             if not circuit.is_read(r) or (self.graph.has_direct[r] and not circuit.direct[r]):
@@ -313,29 +339,29 @@ class Circuit:
                 circuit.direct[r] = False
         return circuit
 
-    def is_fed(self) -> np.ndarray:
-        """Bool[receiver]: a path of present edges leads from an embedding to it."""
+    def is_fed(self) -> Bool[np.ndarray, "receiver"]:
+        """Return to which receivers a path of present edges leads from an embedding: Bool[receiver]."""
         graph = self.graph
         sends = np.array([node.layer < 0 for node in graph.senders])
         fed = np.zeros(len(graph.receivers), dtype=bool)
         for r, receiver in enumerate(graph.receivers):
             fed[r] = (self.present[:, r] & sends).any()
-            # What a head writes is made of its values; queries and keys only tell where from.
+            # A head writes its values. Queries and keys only say from which positions.
             if fed[r] and (receiver.component == "mlp" or (receiver.port == "v" and self.direct[r])):
                 sends[[graph.sender_index[node] for node in graph.consumers(receiver)]] = True
         return fed
 
     def is_read(self, receiver: int) -> bool:
-        """Some component that depends on this receiver has a present outgoing edge; the logits always have."""
+        """Return whether a component that depends on this receiver sends along some edge; True for the logits."""
         node = self.graph.receivers[receiver]
         if node.component == "logits":
             return True
         return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.consumers(node))
 
     def needs(self, receiver: Node, kind: Kind) -> bool:
-        """Return whether something in the circuit still reads what edges of this kind bring to a receiver.
+        """Return whether the circuit still reads what edges of this kind bring to a receiver.
 
-        A port's input is read while its direct edge is there; anything else while its node sends along some edge.
+        A port's input is read while its direct edge is present; anything else while its node sends along some edge.
         """
         index = self.graph.receiver_index[receiver]
         return bool(self.direct[index]) if kind == "addition" and receiver.port else self.is_read(index)
@@ -357,6 +383,7 @@ class Circuit:
             self.present[self.graph.sender_index[edge.sender], receiver] = is_present
 
     def to_json(self) -> dict[str, Any]:
+        """Return the graph and the edges, by the names of their nodes."""
         edges = list(self.edges)
         return {
             "graph": self.graph.to_json(),
@@ -367,6 +394,11 @@ class Circuit:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Circuit:
+        """Return the circuit that ``to_json`` described.
+
+        Raises:
+            KeyError: an entry is missing, or a node is none of the graph's.
+        """
         graph = Graph(**data["graph"])
         circuit = cls.empty(graph)
         for sender, receiver in data["edges"]:
@@ -379,59 +411,59 @@ class Circuit:
 
 @dataclass(eq=False)
 class Scores:
-    """One number per edge or node, larger for what to keep first."""
+    """Hold a score for every edge or every node. What has the largest score is kept first."""
 
     graph: Graph
-    score: np.ndarray
+    score: Float[np.ndarray, "..."]
 
     def absolute(self) -> Self:
-        """What matters most first, whether its removal makes the metric worse or better."""
+        """Return the scores without their signs, for what matters most, whether it helps or harms."""
         return replace(self, score=np.abs(self.score))
 
     @property
-    def values(self) -> np.ndarray:
-        """Float[scored], the score of everything that has one."""
+    def values(self) -> Float[np.ndarray, "thing"]:
+        """Return the scores of all edges or nodes that have one."""
         return self.score[~np.isnan(self.score)]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row per thing that has a score."""
+        """Return one row per edge or node that has a score."""
         raise NotImplementedError
 
     def top(self, n: int) -> Circuit:
-        """Return the circuit of the ``n`` things of largest score."""
+        """Return the circuit of the ``n`` edges or nodes of largest score."""
         raise NotImplementedError
 
 
 @dataclass(eq=False)
 class EdgeScores(Scores):
-    """One number per addition edge: ``score`` is Float[sender receiver], NaN where the graph has no edge."""
+    """Hold a score for every addition edge: Float[sender receiver], NaN where the graph has no edge."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per addition edge: sender, receiver, score."""
+        """Return one row per addition edge: sender, receiver, score."""
         pairs = np.argwhere(self.graph.exists)
         names = [(self.graph.senders[s].name, self.graph.receivers[r].name, self.score[s, r]) for s, r in pairs]
         return [{"sender": sender, "receiver": receiver, "score": score} for sender, receiver, score in names]
 
     def top(self, n: int) -> Circuit:
-        """The ``n`` addition edges of largest score, and the direct edge of every port that receives one."""
+        """Return the ``n`` addition edges of largest score, and the direct edge of every port that one enters."""
         order = np.argsort(np.where(self.graph.exists, -self.score, np.inf), axis=None, kind="stable")
         present = np.zeros(self.graph.exists.size, dtype=bool)
         present[order[:n]] = True
         present = present.reshape(self.graph.exists.shape) & self.graph.exists
-        return Circuit(self.graph, present, present.any(0) & self.graph.has_direct)
+        return Circuit(self.graph, present, any_along(present, 0) & self.graph.has_direct)
 
 
 @dataclass(eq=False)
 class NodeScores(Scores):
-    """One number per port of a head and per MLP: ``score`` is Float[receiver], NaN for the logits, always kept."""
+    """Hold a score for every port and MLP: Float[receiver], NaN for the logits, which are always kept."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per port and MLP: node, score."""
+        """Return one row per port and MLP: node, score."""
         pairs = zip(self.graph.receivers, self.score, strict=True)
         return [{"node": node.name, "score": score} for node, score in pairs if node.component != "logits"]
 
     def top(self, n: int) -> Circuit:
-        """All edges among the ``n`` nodes of largest score."""
+        """Return all edges among the ``n`` ports and MLPs of largest score."""
         kept = np.zeros(len(self.score), dtype=bool)
         kept[np.argsort(-self.score, kind="stable")[:n]] = True
         return Circuit.among(self.graph, kept)

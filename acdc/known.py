@@ -1,14 +1,14 @@
-"""Known circuits as people state them: acdc/assets/circuits/<name>.yaml, with its source, expanded to edges.
+"""Read known circuits as people state them (acdc/assets/circuits/<name>.yaml, with the source), and expand them.
 
-A file has ``connections``, each ``from`` nodes or groups ``to`` nodes or groups, and may name ``groups`` of nodes
-and of other groups. ``to`` a head is to its q, k and v, or to those that ``ports`` lists; ``a1.h0.q`` is one port.
-Pairs whose sender does not come before the receiver are passed over. Every port that an edge enters has its direct
-edge too.
+A file has ``connections``, each ``from`` nodes or groups ``to`` nodes or groups. It may name ``groups`` of nodes and of
+other groups. A connection ``to`` a head leads to its q, k and v, or to those that ``ports`` lists; ``a1.h0.q`` is one
+port. Pairs whose sender does not come before the receiver are passed over. Every port that an edge enters has its
+direct edge too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,21 @@ import numpy as np
 import yaml
 
 from acdc.errors import InputError
-from acdc.graph import PORTS, Circuit, Graph, Node
+from acdc.graph import PORTS, Circuit, Graph, Node, Port, any_along
 
 CIRCUITS = Path(__file__).parent / "assets/circuits"
 
 
 def from_file(name: str) -> Callable[[Graph], Circuit]:
-    """What ``Task.known_circuits`` wants, for acdc/assets/circuits/<name>.yaml."""
+    """Return the function that ``Task.known_circuits`` takes, for acdc/assets/circuits/<name>.yaml."""
     return partial(load_circuit, CIRCUITS / f"{name}.yaml")
 
 
 def load_circuit(path: Path, graph: Graph) -> Circuit:
-    """The circuit that a file states.
+    """Read the circuit that a file states.
 
     Raises:
-        InputError: a node or an edge is none of the graph's; the message names it and the file.
+        InputError: the graph has no such node or edge; the message names it and the file.
     """
     try:
         return expand(yaml.safe_load(path.read_text(encoding="utf-8")), graph)
@@ -40,11 +40,11 @@ def load_circuit(path: Path, graph: Graph) -> Circuit:
 
 
 def expand(stated: dict[str, Any], graph: Graph) -> Circuit:
-    """Every edge of every connection.
+    """Return the circuit of every edge of every connection.
 
     Raises:
         KeyError: the graph has no such node.
-        ValueError: a connection is no edge at all.
+        ValueError: a connection has no edge.
     """
     circuit, groups = Circuit.empty(graph), stated.get("groups", {})
     for connection in stated["connections"]:
@@ -59,24 +59,24 @@ def expand(stated: dict[str, Any], graph: Graph) -> Circuit:
         if not graph.exists[pairs].any():
             raise ValueError(f"from {connection['from']} to {connection['to']} there is no edge")
         circuit.present[pairs] |= graph.exists[pairs]
-    circuit.direct = circuit.present.any(0) & graph.has_direct
+    circuit.direct = any_along(circuit.present, 0) & graph.has_direct
     return circuit
 
 
 def members(groups: dict[str, list[str]], names: str | list[str]) -> Iterator[str]:
-    """Names of nodes, groups replaced by theirs."""
+    """Yield the names of nodes, and of the nodes in groups."""
     for name in [names] if isinstance(names, str) else names:
         yield from members(groups, groups[name]) if name in groups else [name]
 
 
 def joined(graph: Graph, name: str) -> Node:
-    """A node; the joint embedding for a part of it where the graph does not tell them apart."""
+    """Return a node; for tokens or positions the whole embedding, where the graph has only that."""
     is_part = name in ("tok_embed", "pos_embed")
     return graph.node("embed" if is_part and not graph.split_embed else name)
 
 
-def receivers_of(graph: Graph, name: str, ports: tuple[str, ...]) -> list[Node]:
-    """The ports of a head; a port, an MLP or the logits themselves."""
+def receivers_of(graph: Graph, name: str, ports: Sequence[Port]) -> list[Node]:
+    """Return these ports of a head; any other receiver by itself."""
     node = graph.node(name)
     is_head = node.component == "head" and not node.port
     return [Node(node.layer, "head", node.head, port) for port in ports] if is_head else [node]

@@ -1,7 +1,7 @@
-"""Metrics of a circuit: logits in, one number per scored position out, and lower is better.
+"""Measure a circuit by its logits: one number per scored position, and lower is better.
 
-A metric is built once per dataset from what stays fixed, then called on a circuit's logits. Its
-``columns`` name the tokens whose logits it reads, so that nothing computes the others; None is all.
+A metric is made once per dataset from what stays fixed, then called on a circuit's logits. Its ``columns`` name the
+tokens whose logits it reads, so that no others are computed. None stands for all.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ from acdc.data import Dataset
 
 
 class Metric(Protocol):
+    """Measure circuits on one dataset.
+
+    Attributes:
+        columns: Int[row column], the tokens whose logits each scored position is measured by; None for all.
+    """
+
     columns: Int[Tensor, "row column"] | None
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
-        """``model_logits``: the whole model's, on the clean prompts at the scored positions."""
+        """Take the whole model's logits, on the clean prompts at the scored positions."""
 
-    def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]: ...
+    def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
+        """Measure a circuit's logits at ``columns``, or states of several circuits at once."""
 
 
 class KLDivergence:
-    """KL(model || circuit) over the vocabulary, in nats (Conmy et al. 2023, section 3; acdc_utils.py:34)."""
+    """Compute KL(model || circuit) over the vocabulary, in nats (Conmy et al. 2023, section 3; acdc_utils.py:34)."""
 
     columns = None
 
@@ -38,7 +45,7 @@ class KLDivergence:
 
 
 class LogitDifference:
-    """Logit of the incorrect answer minus that of the correct one (the paper's logit difference, negated).
+    """Compute the incorrect answer's logit minus the correct one's (the paper's logit difference, negated).
 
     The dataset's targets ``correct`` and ``incorrect`` are Int[prompt], one token each.
     """
@@ -52,10 +59,10 @@ class LogitDifference:
 
 
 class MaxLogitDifference:
-    """Largest logit among incorrect answers minus that of the correct one (docstring; the original's
-    ``raw_docstring_metric``).
+    """Compute the largest logit among incorrect answers minus the correct answer's.
 
-    The dataset's target ``correct`` is Int[prompt], ``incorrect`` Int[prompt answer].
+    The task docstring uses it (the original's ``raw_docstring_metric``). The dataset's target ``correct`` is
+    Int[prompt], ``incorrect`` Int[prompt answer].
     """
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
@@ -67,9 +74,10 @@ class MaxLogitDifference:
 
 
 class ProbabilityDifference:
-    """Probability of wrong answers minus that of right ones (greater-than; the original's ``greaterthan_metric``).
+    """Compute the probability of wrong answers minus that of right ones.
 
-    The dataset's target ``answers`` is Int[prompt answer]; ``right`` Bool[prompt answer] says which are right.
+    The task greater_than uses it (the original's ``greaterthan_metric``). The dataset's target ``answers`` is
+    Int[prompt answer]; ``right`` is Bool[prompt answer] and says which are right.
     """
 
     columns = None
@@ -85,7 +93,7 @@ class ProbabilityDifference:
 
 
 class NegativeLogLikelihood:
-    """Of the right next token, in nats. The dataset's target ``next`` is Int[prompt pos]."""
+    """Compute minus the log probability of the right next token, in nats. The target ``next`` is Int[prompt pos]."""
 
     columns = None
 
@@ -97,9 +105,9 @@ class NegativeLogLikelihood:
 
 
 class L2:
-    """Squared difference to the whole model's logits, mean over the vocabulary.
+    """Compute the squared difference to the whole model's logits, as a mean over the vocabulary.
 
-    For models whose logits are numbers and not log-probabilities (tracr: the original's tracr_task/utils.py).
+    It is for models whose logits are numbers and not log-probabilities (tracr: the original's tracr_task/utils.py).
     """
 
     columns = None
@@ -112,11 +120,11 @@ class L2:
 
 
 class OutputDifference:
-    """Minus the share that the output has gone of the way from the corrupted prompt's right output to the clean one's.
+    """Compute minus the share of the way from the corrupted prompt's right output to the clean prompt's.
 
-    What the logit difference is for models whose logits are numbers: -1 at the right output, 0 at the corrupted
-    prompt's, linear in the logits, so that it has a slope where ``L2`` has none, at the whole model's output. 0 at
-    positions where both outputs are the same, whatever the logits.
+    It is the logit difference of models whose logits are numbers: -1 at the clean prompt's output, 0 at the corrupted
+    prompt's. It is linear in the logits, so it has a slope at the whole model's output, where ``L2`` has none. It is 0
+    at positions where both outputs are the same, whatever the logits.
 
     The dataset's targets ``outputs`` and ``corrupted_outputs`` are Float[prompt pos d_vocab].
     """
@@ -128,7 +136,7 @@ class OutputDifference:
             dataset.targets[name][dataset.scored].to(model_logits) for name in ("outputs", "corrupted_outputs")
         )
         way = clean - self.corrupted
-        # A way of no length is divided by anything but 0, and stays one of no length.
+        # No division by 0: where both outputs are the same, the share is 0.
         self.share = way / way.square().sum(-1, keepdim=True).clamp(min=torch.finfo(way.dtype).tiny)
 
     def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:

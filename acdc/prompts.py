@@ -1,4 +1,4 @@
-"""What tasks of text share: word lists, distinct prompts, and their way to tokens."""
+"""Make datasets of prompts of text: read word lists, draw distinct prompts, encode them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = Path(__file__).parent / "assets/words"
 
 
 class Prompt(NamedTuple):
-    """A clean prompt, its corrupted one, and two words that might follow the clean one after a space."""
+    """Hold a clean prompt, its corrupted one, and two words that may follow the clean one after a space."""
 
     clean: str
     corrupted: str
@@ -27,15 +27,15 @@ class Prompt(NamedTuple):
 
 
 def words(path: Path) -> list[str]:
-    """The words of a list in acdc/assets/words, in the file's order."""
+    """Read a list of words, in the file's order."""
     return path.read_text(encoding="utf-8").split()
 
 
 def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: int) -> list[Prompt]:
-    """Draws until there are ``n_prompts`` prompts with different clean texts.
+    """Draw prompts until ``n_prompts`` of them have different clean texts.
 
     Args:
-        draw: given the number of prompts so far, makes the next one, at random.
+        draw: makes the next prompt at random, given the number of prompts so far.
         exist: how many different clean texts ``draw`` can make.
 
     Raises:
@@ -50,43 +50,52 @@ def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: in
 
 
 def check_count(task: str, n_prompts: int, exist: int) -> None:
-    """Raises InputError where more prompts are asked for than exist, or none."""
+    """Raise InputError where more prompts are asked for than exist, or none."""
     if not 0 < n_prompts <= exist:
         raise InputError(f"{task} has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
 
 
+def needed(tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer.
+
+    Raises:
+        InputError: the model has none.
+    """
+    if tokenizer is None:
+        raise InputError("prompts of text need a tokenizer and this model has none: choose another model for the task")
+    return tokenizer
+
+
 def encode(tokenizer: PreTrainedTokenizerBase | None, text: str) -> list[int]:
-    """The tokens of ``text`` and no others: no token that marks the beginning.
+    """Return the tokens of ``text``, without a token that marks the beginning.
 
     Raises:
         InputError: the model has no tokenizer.
     """
-    if tokenizer is None:
-        raise InputError("prompts of text need a tokenizer and this model has none: choose another model for the task")
-    return tokenizer(text, add_special_tokens=False).input_ids
+    return needed(tokenizer)(text, add_special_tokens=False).input_ids
 
 
 def following(tokenizer: PreTrainedTokenizerBase | None, text: str, word: str) -> list[int]:
-    """The tokens of ``word`` where it follows ``text`` after a space.
+    """Return the tokens of ``word`` where it follows ``text`` after a space.
 
-    Tokenizers differ in which token the space belongs to, so that the word is never encoded by itself.
+    Tokenizers differ in which token the space belongs to, so the word is never encoded by itself.
     """
     return encode(tokenizer, f"{text} {word}")[len(encode(tokenizer, text)) :]
 
 
-def is_one_token(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> bool:
-    """Whether these tokens of a word are one, and not the one that stands for all unknown words."""
-    return len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id
+def is_one_token(tokenizer: PreTrainedTokenizerBase | None, tokens: list[int]) -> bool:
+    """Return whether a word is one token, and not the token that stands for all unknown words."""
+    return len(tokens) == 1 and tokens[0] != needed(tokenizer).unk_token_id
 
 
 def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> int:
-    """The token that ``answer`` is after ``text``.
+    """Return the token that ``answer`` is after ``text``.
 
     Raises:
-        InputError: it is several tokens, or unknown to the tokenizer. Its first token alone would measure
-            something else without a sign of it.
+        InputError: the answer is several tokens, or unknown to the tokenizer. Its first token alone would silently
+            measure something else.
     """
-    tokens = following(tokenizer, text, answer)
+    tokens, tokenizer = following(tokenizer, text, answer), needed(tokenizer)
     if not is_one_token(tokenizer, tokens):
         pieces = tokenizer.convert_ids_to_tokens(tokens)
         raise InputError(
@@ -97,28 +106,28 @@ def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: s
 
 
 def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
-    """Tokens of the clean and of the corrupted text.
+    """Return the tokens of the clean and of the corrupted text.
 
     Raises:
-        InputError: their numbers differ, so that positions do not correspond.
+        InputError: the numbers of tokens differ, so that positions do not correspond.
     """
     clean, corrupted = encode(tokenizer, prompt.clean), encode(tokenizer, prompt.corrupted)
     if len(clean) != len(corrupted):
         raise InputError(
             f"prompt {prompt.clean!r} has {len(clean)} tokens and its corrupted prompt {prompt.corrupted!r} has "
-            f"{len(corrupted)} in tokenizer {tokenizer.name_or_path}: choose another model for the task"
+            f"{len(corrupted)} in tokenizer {needed(tokenizer).name_or_path}: choose another model for the task"
         )
     return clean, corrupted
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What to pad with. Nothing reads it, but it must be in the vocabulary."""
+    """Return the token to pad with. Nothing reads it, but it must be in the vocabulary."""
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(token for token in candidates if token is not None)
 
 
 def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: list[Prompt], **about: Any) -> Dataset:
-    """Prompts as tokens, in the order given, scored at the last token of each.
+    """Make a dataset of prompts, in the order given, scored at the last token of each.
 
     Args:
         about: goes into the dataset's ``about``, beside the texts.
@@ -131,17 +140,17 @@ def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: list[Prompt],
         InputError: there is no tokenizer, an answer is not one token, or a prompt and its corrupted one differ
             in length.
     """
-    # Answers first: of a month that is two tokens this says more than that two lengths differ.
+    # Answers first: the message that a month is two tokens says more than the one that two lengths differ.
     targets = {
         "correct": torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts]),
         "incorrect": torch.tensor([answer_token(tokenizer, p.clean, p.incorrect) for p in prompts]),
     }
-    clean, corrupted = zip(*(aligned(tokenizer, p) for p in prompts), strict=True)
-    tokens = pad(clean, pad_token(tokenizer))  # [prompt pos]
-    last = torch.tensor([len(row) - 1 for row in clean])
+    pairs, padding = [aligned(tokenizer, p) for p in prompts], pad_token(needed(tokenizer))
+    tokens = pad([clean for clean, _ in pairs], padding)  # [prompt pos]
+    last = torch.tensor([len(clean) - 1 for clean, _ in pairs])
     return Dataset(
         clean=tokens,
-        corrupted=pad(corrupted, pad_token(tokenizer)),
+        corrupted=pad([corrupted for _, corrupted in pairs], padding),
         scored=torch.arange(tokens.shape[1]) == last[:, None],
         targets=targets,
         about={**about, "clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]},

@@ -1,13 +1,14 @@
-"""The edge-patched forward pass through TransformerLens hooks: slow, obvious, and what the engine is held to.
+"""Run the edge-patched forward pass through TransformerLens hooks: slow and obvious. Tests compare the engine with it.
 
-One full forward pass per circuit. Every hook is at a point that all TransformerLens bridges have; heads'
-inputs and outputs, which not all of them expose, are made of the neighbouring points with the bridge's weights.
+It takes one full forward pass per circuit. Every hook is at a point that all TransformerLens bridges have. Not all of
+them expose heads' inputs and outputs: these are computed from neighbouring points with the bridge's weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,22 +17,25 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
-from acdc.graph import PORTS, Circuit, Node, Port
+from acdc.graph import PORTS, Circuit, Component, Node, Port
 from acdc.models.bridge import SHORTFORMER, architecture_of
 
+Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
+"""A hook point's name and what is called there, as TransformerLens takes them."""
 
-def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook) -> None:
-    """A hook that changes nothing."""
+
+def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook: Any) -> None:
+    """Note an activation and change nothing, as a hook."""
     cache[name] = x.clone()
 
 
-def give(value: Tensor, x: Tensor, hook) -> Tensor:
-    """A hook that puts the same in the place of every prompt's activation."""
+def give(value: Tensor, x: Tensor, hook: Any) -> Tensor:
+    """Replace the activation of every prompt by the same one, as a hook."""
     return value.expand_as(x).contiguous()
 
 
 class Reference:
-    """The same model, dataset and ablation as an ``acdc.engine.Engine``, whose arguments these are."""
+    """Compute circuits as ``acdc.engine.model.Engine`` does, from a bridge and otherwise the same arguments."""
 
     def __init__(
         self,
@@ -42,19 +46,20 @@ class Reference:
         split_embed: bool = False,
     ) -> None:
         self.bridge, self.dataset, self.split_embed = bridge, dataset, split_embed
-        self.graph = architecture_of(bridge).graph(split_embed)
+        self.architecture = architecture_of(bridge)
+        self.graph = self.architecture.graph(split_embed)
         self.ablated = self.ablated_run(named(ablation))
 
     @torch.no_grad()
     def logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
-        """Logits of a circuit on the clean prompts, at the scored positions."""
+        """Compute the logits of a circuit on the clean prompts, at the scored positions."""
         current: dict[Node, Tensor] = {}
         hooks = [*self.recording(current), *self.patching(circuit, current)]
         return self.bridge.run_with_hooks(self.dataset.clean, fwd_hooks=hooks)[self.dataset.scored]
 
     @torch.no_grad()
     def ablated_run(self, ablation: Ablation) -> dict[str, Tensor]:
-        """Return the activations by hook point of the run that replaces removed edges."""
+        """Return the activations, by hook point, of the run that replaces removed edges."""
         layers = range(self.bridge.cfg.n_layers)
         outputs = ablation.outputs(self)
         hooks = [] if outputs is None else self.fixing(outputs)
@@ -63,45 +68,47 @@ class Reference:
             hooks.append(("hook_pos_embed", lambda x, hook: x[:, order]))
         cache: dict[str, Tensor] = {}
         ports = [f"blocks.{layer}.attn.hook_{port}" for layer in layers for port in PORTS]
-        names = (*self.output_hooks(), *self.residual_hooks(), *ports)
+        names = (*self.output_hooks, *self.residual_hooks(), *ports)
         hooks += [(name, partial(keep, cache, name)) for name in names]
         self.bridge.run_with_hooks(self.dataset.corrupted, fwd_hooks=hooks)
         return cache
 
+    @cached_property
     def output_hooks(self) -> list[str]:
         """Return the hook points of what senders write: embeddings, every layer's z, MLPs."""
         layers = range(self.bridge.cfg.n_layers)
-        names = [name for name in ("hook_embed", "hook_pos_embed") if name in self.bridge.hook_dict]
+        # A rotary model has a hook point for position embeddings too, and never calls it.
+        names = ["hook_embed"] if self.architecture.positions == "rotary" else ["hook_embed", "hook_pos_embed"]
         names += [f"blocks.{layer}.attn.hook_z" for layer in layers]
         return names + [f"blocks.{layer}.hook_mlp_out" for layer in layers if not self.bridge.cfg.attn_only]
 
     def zeros(self) -> Written:
-        """Return zeros of every sender's shape, see ``acdc.ablation.Senders``; a layer's heads are one tensor."""
+        """Return zeros of every sender's shape, a layer's heads in one tensor; see ``acdc.ablation.Senders``."""
         return [torch.zeros_like(x[0]) for x in next(self.on_corrupted())]
 
     def on_corrupted(self) -> Iterator[Written]:
         """Yield what every sender writes on all corrupted prompts at once, see ``acdc.ablation.Senders``."""
         cache: dict[str, Tensor] = {}
-        hooks = [(name, partial(keep, cache, name)) for name in self.output_hooks()]
+        hooks: list[Hook] = [(name, partial(keep, cache, name)) for name in self.output_hooks]
         self.bridge.run_with_hooks(self.dataset.pool, fwd_hooks=hooks)
-        yield [cache[name] for name in self.output_hooks()]
+        yield [cache[name] for name in self.output_hooks]
 
-    def fixing(self, outputs: Written) -> list:
-        """Return hooks that let every sender write the same on every prompt."""
-        return [(name, partial(give, value)) for name, value in zip(self.output_hooks(), outputs, strict=True)]
+    def fixing(self, outputs: Written) -> list[Hook]:
+        """Return hooks that make every sender write the same on every prompt."""
+        return [(name, partial(give, value)) for name, value in zip(self.output_hooks, outputs, strict=True)]
 
     def residual_hooks(self) -> list[str]:
-        """Every hook point where a receiver reads the residual stream."""
+        """Return the hook points where receivers read the residual stream."""
         layers = range(self.bridge.cfg.n_layers)
         receivers = [Node(layer, "head", 0, "q") for layer in layers]
         receivers += [Node(layer, "mlp") for layer in layers if not self.bridge.cfg.attn_only]
-        # A parallel block's heads and MLP read at one point.
+        # The heads and the MLP of a parallel block read at one point.
         return list(dict.fromkeys(map(self.residual_hook, [*receivers, Node(len(layers), "logits")])))
 
-    def recording(self, current: dict[Node, Tensor]) -> list:
-        """Hooks that note what every sender writes on the way: Float[prompt pos d_model]."""
-        embeds = ("tok_embed", "pos_embed") if self.split_embed else ("embed",)
-        hooks = []
+    def recording(self, current: dict[Node, Tensor]) -> list[Hook]:
+        """Return hooks that note what every sender writes: Float[prompt pos d_model]."""
+        embeds: tuple[Component, ...] = ("tok_embed", "pos_embed") if self.split_embed else ("embed",)
+        hooks: list[Hook] = []
         for name in embeds:
             node = Node(-1, name)
             hooks.append((node.sender_hook, partial(self.record, current, node)))
@@ -112,18 +119,22 @@ class Reference:
                 hooks.append((node.sender_hook, partial(self.record, current, node)))
         return hooks
 
-    def record(self, current: dict[Node, Tensor], node: Node, x: Float[Tensor, "prompt pos d_model"], hook) -> None:
+    def record(
+        self, current: dict[Node, Tensor], node: Node, x: Float[Tensor, "prompt pos d_model"], hook: Any
+    ) -> None:
+        """Note what a sender writes, as a hook."""
         current[node] = x
 
     def record_heads(
-        self, current: dict[Node, Tensor], layer: int, z: Float[Tensor, "prompt pos head d_head"], hook
+        self, current: dict[Node, Tensor], layer: int, z: Float[Tensor, "prompt pos head d_head"], hook: Any
     ) -> None:
+        """Note what every head of a layer writes, as a hook."""
         for head in range(z.shape[2]):
             current[Node(layer, "head", head)] = z[:, :, head] @ self.bridge.blocks[layer].attn.W_O[head]
 
-    def patching(self, circuit: Circuit, current: dict[Node, Tensor]) -> list:
-        """Hooks that give every receiver its own input."""
-        hooks = []
+    def patching(self, circuit: Circuit, current: dict[Node, Tensor]) -> list[Hook]:
+        """Return hooks that give every receiver its own input."""
+        hooks: list[Hook] = []
         for layer in range(self.bridge.cfg.n_layers):
             for port in PORTS:
                 patch = partial(self.patch_port, circuit, current, layer, port)
@@ -134,7 +145,7 @@ class Reference:
         return [*hooks, (logits.receiver_hook, lambda x, hook: self.receive(circuit, current, logits))]
 
     def receive(self, circuit: Circuit, current: dict[Node, Tensor], receiver: Node) -> Tensor:
-        """The receiver's input: the ablated run's, plus what present edges change: Float[prompt pos d_model]."""
+        """Compute a receiver's input, the ablated run's plus what present edges change: Float[prompt pos d_model]."""
         graph = circuit.graph
         x = self.ablated[self.residual_hook(receiver)].clone()
         for s in circuit.present[:, graph.receiver_index[receiver]].nonzero()[0]:
@@ -143,22 +154,29 @@ class Reference:
         return x
 
     def residual_hook(self, receiver: Node) -> str:
-        """Where the residual stream is that a receiver reads."""
+        """Return the hook point of the residual stream that a receiver reads."""
         if receiver.component == "logits":
             return receiver.receiver_hook
         after_heads = receiver.component == "mlp" and not self.bridge.cfg.parallel_attn_mlp
         return f"blocks.{receiver.layer}.hook_resid_{'mid' if after_heads else 'pre'}"
 
     def ablated_output(self, sender: Node) -> Tensor:
+        """Return what a sender writes in the ablated run: Float[prompt pos d_model]."""
         if sender.component != "head":
             return self.ablated[sender.sender_hook]
         z = self.ablated[f"blocks.{sender.layer}.attn.hook_z"]
-        return z[:, :, sender.head] @ self.bridge.blocks[sender.layer].attn.W_O[sender.head]
+        return z[:, :, sender.head_index] @ self.bridge.blocks[sender.layer].attn.W_O[sender.head_index]
 
     def patch_port(
-        self, circuit: Circuit, current: dict, layer: int, port: Port, x: Float[Tensor, "prompt pos head d_head"], hook
-    ) -> Tensor:
-        """q, k or v of every head, each from its own input; as in the ablated run where its direct edge is cut."""
+        self,
+        circuit: Circuit,
+        current: dict[Node, Tensor],
+        layer: int,
+        port: Port,
+        x: Float[Tensor, "prompt pos head d_head"],
+        hook: Any,
+    ) -> Float[Tensor, "prompt pos head d_head"]:
+        """Compute q, k or v of every head from its own input, or take it from the ablated run, as a hook."""
         block = self.bridge.blocks[layer]
         w, b = getattr(block.attn, f"W_{port.upper()}"), getattr(block.attn, f"b_{port.upper()}", None)
         out = self.ablated[f"blocks.{layer}.attn.hook_{port}"].clone()
@@ -170,19 +188,27 @@ class Reference:
         return out
 
     def late_positions(self, port: Port) -> Float[Tensor, "pos d_model"] | float:
-        """What a shortformer adds to the normed inputs of q and k: no sender writes it, nothing ablates it."""
+        """Return what a shortformer adds to the normed inputs of q and k. No sender writes it, nothing ablates it."""
         if port == "v" or self.bridge.cfg.positional_embedding_type != SHORTFORMER:
             return 0.0
         return self.bridge.pos_embed.W_pos[: self.dataset.clean.shape[1]]
 
     def patch_mlp(
-        self, circuit: Circuit, current: dict, layer: int, x: Float[Tensor, "prompt pos d_model"], hook
-    ) -> Tensor:
+        self,
+        circuit: Circuit,
+        current: dict[Node, Tensor],
+        layer: int,
+        x: Float[Tensor, "prompt pos d_model"],
+        hook: Any,
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """Compute an MLP's normed input from its own edges, as a hook."""
         block, read = self.bridge.blocks[layer], self.receive(circuit, current, Node(layer, "mlp"))
         # Parallel blocks may have one norm for their heads and their MLP.
         return self.norm(block, "ln1" if getattr(block, "ln2", None) is None else "ln2", read)
 
-    def norm(self, block, name: str, x: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt pos d_model"]:
-        """The bridge's own norm, without its hooks; models without norms have none."""
+    def norm(
+        self, block: Any, name: str, x: Float[Tensor, "prompt pos d_model"]
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """Apply a block's norm of that name, without its hooks; nothing where the block has none."""
         norm = getattr(block, name, None)
         return x if norm is None else norm.original_component(x)

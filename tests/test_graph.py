@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acdc.graph import Circuit, Edge, EdgeScores, Graph, Node
-from tests.models import random_circuit
+from tests.small_models import random_circuit
 
 SMALL = Graph(n_layers=2, n_heads=4, n_kv_heads=2)
 GRAPHS = [SMALL, Graph(3, 2, 2, has_mlp=False), Graph(2, 2, 2, split_embed=True), Graph(1, 1, 1)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from acdc.graph import Graph
-from tests.models import N_POS, bridge, prompts
+from tests.small_models import N_POS, bridge, prompts
 
 GUIDE = (Path(__file__).parent.parent / "docs/hook_points.md").read_text()
 LINES = [line for line in GUIDE.splitlines() if line.startswith("| `blocks.0")]

@@ -10,7 +10,7 @@ import yaml
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.known import CIRCUITS, expand, from_file, load_circuit
-from tests.models import VECTORS
+from tests.small_models import VECTORS
 from tests.test_vectors import key, original_key
 
 SPLIT = {"tracr_reverse": Graph(4, 1, 1, split_embed=True), "tracr_proportion": Graph(2, 1, 1, split_embed=True)}

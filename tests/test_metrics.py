@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from acdc import tasks
 from acdc.data import Dataset
-from acdc.metrics import L2, OF_NUMBERS, STANDARD, KLDivergence, LogitDifference, OutputDifference
+from acdc.metrics import L2, KLDivergence, LogitDifference, OutputDifference
 from acdc.models.bridge import load_bridge
 from acdc.models.sources import from_builder
-from tests.models import N_VOCAB, prompts
+from tests.small_models import N_VOCAB, prompts
 
 several = pytest.mark.parametrize("several", (False, True))
 
@@ -120,8 +120,3 @@ def test_compiled_models_go_all_the_way_at_every_position_where_there_is_one(nam
     assert differ.any() and not differ.all()
     torch.testing.assert_close(metric(clean), -differ.float(), atol=1e-6, rtol=0)
     torch.testing.assert_close(metric(corrupted), torch.zeros(len(differ)), atol=1e-6, rtol=0)
-
-
-def test_names_are_the_configs():
-    assert {"kl_divergence": KLDivergence, "logit_difference": LogitDifference} == STANDARD
-    assert {"l2": L2, "output_difference": OutputDifference} == OF_NUMBERS

@@ -15,10 +15,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from acdc.graph import Graph
 from acdc.models.bridge import load_bridge, weights_of
+from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
 from tests.models import shaken
 from tests.test_legacy import legacy_folder
-from tests.test_workflow import ROOT, Checkout
 
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
 RESET = {model["name"] for model in PAPER["models"] if "reset" in model}
@@ -97,7 +97,8 @@ def test_sample_sizes_seeds_and_ablations_are_the_papers():
         for name in TASKS
         if not name.startswith(NOT_OF_THE_PAPER)
     )
-    assert [name for name, task in TASKS.items() if task.get("head_order") == "ascending"] == ["induction"]
+    assert [name for name, task in TASKS.items() if "methods" in task] == ["induction"]
+    assert TASKS["induction"]["methods"] == {"acdc": {"head_order": "ascending"}}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def cut(config: dict[str, Any]) -> dict[str, Any]:
         "memory_gib": 1,
         "models": models,
         "tasks": tasks,
-        "sp": {**config["sp"], "steps": 10},
+        "methods": {"sp": {**config["methods"]["sp"], "steps": 10}},
         "random_circuits": {"seeds": 1, "fractions": ["0.5"]},
         "figures": {"formats": ["png"], "max_edges": 50},
     }

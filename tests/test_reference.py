@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdc.graph import Circuit, Node
-from tests.models import (
+from tests.small_models import (
     KINDS,
     LEARNED_POSITIONS,
     ablations_of,

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 CHECKS = {
     "ruff check": ["ruff", "check", "--no-cache"],
     "ruff format": ["ruff", "format", "--check", "--no-cache"],
+    "mypy": ["mypy"],
     "snakefmt": ["snakefmt", "--check", "Snakefile", "workflow"],
 }
 JUSTIFIED = {

@@ -14,11 +14,12 @@ from torch import Tensor
 from acdc.data import Dataset
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Edge
-from acdc.methods.acdc import Progress, acdc, layer_steps
+from acdc.methods.acdc import Progress, receivers_in_order
+from acdc.methods.acdc_fast import acdc_fast
 from acdc.metrics import L2, KLDivergence, Metric
 from acdc.models.bridge import weights_of
 from acdc.reference import Reference
-from tests.models import (
+from tests.small_models import (
     VECTORS,
     logits_of,
     measure,
@@ -88,7 +89,7 @@ def load(file: str) -> Original:
 def run(file: str) -> Progress:
     original = load(file)
     engine = Engine(weights_of(vector_bridge(original.case)), vector_dataset(original.case), **original.arguments)
-    return acdc(engine, engine.metric(original.metric), original.threshold, head_order=original.head_order)
+    return acdc_fast(engine, original.metric, original.threshold, original.head_order)
 
 
 def key(edge: Edge) -> tuple:
@@ -163,9 +164,8 @@ def test_counts_and_final_metric_are_the_originals(file):
 def test_receivers_are_visited_in_the_originals_order(file):
     graph = run(file).circuit.graph
     visited = []
-    for layer in reversed(range(graph.n_layers + 1)):
-        for node, kind in layer_steps(graph, layer):
-            visited.append((node.projection_hook if kind == "direct" else node.receiver_hook, node.index))
+    for node, kind in receivers_in_order(graph):
+        visited.append((node.projection_hook if kind == "direct" else node.receiver_hook, node.index))
     nodes = load(file).data["nodes"]
     assert visited == [(hook, tuple(index)) for hook, index, kind in nodes if kind in COUNTED]
 

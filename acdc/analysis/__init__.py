@@ -1,1 +1,1 @@
-"""What is measured and computed of circuits once they are found."""
+"""Measure and compare circuits once they are found."""

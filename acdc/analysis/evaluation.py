@@ -1,4 +1,4 @@
-"""What circuits do on held-out prompts, and what the model itself does on a task."""
+"""Measure circuits on held-out prompts, and the model itself on a task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from acdc.metrics import Metric
 def circuit_rows(
     engine: Engine, metrics: Mapping[str, type[Metric]], circuits: Iterable[tuple[dict[str, Any], Circuit]]
 ) -> Iterator[dict[str, Any]]:
-    """One row per circuit: what it is called, its size, and every metric on the engine's dataset.
+    """Yield one row per circuit: its labels, its size, and every metric on the engine's dataset.
 
     Raises:
         ArithmeticError: a metric is not a finite number; the message names it and the circuit.
@@ -37,7 +37,7 @@ def circuit_rows(
 
 
 def node_effects(engine: Engine, kind: type[Metric], circuit: Circuit) -> Iterator[tuple[str, float]]:
-    """By name: how much the metric rises when all that a node sends in the circuit is removed from it.
+    """Yield each node's name, and how much the metric rises without the circuit's edges that leave the node.
 
     Raises:
         ArithmeticError: an effect is not a finite number; the message names the node.
@@ -54,12 +54,12 @@ def node_effects(engine: Engine, kind: type[Metric], circuit: Circuit) -> Iterat
 
 
 def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[dict[str, Any], Circuit]]:
-    """Yield what a found circuit has to beat, with its labels: all edges, none, and nested circuits of random edges.
+    """Yield the circuits that a found one has to beat, with labels: all edges, none, and nested random circuits.
 
     Args:
-        seeds: how many random orders of the edges.
-        fractions: of the graph's edges; a random circuit of each for every seed. Ports that receive an edge get their
-            direct edge too.
+        seeds: how many random orders of the edges there are.
+        fractions: the random circuits' sizes, as shares of the graph's edges, for every seed. Ports that an edge enters
+            have their direct edge too.
     """
     yield control("full"), Circuit.full(graph)
     yield control("empty"), Circuit.empty(graph)
@@ -77,15 +77,15 @@ def control(method: str, seed: int | None = None) -> dict[str, Any]:
 def behaviour_rows(
     dataset: Dataset, logits: Mapping[str, Float[Tensor, "scored d_vocab"]], metrics: Mapping[str, type[Metric]]
 ) -> Iterator[dict[str, Any]]:
-    """Whether the model does the task at all: one row for clean and one for corrupted prompts.
+    """Measure whether the model does the task at all: yield one row for clean and one for corrupted prompts.
 
     Args:
-        logits: the model's at the scored positions, under ``clean`` and ``corrupted``.
+        logits: the model's logits at the scored positions, under ``clean`` and ``corrupted``.
 
     Yields:
-        ``accuracy``, the share of scored positions whose likeliest token is the correct one, or whose logits are
-        the target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above
-        every incorrect one's; both as far as the dataset has such targets; and the mean metrics.
+        ``accuracy``, the share of scored positions whose likeliest token is the correct one, or whose logits are the
+        target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above every incorrect
+        one's; both where the dataset has such targets; and the mean metrics.
     """
     weight = dataset.weight.to(logits["clean"].device)
     for prompts, values in logits.items():
@@ -98,7 +98,7 @@ def behaviour_rows(
 
 
 def right_answers(dataset: Dataset, logits: Float[Tensor, "scored d_vocab"]) -> dict[str, float]:
-    """Shares of scored positions with the right answer, see ``behaviour_rows``."""
+    """Return the shares of scored positions with the right answer, see ``behaviour_rows``."""
     prompt, _ = dataset.scored_rows
     shares = {}
     if "outputs" in dataset.targets:

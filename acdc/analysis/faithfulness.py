@@ -1,10 +1,12 @@
-"""How much of what the model does circuits keep, over their sizes: the measures of MIB (Mueller et al. 2025,
-arXiv 2504.13151), for every method from the same table."""
+"""Measure how much of the model's behaviour circuits keep, over their sizes.
+
+The measures are those of MIB (Mueller et al. 2025, arXiv 2504.13151). All methods are measured from one table.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,22 +16,22 @@ from acdc.found import CONTROL, SEARCH
 
 
 def is_constant(full: float, empty: float) -> bool:
-    """No circuit's faithfulness is defined: the metric is the same with all edges and with none, but for rounding."""
+    """Return whether the metric is the same with all edges and with none, so that faithfulness is not defined."""
     return bool(np.isclose(full, empty, rtol=1e-6, atol=1e-9))
 
 
 def faithfulness(value: Float[np.ndarray, "circuit"], empty: float, full: float) -> Float[np.ndarray, "circuit"]:
-    """1 where a circuit's metric is that of all edges, 0 where it is that of none; it can be more and less."""
+    """Compute faithfulness: 1 where a circuit's metric is that of all edges, 0 where it is that of none."""
     return (value - empty) / (full - empty)
 
 
 def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circuit"]) -> tuple[float, float]:
-    """CPR, the area under faithfulness, and CMD, that under its distance from 1, both by trapezoids.
+    """Compute CPR, the area under faithfulness, and CMD, the area under its distance from 1, by trapezoids.
 
-    No edges, of faithfulness 0, and all of them, of 1, are added to the circuits.
+    The circuits of no edges (faithfulness 0) and of all edges (faithfulness 1) are added.
 
     Args:
-        size: shares of all edges.
+        size: the circuits' shares of all edges.
     """
     order = np.argsort(size, kind="stable")
     x, y = (np.concatenate([[0.0], points[order], [1.0]]) for points in (size, faithful))
@@ -40,13 +42,13 @@ def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
     """Return one row per search and method, and one for random circuits: their number, CPR and CMD.
 
     Args:
-        evaluation: a study's circuits and controls; every metric is a column.
+        evaluation: a study's circuits and controls, with a column for every metric.
     """
     rows = [row for search in searches(evaluation) for row in rows_of_search(*search)]
     return pd.DataFrame(rows)
 
 
-def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
+def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
     """Yield the labels of every search, its circuits, and the controls of its task, model and ablation."""
     is_control = evaluation["origin"] == CONTROL
     for values, found in evaluation[~is_control].groupby(SEARCH, sort=False):
@@ -55,16 +57,16 @@ def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.Data
         yield labels, found, evaluation[np.logical_and.reduce([is_control, *same])]
 
 
-def rows_of_search(labels: dict[str, str], found: pd.DataFrame, controls: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield one row per method; CPR and CMD of random circuits are means over their seeds.
+def rows_of_search(labels: dict[str, Any], found: pd.DataFrame, controls: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield one row per method. CPR and CMD of random circuits are means over their seeds.
 
-    Both are empty where the metric is the same with all edges and with none, which ``is_constant`` says.
+    Both are empty where the metric is the same with all edges and with none, see ``is_constant``.
     """
     metric = labels["metric"]
     ends = controls.drop_duplicates("method").set_index("method")
-    full, empty = ends.loc["full"], ends.loc["empty"]
+    full, empty = (cast(pd.Series, ends.loc[name]) for name in ("full", "empty"))
     constant = is_constant(full[metric], empty[metric])
-    # Of random circuits the controls have several seeds.
+    # Random circuits come from the controls, which have several seeds.
     random = controls[controls["method"] == "random"]
     circuits = pd.concat([found[found["method"] != "random"], random])
     for method, rows in circuits.groupby("method", sort=False):

@@ -1,6 +1,8 @@
-"""Put this project's numbers beside those that the paper publishes. Pure functions on tables."""
+"""Put our numbers beside those that the paper publishes. Pure functions on tables."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import pandas as pd
 
@@ -9,11 +11,11 @@ from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.found import LABELS
 
 CURVE = [*LABELS, "known", "known_of", "level"]
-"""Columns of recovery.csv whose values make one ROC curve."""
+"""Columns of recovery.csv that tell one ROC curve from another."""
 ROW = ["task", "model", "known", "known_of", "metric", "level"]
-"""Columns that make one row of the paper's tables."""
+"""Columns that tell one row of the paper's tables from another."""
 PAPER = "_paper"
-"""What ends the name of a task that has the paper's own prompts."""
+"""The end of the names of tasks that have the paper's own prompts."""
 LEVEL_NAMES = {level.name: level.published for level in LEVELS.values() if level.published}
 """The levels that the paper publishes, under its names."""
 
@@ -21,8 +23,8 @@ LEVEL_NAMES = {level.name: level.published for level in LEVELS.values() if level
 def as_published(labels: pd.DataFrame) -> pd.DataFrame:
     """Return labels of curves as acdc/assets/published names them: columns task, metric, ablation and method.
 
-    The paper's corrupted ablation stands beside both of ours, for its code permutes positions and its published points
-    do not. What the paper has nothing of keeps our name, which is none of its.
+    The paper's corrupted ablation stands beside both of ours: its code permutes positions, its published points do not.
+    A metric or ablation that the paper does not have keeps our name, which matches none of the paper's.
     """
     return pd.DataFrame(
         {
@@ -35,14 +37,14 @@ def as_published(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
-    """Areas as the paper's Tables 2 (corrupted) and 3 (zero ablation) have them, the paper's own beside ours.
+    """Return areas as the paper's Tables 2 (corrupted) and 3 (zero ablation) have them, the paper's own beside ours.
 
     Args:
         auc: a study's auc.csv.
 
     Returns:
         A row per task, model, known circuit, metric and level (edges, and nodes as the paper counts them). A column per
-        method, and one more where the paper has a number for it; empty where there is none.
+        method, and one for the paper's number of it. A column without any number is left out.
 
     Raises:
         ValueError: the study has no area under this ablation.
@@ -51,7 +53,7 @@ def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
     if rows.empty:
         raise ValueError(f"no area under {ablation} ablation")
     rows = rows.assign(level=rows["level"].map(LEVEL_NAMES)).set_index([*ROW, "method"])
-    order = rows.index.droplevel("method").drop_duplicates()
+    order = cast(pd.MultiIndex, rows.index).droplevel("method").drop_duplicates()
     ours, published = (rows[column].unstack("method").reindex(order) for column in ("auc", "published"))
     columns = {}
     for name, method in METHODS.items():
@@ -62,7 +64,7 @@ def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
 
 
 def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """One row per ROC curve.
+    """Return one row per ROC curve.
 
     Args:
         recovery: recovery.csv, one row per circuit, known circuit and level.
@@ -78,7 +80,7 @@ def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         areas = {"auc": pessimistic_auc(pairs), "auc_trapezoid": trapezoid_auc(pairs)}
         rows.append({**dict(zip(CURVE, labels, strict=True)), "n_circuits": len(pairs), **areas})
     curves = pd.DataFrame(rows)
-    # The paper's areas are of the circuits that it knows of trained models.
+    # The paper publishes areas against published circuits, of trained models.
     own = (curves["known"] == "published") & (curves["known_of"] == curves["model"])
     keys = as_published(curves).assign(level=curves["level"].map(LEVEL_NAMES), own=own)
     long = published.melt(["task", "metric", "ablation", "method"], list(LEVEL_NAMES.values()), "level", "published")

@@ -1,4 +1,4 @@
-"""How much of a known circuit a found one recovers (Conmy et al. 2023, section 4). Pure functions."""
+"""Measure how much of a known circuit a found one recovers (Conmy et al. 2023, section 4). Pure functions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from acdc.found import Found
 from acdc.graph import Circuit, Graph
 
 Point = tuple[float, float]
-"""Of a ROC curve: false positive rate, true positive rate."""
+"""A point of a ROC curve: false positive rate, true positive rate."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Found against known: true and false positives, false and true negatives."""
+    """Count found against known edges or nodes: true and false positives, false and true negatives."""
 
     tp: int
     fp: int
@@ -28,27 +28,27 @@ class Confusion:
 
     @property
     def tpr(self) -> float:
-        """Share of the known that was found."""
+        """Return the share of the known that was found."""
         return self.tp / (self.tp + self.fn)
 
     @property
     def fpr(self) -> float:
-        """Share of what is not in the known circuit that was found."""
+        """Return the share of all that is not in the known circuit that was found."""
         return self.fp / (self.fp + self.tn)
 
     @property
     def precision(self) -> float | None:
-        """Share of the found that is known; None where nothing was found."""
+        """Return the share of the found that is known; None where nothing was found."""
         found = self.tp + self.fp
         return self.tp / found if found else None
 
     def row(self) -> dict[str, float | int | None]:
-        """The counts and rates by name."""
+        """Return the counts and rates by name."""
         return {**asdict(self), "tpr": self.tpr, "fpr": self.fpr, "precision": self.precision}
 
 
 def confusion(found: set, known: set, n: int) -> Confusion:
-    """Counts over a universe of ``n`` things.
+    """Compare a found set with a known one, in a universe of ``n`` edges or nodes.
 
     Raises:
         InputError: nothing or everything is known, so that a rate would divide by zero.
@@ -60,26 +60,26 @@ def confusion(found: set, known: set, n: int) -> Confusion:
 
 
 def edge_confusion(found: Circuit, known: Circuit) -> Confusion:
-    """Over the edges that the original counts: addition and direct ones. Raises InputError as ``confusion``."""
+    """Compare the edges that the original counts, addition and direct ones. Raises InputError as ``confusion``."""
     return confusion(set(found.edges), set(known.edges), known.graph.n_edges)
 
 
 def node_confusion(found: Circuit, known: Circuit) -> Confusion:
-    """Over components, ports merged into their heads. Raises InputError as ``confusion``."""
+    """Compare components, with ports merged into their heads. Raises InputError as ``confusion``."""
     return confusion(found.nodes, known.nodes, len(known.graph.senders) + 1)
 
 
 def original_node_confusion(found: Circuit, known: Circuit) -> Confusion:
-    """Over the nodes that the published node curves count. Raises InputError as ``confusion``."""
+    """Compare the nodes that the published node curves count. Raises InputError as ``confusion``."""
     universe = original_nodes(Circuit.full(known.graph))
     return confusion(original_nodes(found), original_nodes(known), len(universe))
 
 
 def original_nodes(circuit: Circuit) -> set[tuple[str, tuple]]:
-    """Hook points, with indices, at the ends of a circuit's edges, an MLP's two taken for one.
+    """Return the hook points, with indices, at the ends of a circuit's edges. An MLP's two count as one.
 
-    A head's output, the inputs of its ports and its q, k and v are all apart: ``filter_nodes`` (acdc_utils.py:250)
-    means to merge them and renames a hook point that does not exist.
+    A head's output, the inputs of its ports and its q, k and v all count apart: ``filter_nodes`` (acdc_utils.py:250) is
+    meant to merge them, but renames a hook point that does not exist.
     """
     ends = (end for edge in circuit.edges for end in (edge.sender_hook, edge.receiver_hook))
     return {(hook.replace("hook_mlp_in", "hook_mlp_out"), index) for hook, index in ends}
@@ -88,10 +88,10 @@ def original_nodes(circuit: Circuit) -> set[tuple[str, tuple]]:
 def recovery_rows(
     found: Found, known_circuits: Mapping[str, Callable[[Graph], Circuit]], known_of: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per known circuit and level of how much of it a found circuit recovers.
+    """Yield one row per known circuit and level: how much of it a found circuit recovers.
 
     Args:
-        known_circuits: by a name that says whence.
+        known_circuits: by a name that says where the circuit is from.
         known_of: the model whose circuits they are.
     """
     sizes = {
@@ -106,10 +106,10 @@ def recovery_rows(
 
 
 def roc_curve(points: Iterable[Point]) -> list[Point]:
-    """The points that no other one beats, with the trivial (0, 0) and (1, 1), from left to right.
+    """Return the points that no other one beats, with the trivial (0, 0) and (1, 1), from left to right.
 
-    A point is beaten by one of more true and fewer false positives. One that ties in either rate stays: a curve may
-    rise straight up.
+    A point is beaten by one of more true and fewer false positives. A point that ties in either rate stays, for a curve
+    may rise straight up.
 
     Raises:
         ValueError: a rate is not between 0 and 1.
@@ -124,19 +124,19 @@ def roc_curve(points: Iterable[Point]) -> list[Point]:
 
 
 def pessimistic_auc(points: Iterable[Point]) -> float:
-    """Area under the lowest staircase through a curve's points: the paper's AUC (acdc_graphics.py of the original).
+    """Compute the area under the lowest staircase through a curve's points: the paper's AUC (acdc_graphics.py).
 
-    Between two points the true positive rate is that of the left one, so two trivial points alone have area 0.
+    Between two points the true positive rate is that of the left one, so the two trivial points alone have area 0.
     """
     fpr, tpr = np.array(roc_curve(points)).T
     return float(((1 - fpr[1:]) * np.diff(tpr)).sum())
 
 
 def trapezoid_auc(points: Iterable[Point]) -> float:
-    """Area under straight lines between a curve's points, 0.5 for two trivial points alone.
+    """Compute the area under straight lines between a curve's points, 0.5 for the two trivial points alone.
 
-    Of nested circuits of all sizes it is the usual AUC: how often something known is kept longer than something
-    that is not.
+    For nested circuits of all sizes it is the usual AUC: how often an edge or node of the known circuit is kept longer
+    than one that is not in it.
     """
     fpr, tpr = np.array(roc_curve(points)).T
     return float(np.trapezoid(tpr, fpr))

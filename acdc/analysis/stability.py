@@ -1,4 +1,4 @@
-"""Whether a method finds the same circuit again on other prompts: overlaps of circuits found on resampled ones."""
+"""Measure whether a method finds the same circuit on other prompts, by overlaps of circuits found on resampled ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from acdc.graph import Circuit
 
 INTERVAL = (2.5, 97.5)
-"""Percentiles."""
+"""The percentiles that bound an interval."""
 
 
 def edge_overlap(a: Circuit, b: Circuit) -> float:
-    """Jaccard index of two circuits' edges: those in both as a share of those in either; 1 for two empty ones."""
+    """Compute the Jaccard index of two circuits' edges: those in both over those in either; 1 for two empty ones."""
     in_a, in_b = (np.concatenate([circuit.present.ravel(), circuit.direct]) for circuit in (a, b))
     either = (in_a | in_b).sum()
     return float((in_a & in_b).sum() / either) if either else 1.0
 
 
 def node_overlap(a: Circuit, b: Circuit) -> float:
-    """Jaccard index of two circuits' components, ports merged into their heads."""
+    """Compute the Jaccard index of two circuits' components, with ports merged into their heads."""
     either = a.nodes | b.nodes
     return len(a.nodes & b.nodes) / len(either) if either else 1.0
 
@@ -31,12 +31,12 @@ OVERLAPS = {"edge": edge_overlap, "node": node_overlap}
 
 
 def stability_rows(found: Mapping[tuple[str, str], Sequence[Circuit]]) -> Iterator[dict[str, Any]]:
-    """Yield one row per size and level: the mean overlap of all pairs of circuits, and the interval of 95% of the pairs.
+    """Yield one row per size and level: the mean overlap of all pairs of circuits, and the interval of 95% of pairs.
 
-    The mean of pairs is what the literature reports of resampled prompts.
+    The literature reports the mean over pairs for resampled prompts.
 
     Args:
-        found: by ``size_by`` and ``value``, a circuit of every resample; at least two.
+        found: by ``size_by`` and ``value``, a circuit of every resample, of which there are at least two.
     """
     for (size_by, value), circuits in found.items():
         n_edges = float(np.mean([circuit.n_edges for circuit in circuits]))

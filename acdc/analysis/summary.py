@@ -1,4 +1,4 @@
-"""All methods of a study in one table: what their circuits keep and recover, and what finding them cost."""
+"""Put all methods of a study into one table: what their circuits keep and recover, and what finding them cost."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from acdc.found import LABELS
 def methods_table(
     faithfulness: pd.DataFrame, timing: pd.DataFrame, evaluations: pd.DataFrame, auc: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """One row per search and method.
+    """Return one row per search and method.
 
     Args:
-        faithfulness, timing, auc: the study's tables; the last where some circuit is known.
-        evaluations: a row per job that found circuits: what ``LABELS`` names, and ``evaluations``, its runs of the model.
+        faithfulness, timing, auc: the study's tables; no ``auc`` where no circuit is known.
+        evaluations: a row per job that found circuits: ``LABELS``, and ``evaluations``, its runs of the model.
 
     Returns:
         The columns of ``faithfulness``; ``auc`` and ``auc_trapezoid`` of edges against the first known circuit, empty
         where none is known; ``seconds`` and ``evaluations`` of all circuits together and ``max_rss_mib`` of the largest
-        job, empty for random circuits of the controls, which are not found.
+        job, empty for random circuits of the controls, for which there was no search.
     """
     table = faithfulness
     if auc is not None:

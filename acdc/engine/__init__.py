@@ -1,1 +1,1 @@
-"""The edge-patched forward pass, fast and exact (section 5 of the design: what a removed edge leaves as it is)."""
+"""Compute edge-patched forward passes fast: only what a removed edge changes is computed again."""

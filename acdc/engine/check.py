@@ -1,4 +1,4 @@
-"""Compare the engine with the model that it is to compute."""
+"""Compare the engine with TransformerLens."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from acdc.errors import InputError
 from acdc.graph import Circuit
 
 TOLERANCE = 1e-3
-"""Largest difference in a logit between the engine and TransformerLens; float32 rounding stays below 1e-4 in models
-that were trained."""
+"""Largest difference in a logit between the engine and TransformerLens. In trained models float32 rounding stays below
+1e-4."""
 ROUNDINGS = 4
-"""A larger difference is rounding too where it is less than this many times what the engine's own precision makes."""
+"""A larger difference still counts as rounding below this many times the engine's own rounding."""
 
 
 def check_engine(
     engine: Engine, clean: Float[Tensor, "scored d_vocab"], corrupted: Float[Tensor, "scored d_vocab"] | None
 ) -> None:
-    """All edges must give the model's own logits, none the corrupted run's.
+    """Check that the circuit of all edges has the model's logits, and the circuit of none the corrupted run's.
 
     Args:
-        clean, corrupted: TransformerLens's logits at the scored positions; None where removed edges are
-            not replaced by a plain run on the corrupted prompts.
+        clean, corrupted: TransformerLens's logits at the scored positions. ``corrupted`` is None where the ablated run
+            is no plain run on the corrupted prompts.
 
     Raises:
-        InputError: they do not; the engine computes another model than TransformerLens.
+        InputError: the logits differ, so the engine computes another model than TransformerLens.
     """
     expected = {"all": (Circuit.full(engine.graph), clean), "no": (Circuit.empty(engine.graph), corrupted)}
     for which, (circuit, logits) in expected.items():
@@ -42,8 +42,13 @@ def check_engine(
 
 
 def rounding_of_logits(engine: Engine, circuit: Circuit) -> float:
-    """The largest difference in a logit of a circuit between float32 and float64."""
+    """Return the largest difference in a logit of a circuit between float32 and float64."""
     dtype = torch.float64 if engine.weights.embed.dtype == torch.float32 else torch.float32
-    settings = {"ablation": engine.ablation, "split_embed": engine.graph.split_embed, "memory": engine.memory}
-    other = Engine(engine.weights.to(engine.device, dtype), engine.dataset, **settings)
+    other = Engine(
+        engine.weights.to(engine.device, dtype),
+        engine.dataset,
+        ablation=engine.ablation,
+        split_embed=engine.graph.split_embed,
+        memory=engine.memory,
+    )
     return (other.circuit_logits(circuit) - engine.circuit_logits(circuit)).abs().max().item()

@@ -1,4 +1,4 @@
-"""Some prompts of a dataset under one ablation: what circuits start from, and any circuit's forward pass."""
+"""Compute circuits on one chunk of a dataset's prompts."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from acdc.data import Dataset
 from acdc.engine.patched import Changes, Patch, Plan, Scratch
 from acdc.engine.runs import Rows, State, ablated_run, run
 from acdc.engine.weights import Weights
-from acdc.graph import Circuit, Graph
+from acdc.graph import Circuit, Graph, any_along
 
 
 class Chunk:
-    """Prompts that are computed together.
+    """Hold the clean and the ablated run of prompts that are computed together.
 
     Attributes:
-        clean, ablated: activations of the two runs, at the rows where ``State`` keeps them.
-        delta: Float[sender live d_model], clean minus ablated output of every sender.
+        clean, ablated: the activations of the two runs, at the rows where ``State`` keeps them.
+        delta: Float[sender live d_model], the clean minus the ablated output of every sender.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Chunk:
         self.ablated, self.clean = ablated.state.at_live(self.rows), clean.state.at_live(self.rows)
 
     def final(self, circuit: Circuit) -> Float[Tensor, "1 scored d_model"]:
-        """The final residual stream of a circuit, every other edge ablated."""
+        """Return the final residual stream of a circuit. Every other edge is ablated."""
         return self.patch_from_clean(circuit, -1, self.ablated.copy()).from_layer(0)
 
     def settle(self, circuit: Circuit, layer: int) -> State:
-        """Activations of a circuit that has all its edges into the layers up to ``layer``.
+        """Return the activations of a circuit that has all edges into the layers up to ``layer``.
 
-        Computed afresh, so that rounding does not pile up over thousands of removals. The layers up to
-        ``layer`` are as in the clean run, since nothing of them is cut.
+        They are computed afresh, so that rounding does not pile up over thousands of removals. The layers up to
+        ``layer`` are as in the clean run, for no edge into them is removed.
         """
         state = self.ablated.copy()
         patch = self.patch_from_clean(circuit, layer, state)
@@ -59,11 +59,12 @@ class Chunk:
         return state
 
     def patch_from_clean(self, circuit: Circuit, layer: int, state: State) -> Patch:
-        """The change of ``state``, an ablated run, by clean senders up to ``layer`` over the circuit's edges."""
+        """Return the patch that makes the senders up to ``layer`` clean in ``state``, an ablated run."""
         plan = Plan(circuit)
         plan.drop_rows(state, self.rows)
         n_clean = self.graph.first_sender(layer + 1)
-        read = np.flatnonzero(circuit.present[:n_clean, self.graph.first_receiver(layer + 1) :].any(1)).tolist()
+        later = circuit.present[:n_clean, self.graph.first_receiver(layer + 1) :]
+        read = np.flatnonzero(any_along(later, 1)).tolist()
         n_scored, n_live = plan.capacity(slice(n_clean, None))
         changes = Changes.none(plan, self.rows, (n_scored + len(read), n_live + len(read)), 1, self.scratch)
         for sender in read:
@@ -72,6 +73,6 @@ class Chunk:
         return Patch(self.weights, self.rows, plan, state, changes, everything=True)
 
     def delta_at(self, senders: list[int], all_live: bool) -> Float[Tensor, "sender row d_model"]:
-        """``delta`` of some senders at all_live or scored rows."""
+        """Return ``delta`` of some senders, at all live rows or at the scored ones."""
         delta = self.delta[senders]
         return delta if all_live else delta[:, self.rows.scored_in_live]

@@ -1,6 +1,8 @@
-"""The arithmetic of one layer, as pure functions of tensors. Leading dimensions are free."""
+"""Compute the parts of one layer, as pure functions of tensors. Leading dimensions are free."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from torch import Tensor
 from acdc.engine.weights import Block
 from acdc.models.architecture import Architecture
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
@@ -24,7 +26,7 @@ def norm(
     w: Float[Tensor, "d_model"] | None,
     b: Float[Tensor, "d_model"] | None,
 ) -> Float[Tensor, "... d_model"]:
-    """The norm of this architecture with weight ``w`` and bias ``b``."""
+    """Apply the norm of this architecture, with weight ``w`` and bias ``b``."""
     if architecture.norm == "layer":
         return F.layer_norm(x, x.shape[-1:], w, b, architecture.eps)
     if architecture.norm == "rms":
@@ -33,7 +35,8 @@ def norm(
 
 
 def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-    """``hook_mlp_in`` to ``hook_mlp_out``: norm, projections, activation."""
+    """Compute an MLP's output (``hook_mlp_out``) from its input (``hook_mlp_in``), norm included."""
+    assert architecture.activation is not None  # only attention-only models have none
     x = norm(architecture, x, block.ln2_w, block.ln2_b)
     activation = ACTIVATIONS[architecture.activation]
     return block.down(activation(block.gate(x)) * block.up(x) if architecture.gated else activation(block.up(x)))
@@ -45,7 +48,7 @@ def rotate(
     sin: Float[Tensor, "row rotary_dim"],
     adjacent: bool,
 ) -> Float[Tensor, "... row d_head"]:
-    """Rotary position embedding (Su et al. 2021) of the first dimensions with these rows' tables."""
+    """Rotate the first dimensions by the rows' positions (rotary position embedding, Su et al. 2021)."""
     x, rest = x.split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], -1)
     if adjacent:
         turned = torch.stack([-x[..., 1::2], x[..., 0::2]], -1).flatten(-2)
@@ -61,6 +64,6 @@ def attend(
     v: Float[Tensor, "... key d_head"],
     visible: Bool[Tensor, "... query key"],
 ) -> Float[Tensor, "... query d_head"]:
-    """Scaled dot-product attention; a query sees the keys that are ``visible`` to it."""
+    """Compute scaled dot-product attention. A query sees the keys that are ``visible`` to it."""
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v

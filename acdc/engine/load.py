@@ -1,4 +1,4 @@
-"""Make an engine of files: a model's folder and a dataset."""
+"""Make an engine from files: a model's folder and a dataset."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def load_engine(
     threads: int = 1,
     resample: int | None = None,
 ) -> Engine:
-    """Return the engine for a model and a dataset, compared with TransformerLens on all prompts.
+    """Load a model and a dataset, and return their engine after a comparison with TransformerLens.
 
     Args:
         model: folder of the model.
         ablation: a name in the catalogue.
         device: ``auto`` takes CUDA where there is one.
         precision: ``float32`` or ``float64``.
-        memory_gib: for what is tried at once; less is slower, never another result.
-        threads: of torch.
-        resample: the seed of a bootstrap resample of the dataset; the dataset itself where None.
+        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
+        threads: how many torch uses.
+        resample: the seed of a bootstrap resample of the dataset; None for the dataset itself.
 
     Raises:
-        InputError: the model or dataset is none, or the engine does not cover the model.
+        InputError: the folder holds no model, or the engine does not cover it.
     """
     torch.set_num_threads(threads)
     data = Dataset.load(dataset)
@@ -62,7 +62,7 @@ def engine_of(
     precision: str = "float32",
     memory_gib: float = 2.0,
 ) -> Engine:
-    """Return the engine of a bridge on a dataset, compared with the bridge's own logits; see ``load_engine``."""
+    """Return the engine of a bridge, after a comparison with the bridge's logits; arguments as of ``load_engine``."""
     place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     weights = weights_of(bridge).to(place, getattr(torch, precision))
     memory = round(memory_gib * 2**30)
@@ -81,15 +81,15 @@ def bridge_logits(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of acdc and of what it computes with."""
+    """Return the versions of acdc and of the libraries that it computes with."""
     return {"acdc": __version__, **{name: version(name) for name in LIBRARIES}}
 
 
 def identity(labels: dict[str, str], weights_sha256: str, data: Dataset) -> dict[str, Any]:
-    """Return what a result's settings say of the code, weights, data and libraries that it was computed with.
+    """Return the fingerprints of code, weights and data, and the versions, that a result's settings hold.
 
     Args:
-        labels: with the ``method``, ``metric`` and ``ablation`` of the catalogue.
+        labels: hold the ``method``, ``metric`` and ``ablation`` by their names in the catalogue.
     """
     return {
         "code_sha256": fingerprint.of_search(labels["method"], labels["metric"], labels["ablation"]),

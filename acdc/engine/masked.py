@@ -1,7 +1,7 @@
-"""The edge-patched forward pass with a real number on every edge, differentiable: what gradient methods stand on.
+"""Compute edge-patched forward passes with a share on every edge, with gradients, for methods that need slopes.
 
-A mask of 1 is a present edge, of 0 a removed one; in between an edge carries a share. With ones and zeros this is what
-``acdc.engine`` computes fast and without gradients, and tests hold it to that.
+A share of 1 is a present edge, 0 a removed one. In between, an edge carries a part of each. With ones and zeros the
+result is that of ``acdc.engine.model``, which is faster and has no gradients. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -25,40 +25,41 @@ from acdc.metrics import Metric
 
 @dataclass
 class Mask:
-    """Shares of edges.
+    """Hold the share of every edge.
 
     Attributes:
-        present: Float[sender receiver], of addition edges; elsewhere it is not read.
-        direct: Float[receiver], of direct edges; only those of ports are read.
+        present: Float[sender receiver], of addition edges. Where the graph has no edge it is not read.
+        direct: Float[receiver], of direct edges, or Float[receiver row 1], a share per row. Only ports' are read.
     """
 
     present: Float[Tensor, "sender receiver"]
-    direct: Float[Tensor, "receiver"]
+    direct: Float[Tensor, "receiver ..."]
 
     @classmethod
     def of(cls, circuit: Circuit, like: Tensor) -> Mask:
-        """Ones for a circuit's edges, on the device and in the precision of ``like``."""
+        """Return ones for a circuit's edges, zeros elsewhere, on the device and in the precision of ``like``."""
         return cls(*(torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct)))
 
 
 def masked_models(engine: Engine, n_prompts: int) -> Iterator[MaskedModel]:
-    """An engine's model on so many of its prompts after another."""
+    """Yield an engine's model on ``n_prompts`` of its prompts after another."""
     for start in range(0, len(engine.dataset), n_prompts):
         part = engine.dataset.select(slice(start, start + n_prompts))
-        settings = {"ablation": engine.ablation, "split_embed": engine.graph.split_embed, "fixed": engine.fixed}
-        yield MaskedModel(engine.weights, part, **settings)
+        split_embed, fixed = engine.graph.split_embed, engine.fixed
+        yield MaskedModel(engine.weights, part, ablation=engine.ablation, split_embed=split_embed, fixed=fixed)
 
 
 class MaskedModel:
-    """A model on a dataset under an ablation, as a function of a mask. Its arguments are the engine's.
+    """Compute a model on a dataset under an ablation, as a function of a mask. Its arguments are those of ``Engine``.
 
     Args:
         fixed: see ``fixed_outputs``; an engine has them already.
 
     Attributes:
-        clean: what the embeddings write on the clean prompts: tokens and positions apart where they are two senders.
-        changes: Float[sender row d_model], clean minus ablated output of every sender.
-        model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
+        clean: what each embedding writes on the clean prompts, Float[row d_model]; token and position embeddings are
+            two where they are two senders.
+        changes: Float[sender row d_model], the clean minus the ablated output of every sender.
+        model_logits: Float[scored d_vocab], the whole model's logits on the clean prompts.
     """
 
     def __init__(
@@ -82,10 +83,11 @@ class MaskedModel:
         self.model_logits = self.readout(clean.state["final", 0, 0])
 
     def metric(self, kind: type[Metric]) -> Metric:
+        """Return a metric for this model and its prompts."""
         return kind(self.dataset, self.model_logits)
 
     def value(self, metric: Metric, logits: Float[Tensor, "scored d_vocab"]) -> Float[Tensor, ""]:
-        """A metric's mean over the dataset."""
+        """Compute a metric's mean over the dataset."""
         columns = logits if metric.columns is None else logits.gather(1, metric.columns)
         return (metric(columns) * self.rows.weight.to(logits.dtype)).sum()
 
@@ -95,11 +97,12 @@ class MaskedModel:
         written: list[Float[Tensor, "row d_model"]] | None = None,
         added: Float[Tensor, "receiver row d_model"] | None = None,
     ) -> Float[Tensor, "scored d_vocab"]:
-        """At the scored positions.
+        """Compute the logits at the scored positions.
 
         Args:
-            written: what the embeddings write, in place of what they write on the clean prompts.
-            added: to every receiver's input; the gradient with respect to it is that at the receivers.
+            written: what the embeddings write; None for what they write on the clean prompts.
+            added: what is added to every receiver's input. The gradient with respect to it is the gradient at the
+                receivers.
         """
         weights, architecture = self.weights, self.weights.architecture
         changes = [torch.stack([x - self.ablated.sender[i] for i, x in enumerate(written or self.clean)])]
@@ -116,11 +119,14 @@ class MaskedModel:
         )
         return self.readout(final)
 
-    def logits_of_nodes(self, share: Float[Tensor, "receiver"]) -> Float[Tensor, "scored d_vocab"]:
-        """At the scored positions, with all edges, and of every port's value and every MLP's output a share.
+    def logits_of_nodes(self, share: Float[Tensor, "node"]) -> Float[Tensor, "scored d_vocab"]:
+        """Compute the logits at the scored positions with all edges, and a share on every node.
 
-        The rest is the ablated run's. All receivers of a layer read one residual stream, so this is far quicker than
-        ``logits`` with the same shares on edges.
+        The share is that of a port's value or an MLP's output. The rest is the ablated run's. All receivers of a layer
+        read one residual stream, so this is far quicker than ``logits`` with the same shares on edges.
+
+        Args:
+            share: of every receiver but the logits.
         """
         resid = torch.stack(self.clean).sum(0)
         for layer, block in enumerate(self.weights.blocks):
@@ -138,7 +144,7 @@ class MaskedModel:
         return self.readout(resid)
 
     def readout(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "scored d_vocab"]:
-        """Logits of the final residual stream."""
+        """Compute the logits from the final residual stream."""
         weights = self.weights
         x = layers.norm(weights.architecture, final[self.rows.scored], weights.ln_final_w, weights.ln_final_b)
         return weights.readout(x)
@@ -150,9 +156,9 @@ class MaskedModel:
         n: int,
         changes: list[Float[Tensor, "sender row d_model"]],
         added: Float[Tensor, "receiver row d_model"] | None,
-    ) -> Float[Tensor, "receiver row d_model"]:
-        """What present edges change in the inputs of ``n`` receivers from ``first`` on, and what is added."""
-        total, sender = 0.0 if added is None else added[first : first + n], 0
+    ) -> Float[Tensor, "n row d_model"]:
+        """Sum what edges change in the inputs of ``n`` receivers from ``first`` on, and what is added to them."""
+        total, sender = torch.zeros(()) if added is None else added[first : first + n], 0
         for change in changes:
             shares = mask.present[sender : sender + len(change), first : first + n]
             total = total + torch.einsum("sr,spd->rpd", shares, change)
@@ -166,7 +172,7 @@ class MaskedModel:
         changes: list[Float[Tensor, "sender row d_model"]],
         added: Float[Tensor, "receiver row d_model"] | None,
     ) -> Float[Tensor, "head row d_model"]:
-        """Changes of what a layer's heads write."""
+        """Compute the changes of what a layer's heads write."""
         first, block, ports = self.graph.first_receiver(layer), self.weights.blocks[layer], []
         read = self.inputs(mask, first, self.graph.n_ports, changes, added)
         for port in range(self.graph.n_ports):

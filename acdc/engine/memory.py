@@ -1,11 +1,11 @@
-"""How much memory a search needs beside the model's weights: formulas, in bytes, that a test holds the engine to.
+"""Bound the memory, in bytes, that a search needs beside the model's weights. A test compares the engine with it.
 
-What is always held grows with the prompts (``resident``). What candidates need on top (``per_candidate``) is
-capped by ``Engine.memory``: fewer candidates are tried at once and, where one candidate of all prompts does
-not fit, the prompts go through the model in chunks. Neither changes a decision.
+What a search always holds grows with the prompts (``resident``). What candidates need on top (``per_candidate``) is
+capped by ``Engine.memory``: then fewer candidates are tried at once. Where one candidate of all prompts does not fit,
+the prompts go through the model in chunks. Neither changes a decision.
 
-Left out: the pruned receiver's own input in float64, attention scores, what the plain runs need for a moment while a
-chunk is made, and senders' fixed outputs under zero and mean ablation, which are those of one prompt.
+The formulas leave out the pruned receiver's own input in float64, attention scores, what the plain runs need for a
+moment while a chunk is made, and the senders' fixed outputs under zero and mean ablation, which are of one prompt.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from acdc.data import Dataset
 from acdc.engine.patched import Plan
 from acdc.engine.runs import Rows
 from acdc.engine.weights import Weights
-from acdc.graph import Graph
+from acdc.graph import Graph, any_along
 from acdc.models.architecture import Architecture
 
 
 def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:
-    """Upper bound of what a search holds from start to end.
+    """Return an upper bound of the bytes that a search holds from start to end.
 
-    Every sender's change; of the current circuit the input and the value of every port, z and the MLPs' inputs
-    and outputs; the same of the clean and the ablated run, whose ports share one input; and the whole model's
-    logits with the two tensors that KL makes of them.
+    It holds every sender's change. Of the current circuit it holds the input and the value of every port, z, and the
+    MLPs' inputs and outputs. Of the clean and the ablated run it holds the same, but a layer's ports share one input.
+    And it holds the whole model's logits, with the two tensors that KL makes of them.
 
     Args:
-        rows, scored: positions of all prompts together, and those that the metric reads.
+        rows: positions of all prompts together.
+        scored: those of them that the metric reads.
     """
     a = architecture
     values = (graph.n_ports + a.n_heads) * a.d_head
@@ -37,15 +38,16 @@ def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, i
 
 
 def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows, itemsize: int) -> int:
-    """Upper bound of what one candidate needs that changes something in ``layer``: all later nodes change.
+    """Return an upper bound of the bytes that one candidate needs which changes something in ``layer``.
 
-    Changes of senders; inputs and values of receivers that some edge enters; and, of the widest layer, the sums
-    into its ports or the hidden layer of its MLP while they are computed. Logits come on top, see LOGIT_BYTES.
+    All later nodes may change. The candidate needs the changes of senders, and the inputs and values of receivers that
+    some edge enters. While the widest layer is computed it needs the sums into its ports, or its MLP's hidden layer.
+    Logits come on top, see ``acdc.engine.model.LOGIT_BYTES``.
     """
     a, graph = architecture, plan.graph
     n_scored, n_live = plan.capacity(slice(graph.first_sender(layer), None))
     first = graph.first_receiver(layer)
-    alive = plan.present[:, first:].any(0)
+    alive = any_along(plan.present[:, first:], 0)
     all_live = int((alive & plan.all_live[first:]).sum())
     inputs = (all_live + n_live) * len(rows.live) + (len(alive) - all_live + n_scored) * len(rows.scored)
     changes = n_live * len(rows.live) + n_scored * len(rows.scored)
@@ -58,7 +60,7 @@ def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows
 
 
 def prompts_per_chunk(weights: Weights, graph: Graph, dataset: Dataset, memory: int) -> int:
-    """As many prompts as one candidate that changes everything may have within ``memory`` bytes; at least one."""
+    """Return for how many prompts a candidate that changes everything fits into ``memory`` bytes; at least one."""
     a = weights.architecture
     of_layer = (graph.n_ports + 3) * a.d_model + 2 * graph.n_ports * a.d_head
     busy = max(2 * graph.n_ports * a.d_model, (2 + a.gated) * a.d_mlp)

@@ -1,7 +1,7 @@
-"""The edge-patched model, fast: any circuit's logits and metric here, removals one after another in ``removals``.
+"""Compute any circuit's logits and metric. ``acdc.engine.removals`` removes edges one after another.
 
-Nothing here searches. ``acdc.reference`` computes the same through TransformerLens hooks, slowly; tests
-hold this engine to it and to the original implementation's own results.
+Nothing here searches. ``acdc.reference`` computes the same through TransformerLens hooks, slowly. Tests compare this
+engine with it, and with the results of the original implementation.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from acdc.graph import Circuit
 from acdc.metrics import Metric
 
 LOGIT_BYTES = 2**25
-"""Logits are computed for so many candidates at once as fit in here; on a CPU they then stay in its cache."""
+"""Logits are computed for as many candidates at once as fit into this many bytes. On a CPU they stay in its cache."""
 
 
 class Engine:
-    """One model on one dataset under one ablation.
+    """Compute circuits of one model, on one dataset, under one ablation.
 
     Args:
         weights: on the device and in the precision to compute in.
         ablation: what removed edges carry, or its name in the catalogue; see ``acdc.ablation``.
-        split_embed: token and position embeddings are two senders.
+        split_embed: whether token and position embeddings are two senders.
         memory: bytes that a search may use for candidates, beyond what it always holds (``acdc.engine.memory``).
             Prompts are computed in chunks where one candidate of all prompts does not fit.
 
     Raises:
-        InputError: positions are to be split off or permuted and the model has none in its residual stream.
+        InputError: position embeddings are to be split off or permuted, and the residual stream has none.
 
     Attributes:
-        model_logits: Float[scored d_vocab], the whole model's on the clean prompts.
-        fixed: outputs of the ablated run's senders, see ``fixed_outputs``.
+        model_logits: Float[scored d_vocab], the whole model's logits on the clean prompts.
+        fixed: what the senders of the ablated run write, see ``fixed_outputs``.
     """
 
     def __init__(
@@ -67,21 +67,23 @@ class Engine:
 
     @property
     def rounding(self) -> float:
-        """Of the largest logit of the model."""
+        """Return the rounding error of the model's largest logit."""
         return torch.finfo(self.weights.embed.dtype).eps * self.model_logits.abs().max().item()
 
     @property
     def is_single_precision(self) -> bool:
+        """Return whether the engine computes in float32."""
         return self.weights.embed.dtype == torch.float32
 
     @property
     def device(self) -> torch.device:
+        """Return the device that the engine computes on."""
         return self.weights.embed.device
 
     def logits(
         self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
     ) -> Float[Tensor, "... scored column"]:
-        """Logits of the final residual stream, at the metric's columns or at all."""
+        """Compute logits from the final residual stream: those of the metric's columns, or all."""
         weights = self.weights
         x = layers.norm(weights.architecture, final, weights.ln_final_w, weights.ln_final_b)
         if metric is None or metric.columns is None:
@@ -90,14 +92,14 @@ class Engine:
         return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
 
     def circuit_logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
-        """Logits of a circuit, every other edge ablated."""
+        """Compute the logits of a circuit. Every other edge is ablated."""
         return torch.cat([self.logits(final[0]) for final in self.finals(circuit)])
 
     def finals(self, circuit: Circuit) -> list[Float[Tensor, "1 scored d_model"]]:
-        """The final residual stream of a circuit, chunk by chunk.
+        """Compute the final residual stream of a circuit, chunk by chunk.
 
         Raises:
-            InputError: it is a circuit of another model.
+            InputError: the circuit is of another model.
         """
         if circuit.graph != self.graph:
             raise InputError(f"the circuit is of another model: its graph is {circuit.graph}, this one's {self.graph}")
@@ -105,19 +107,19 @@ class Engine:
         return [chunk.final(circuit) for chunk in self.chunks]
 
     def metric(self, kind: type[Metric]) -> list[Metric]:
-        """A metric for this model and dataset, chunk by chunk."""
+        """Return a metric for this model and dataset, one for each chunk."""
         logits = self.model_logits.split([len(chunk.rows.scored) for chunk in self.chunks])
         return [kind(part, of_part) for part, of_part in zip(self.parts, logits, strict=True)]
 
     def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state scored d_model"]]) -> list[float]:
-        """The metric of every state: its mean, see ``Dataset.mean_over``."""
-        total = 0.0
+        """Compute the metric of every state: its mean over the dataset, see ``Dataset.mean_over``."""
+        total = torch.zeros((), dtype=torch.float64)
         for chunk, part, of_part, final in zip(self.chunks, self.parts, metric, finals, strict=True):
             total = total + self.values(of_part, final) @ chunk.rows.weight * self.dataset.share(part)
         return total.tolist()
 
     def values(self, metric: Metric, final: Float[Tensor, "state scored d_model"]) -> Float[Tensor, "state scored"]:
-        """The metric of every state and scored position, in float64."""
+        """Compute the metric of every state at every scored position, in float64."""
         n_columns = self.weights.unembed.shape[1] if metric.columns is None else metric.columns.shape[1]
         states = max(1, LOGIT_BYTES // (final[0, :, 0].nbytes * n_columns))
         return torch.cat([metric(self.logits(part, metric)).double() for part in final.split(states)])

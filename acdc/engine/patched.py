@@ -1,12 +1,12 @@
-"""The edge-patched forward pass: what a change of some activations does to everything after it.
+"""Carry a change of some activations up to the logits, by the edge-patched forward pass.
 
 The input of a receiver is ``corrupted input + sum over present edges (current sender - corrupted sender)``
-(Conmy et al. 2023, section 3; TLACDCExperiment.py:318-356). It is linear in the senders, so a change of
-some senders changes a receiver's input by the sum of the changes that reach it over present edges. A
-``Patch`` carries such changes upwards through the layers, for several candidate circuits at once, and
-recomputes only the nodes they reach, and of a node whose output no key or value reads only the scored rows.
+(Conmy et al. 2023, section 3; TLACDCExperiment.py:318-356). It is linear in the senders. So a change of some senders
+changes a receiver's input by the sum of the changes that reach it over present edges. A ``Patch`` carries such changes
+upwards through the layers, for several candidate circuits at once. It recomputes only the nodes that they reach.
 
-Rows are *all_live* (``Rows.live``) or *scored* (``Rows.scored``).
+A node is computed at all live rows (``Rows.live``) or, where no key or value depends on its output, at the scored rows
+alone (``Rows.scored``).
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc.engine import layers
 from acdc.engine.linear import sums
 from acdc.engine.runs import Rows, State, project
 from acdc.engine.weights import Weights
-from acdc.graph import Circuit
+from acdc.graph import Circuit, any_along
 
 
 class Plan:
-    """What of a circuit the forward pass must know; made again whenever edges of later layers are removed.
+    """Say where a circuit's nodes must be computed. It is made again when edges into later layers were removed.
 
     Attributes:
-        all_live: Bool[receiver]; this receiver's input matters at all_live rows. Elsewhere only scored rows matter.
-            Removing edges can make it False, never True again.
-        sends: Bool[sender]; some present edge leaves this sender.
-        live_senders: Bool[sender]; some all_live receiver reads this sender.
+        all_live: Bool[receiver]; whether a receiver's input matters at all live rows. Otherwise only scored rows
+            matter. Removing edges can make it False, never True again.
+        sends: Bool[sender]; whether some present edge leaves a sender.
+        live_senders: Bool[sender]; whether some receiver that matters at all live rows reads a sender.
     """
 
     def __init__(self, circuit: Circuit) -> None:
         graph = circuit.graph
         self.graph, self.present = graph, circuit.present
-        self.sends = circuit.present.any(1)
+        self.sends = any_along(circuit.present, 1)
         self.all_live = np.zeros(len(graph.receivers), dtype=bool)
         for r in reversed(range(len(graph.receivers) - 1)):
             node = graph.receivers[r]
@@ -46,20 +46,22 @@ class Plan:
                 self.all_live[r] = True
             else:
                 self.all_live[r] = (circuit.present[graph.sender_index[node.owner]] & self.all_live).any()
-        self.live_senders = (circuit.present & self.all_live).any(1)
+        self.live_senders = any_along(circuit.present & self.all_live, 1)
 
     def port_at_all_live(self, layer: int, port: int) -> bool:
+        """Return whether a port matters at all live rows."""
         return bool(self.all_live[self.graph.first_receiver(layer) + port])
 
     def mlp_at_all_live(self, layer: int) -> bool:
+        """Return whether a layer's MLP matters at all live rows."""
         return bool(self.all_live[self.graph.first_receiver(layer + 1) - 1])
 
     def capacity(self, senders: slice) -> tuple[int, int]:
-        """How many of these senders can change where anything reads them: at scored rows, at all_live rows."""
+        """Count which of these senders can change where something reads them: at scored rows, and at all live rows."""
         return int(self.sends[senders].sum()), int(self.live_senders[senders].sum())
 
     def drop_rows(self, state: State, rows: Rows) -> None:
-        """Keep only scored rows of what matters nowhere else."""
+        """Keep only the scored rows of activations that matter nowhere else."""
         n_scored, n_heads = len(rows.scored), self.graph.n_heads
         for (kind, layer, i), value in state.items():
             if kind == "final" or len(value) == n_scored:
@@ -72,22 +74,22 @@ class Plan:
 
 @dataclass
 class Changes:
-    """Changes of senders so far: at all_live rows where something all_live reads them, at scored rows always."""
+    """Hold the changes of senders so far: at scored rows always, at all live rows where some receiver needs them."""
 
     plan: Plan
     rows: Rows
-    scored: Float[Tensor, "sender state scored d_model"]
-    all_live: Float[Tensor, "sender state row d_model"]
+    scored: Float[Tensor, "scored_sender state scored d_model"]
+    live: Float[Tensor, "live_sender state live d_model"]
     scored_senders: list[int]
     live_senders: list[int]
 
     @classmethod
     def none(cls, plan: Plan, rows: Rows, capacity: tuple[int, int], n_states: int, scratch: Scratch) -> Changes:
-        """No change yet; room for ``capacity`` = (scored, all_live) senders."""
+        """Return no change yet, with room for ``capacity``: how many senders at scored and at all live rows."""
         n_scored, n_live = capacity
         scored = scratch.tensor("scored", (n_scored, n_states, len(rows.scored), scratch.d_model))
-        all_live = scratch.tensor("all_live", (n_live, n_states, len(rows.live), scratch.d_model))
-        return cls(plan, rows, scored, all_live, [], [])
+        live = scratch.tensor("live", (n_live, n_states, len(rows.live), scratch.d_model))
+        return cls(plan, rows, scored, live, [], [])
 
     def add(
         self,
@@ -96,35 +98,37 @@ class Changes:
         old: Float[Tensor, "row d_model"] | float,
         all_live: bool,
     ) -> None:
-        """Note that a sender changes from ``old`` to ``new``, at all_live rows where ``all_live``, else at scored ones."""
+        """Note that a sender changes from ``old`` to ``new``, given at all live rows or else at scored ones."""
         scored = self.scored[len(self.scored_senders)]
         self.scored_senders.append(sender)
         if not all_live:
             torch.sub(new, old, out=scored)
             return
-        change = torch.sub(new, old, out=self.all_live[len(self.live_senders)])
+        change = torch.sub(new, old, out=self.live[len(self.live_senders)])
         self.live_senders.append(sender)
         torch.index_select(change, 1, self.rows.scored_in_live, out=scored)
 
-    def reach(self, receivers: slice) -> np.ndarray:
-        """Bool[receiver]: an edge from a changed sender enters it."""
-        return self.plan.present[self.scored_senders, receivers].any(0)
+    def reach(self, receivers: slice) -> Bool[np.ndarray, "receiver"]:
+        """Return which of these receivers a present edge from a changed sender enters."""
+        return any_along(self.plan.present[self.scored_senders, receivers], 0)
 
-    def into(self, receivers: np.ndarray, all_live: bool) -> Float[Tensor, "receiver state row d_model"]:
-        """The change of these receivers' inputs."""
-        senders, values = (self.live_senders, self.all_live) if all_live else (self.scored_senders, self.scored)
-        return sums(self.plan.present[np.ix_(senders, receivers)].T, values[: len(senders)])
+    def into(
+        self, receivers: Int[np.ndarray, "receiver"], all_live: bool
+    ) -> Float[Tensor, "receiver state row d_model"]:
+        """Sum the changes of these receivers' inputs, at all live rows or at scored ones."""
+        senders, values = (self.live_senders, self.live) if all_live else (self.scored_senders, self.scored)
+        return sums(self.plan.present[np.ix_(np.array(senders, dtype=int), receivers)].T, values[: len(senders)])
 
 
 class Scratch:
-    """Buffers that are used again, because fresh pages cost as much as the arithmetic on them."""
+    """Lend buffers that are used again, because fresh pages cost as much as the arithmetic on them."""
 
     def __init__(self, like: Tensor, d_model: int) -> None:
         self.like, self.d_model = like, d_model
         self.buffers: dict[str, Tensor] = {}
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Uninitialised, of this shape; valid until the name is asked for again."""
+        """Return an uninitialised tensor of this shape. It is valid until its name is asked for again."""
         n = int(np.prod(shape))
         if name not in self.buffers or self.buffers[name].numel() < n:
             self.buffers.pop(name, None)
@@ -133,11 +137,11 @@ class Scratch:
 
 
 class Patch:
-    """Changes on their way to the logits, relative to ``state``, for ``n_states`` candidate circuits.
+    """Carry changes, relative to ``state``, up to the logits, for ``n_states`` candidate circuits.
 
     Args:
-        everything: recompute every node that sends, reached or not. Needed when ``state`` is an ablated
-            run, whose senders are not what its nodes compute (zero and mean ablation).
+        everything: whether to recompute every node that sends, reached or not. It is needed when ``state`` is an
+            ablated run, whose senders are not what its nodes compute (zero and mean ablation).
     """
 
     def __init__(
@@ -150,14 +154,14 @@ class Patch:
         self.new: dict[tuple[str, int, int], Float[Tensor, "state row d"]] = {}
 
     def commit(self, i: int) -> None:
-        """Put what candidate ``i`` changes into ``state``."""
+        """Write the activations that candidate ``i`` changes into ``state``."""
         for key, value in self.new.items():
             # A copy, so that the memory of other candidates and receivers can be used again.
             self.state[key] = value[i].clone()
         self.new = {}
 
     def from_layer(self, first: int) -> Float[Tensor, "state scored d_model"]:
-        """Carry the changes from the ports of layer ``first`` up; returns the final residual stream."""
+        """Carry the changes from the ports of layer ``first`` up, and return the final residual stream."""
         for layer in range(first, self.graph.n_layers):
             self.ports(layer)
             self.attention(layer)
@@ -165,7 +169,7 @@ class Patch:
         return self.final()
 
     def from_port_input(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> Tensor:
-        """Start from a port's new input; rows as ``plan.all_live`` of the port says."""
+        """Start from a port's new input, at the rows that ``Plan.all_live`` says of the port."""
         self.compute_port(layer, port, x)
         return self.from_ports(layer)
 
@@ -187,12 +191,12 @@ class Patch:
         return self.from_layer(layer + 1)
 
     def from_final(self, x: Float[Tensor, "state scored d_model"]) -> Tensor:
-        """Start, and end, with a new final residual stream."""
+        """Return a new final residual stream, after which nothing is left to compute."""
         self.new["final", 0, 0] = x
         return x
 
     def ports(self, layer: int) -> None:
-        """New q, k and v of the ports that changes reach."""
+        """Recompute q, k and v of the ports that changes reach."""
         start = self.graph.first_receiver(layer)
         span = slice(start, start + self.graph.n_ports)
         reached = self.changes.reach(span)
@@ -204,7 +208,7 @@ class Patch:
                     self.compute_port(layer, port, change[i].add_(self.state["port_in", layer, port]))
 
     def compute_port(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> None:
-        """q, k or v of a port from its new input."""
+        """Compute q, k or v of a port from its new input."""
         all_live = self.plan.port_at_all_live(layer, port)
         value = project(self.weights, layer, port, x, self.rows.pos[self.rows.at(all_live)])
         if all_live and len(self.rows.live) < self.rows.n:
@@ -218,7 +222,7 @@ class Patch:
         sender, receiver = self.graph.first_sender(layer), self.graph.first_receiver(layer)
         n_heads = self.graph.n_heads
         is_new = np.array([("port", layer, p) in self.new for p in range(self.graph.n_ports)])
-        reached = is_new[self.graph.ports_of_heads].any(0) | self.everything
+        reached = any_along(is_new[self.graph.ports_of_heads], 0) | self.everything
         reached &= self.plan.sends[sender : sender + n_heads]
         heads_all_live = self.plan.all_live[receiver : receiver + n_heads]
         for all_live in (True, False):
@@ -227,8 +231,8 @@ class Patch:
                 q, k, v = (self.gather(layer, ports) for ports in self.graph.ports_of_heads[:, heads])
                 self.compute_heads(layer, heads.tolist(), self.attend(q, k, v, all_live), all_live)
 
-    def gather(self, layer: int, ports: np.ndarray) -> Float[Tensor, "port state row d_head"]:
-        """q, k or v of some ports, new or as in ``state``."""
+    def gather(self, layer: int, ports: Int[np.ndarray, "port"]) -> Float[Tensor, "port state row d_head"]:
+        """Stack q, k or v of some ports: new values, or else those of ``state``."""
         keys = [("port", layer, port) for port in ports.tolist()]
         values = [self.new[key] if key in self.new else self.state[key][None] for key in keys]
         return torch.stack([value.expand(self.n_states, -1, -1) for value in values])
@@ -236,6 +240,7 @@ class Patch:
     def compute_heads(
         self, layer: int, heads: list[int], z: Float[Tensor, "head state row d_head"], all_live: bool
     ) -> None:
+        """Note what heads write, from their attention outputs ``z``."""
         outputs, sender = self.weights.blocks[layer].outputs, self.graph.first_sender(layer)
         for i, head in enumerate(heads):
             self.new["z", layer, head] = z[i]
@@ -248,7 +253,7 @@ class Patch:
         v: Float[Tensor, "head state row d_head"],
         all_live: bool,
     ) -> Float[Tensor, "head state query d_head"]:
-        """Attention at all_live rows (of queries at every row), or at scored ones (of queries there)."""
+        """Attend at all live rows, from queries at every row; or at scored rows, from queries there."""
         rows = self.rows
         k, v = (x.unflatten(2, (rows.n_prompts, rows.n_pos)) for x in (k, v))
         if all_live:
@@ -260,6 +265,7 @@ class Patch:
         return layers.attend(q[:, :, :, None], k, v, rows.scored_visible[:, None]).squeeze(3)
 
     def mlp(self, layer: int) -> None:
+        """Recompute a layer's MLP where it sends and a change reaches it."""
         if not self.graph.has_mlp:
             return
         receiver, sender = self.graph.first_receiver(layer + 1) - 1, self.graph.first_sender(layer + 1) - 1
@@ -274,13 +280,14 @@ class Patch:
             self.compute_mlp(layer, x[None])
 
     def compute_mlp(self, layer: int, x: Float[Tensor, "state row d_model"]) -> None:
+        """Compute an MLP from its new input, and note what it writes."""
         out = layers.mlp(self.weights.architecture, self.weights.blocks[layer], x)
         self.new["mlp_in", layer, 0], self.new["mlp_out", layer, 0] = x, out
         sender = self.graph.first_sender(layer + 1) - 1
         self.changes.add(sender, out, self.state["mlp_out", layer, 0], self.plan.mlp_at_all_live(layer))
 
     def final(self) -> Float[Tensor, "state scored d_model"]:
-        """The residual stream before the final norm, at scored rows."""
+        """Return the residual stream before the final norm, at scored rows."""
         logits, old = len(self.graph.receivers) - 1, self.state["final", 0, 0]
         if not self.changes.reach(slice(logits, logits + 1))[0]:
             return old.expand(self.n_states, -1, -1)

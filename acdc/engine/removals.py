@@ -1,4 +1,4 @@
-"""Removals of edges, one after another: many candidates' metrics at once, then those that are accepted."""
+"""Remove edges one after another: measure many candidates at once, then commit those that are accepted."""
 
 from __future__ import annotations
 
@@ -14,45 +14,64 @@ from acdc.engine.memory import per_candidate
 from acdc.engine.model import Engine
 from acdc.engine.patched import Changes, Patch, Plan
 from acdc.engine.runs import State
-from acdc.graph import Circuit, Node
+from acdc.graph import Circuit, Node, any_along
 from acdc.metrics import Metric
 
 CPU_BYTES = 2**29
-"""More memory than this for candidates makes a CPU slower: what it has just written is no longer in its cache."""
+"""A CPU gets no more memory, in bytes, for candidates: beyond this, what it has just written leaves its cache."""
 
 Attempt = Callable[[int, slice], tuple[Patch, Float[Tensor, "state scored d_model"]]]
-"""Computes some candidates on one of the engine's chunks."""
+"""What computes some candidates (the slice) on one of the engine's chunks (by its index)."""
 
 
 class Removals:
-    """A circuit that loses edges into the receivers of one layer, and its metric.
+    """Remove edges of a circuit into the receivers of one layer, and measure the circuit.
 
-    All edges into earlier layers must be present, and an MLP is decided before the heads of its layer, which
-    it may read. ``circuit`` is changed by ``commit``.
+    All edges into earlier layers must be present. An MLP must be decided before the heads of its layer, which it may
+    read. ``commit`` changes ``circuit``.
 
     Attributes:
         current: the metric of the circuit as it is.
+        node, receiver, port: the receiver whose edges are tried, its index, and its index among the layer's receivers.
+        all_live: whether that receiver matters at all live rows.
+        inputs: the receiver's input, by chunk, in float64.
+        candidates: the circuits just tried.
+        starving: which of them were computed afresh, see ``starves``.
     """
+
+    plan: Plan
+    most_states: int
+    node: Node
+    receiver: int
+    port: int
+    all_live: bool
+    inputs: list[Float[Tensor, "row d_model"]]
+    candidates: list[Circuit]
+    starving: list[bool]
+    attempt: Attempt
+    patch: Patch
 
     def __init__(self, engine: Engine, circuit: Circuit, layer: int, metric: list[Metric]) -> None:
         self.engine, self.circuit, self.layer, self.metric = engine, circuit, layer, metric
         self.states = [self.settled(chunk) for chunk in engine.chunks]
-        self.plan: Plan | None = None
+        self.is_outdated = True
         self.whole: dict[tuple, Tensor] = {}
         (self.current,) = engine.measure(metric, [state["final", 0, 0][None] for state in self.states])
 
     def settled(self, chunk: Chunk) -> State:
+        """Return the activations of the circuit on a chunk."""
         if self.layer == self.engine.graph.n_layers:
             return chunk.clean.copy()
         return chunk.settle(self.circuit, self.layer)
 
     def start(self, receiver: Node) -> None:
         """Go on with this receiver."""
-        # A plan tells what the senders of this layer and later ones are read by: only MLPs of this layer lose such.
-        if self.plan is None or self.node.component == "mlp":
+        # A plan says what reads the senders of this layer and of later ones. In this layer only MLPs read such.
+        if self.is_outdated:
             self.plan = Plan(self.circuit)
             self.drop_rows()
             self.most_states = self.states_that_fit()
+        self.is_outdated = receiver.component == "mlp"
         self.node = receiver
         self.receiver = self.engine.graph.receiver_index[receiver]
         self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
@@ -60,14 +79,15 @@ class Removals:
         self.inputs = [self.whole_input(chunk) for chunk in self.engine.chunks]
 
     def drop_rows(self) -> None:
+        """Keep only those rows of the states that still matter."""
         for chunk, state in zip(self.engine.chunks, self.states, strict=True):
             self.plan.drop_rows(state, chunk.rows)
 
     def whole_input(self, chunk: Chunk) -> Float[Tensor, "row d_model"]:
-        """The receiver's input while it has all its edges.
+        """Compute the receiver's input while it has all its edges, in float64.
 
-        In float64: what is left when most edges are gone is a small difference of large numbers, and a norm
-        blows it up (zero ablation leaves nothing but rounding).
+        When most edges are gone, the input is a small difference of large numbers. A norm then blows up its rounding
+        (zero ablation leaves nothing else).
         """
         kind = {"logits": "final", "mlp": "mlp_in", "head": "port_in"}[self.node.component]
         key = (kind, 0 if kind == "final" else self.layer, 0)
@@ -79,7 +99,7 @@ class Removals:
         return whole if self.all_live or key[0] == "final" else whole[chunk.rows.scored_in_live]
 
     def states_that_fit(self) -> int:
-        """Candidates that fit into ``Engine.memory`` at once; at least one."""
+        """Return how many candidates fit into ``Engine.memory`` at once; at least one."""
         engine = self.engine
         architecture, itemsize = engine.weights.architecture, engine.weights.embed.element_size()
         needs = (per_candidate(architecture, self.plan, self.layer, c.rows, itemsize) for c in engine.chunks)
@@ -87,10 +107,12 @@ class Removals:
         return max(1, memory // max(needs))
 
     def try_removing(self, senders: list[int], stays: list[bool]) -> list[float]:
-        """The metric without each of these senders, when those before it are gone too, but for those that stay.
+        """Measure one candidate for each of these senders, and return their metrics.
+
+        Candidate i lacks the edge from sender i, and from every earlier sender that does not stay.
 
         Args:
-            stays: a guess. Candidate i lacks sender i and every earlier one that does not stay.
+            stays: guesses, one for each sender.
         """
         n = len(senders)
         gone = torch.tril(~torch.tensor(stays).expand(n, n), -1) | torch.eye(n, dtype=torch.bool)
@@ -100,7 +122,7 @@ class Removals:
         return self.evaluate(lambda i, which: self.without(i, senders, gone[which]))
 
     def without(self, i: int, senders: list[int], gone: Bool[Tensor, "state sender"]) -> tuple[Patch, Tensor]:
-        """Candidates that lack some of these senders into the receiver, on chunk ``i``."""
+        """Compute candidates that lack edges from some of these senders to the receiver, on chunk ``i``."""
         x = (self.inputs[i] - self.removed(i, senders, gone)).to(self.engine.chunks[i].delta.dtype)
         patch = self.new_patch(i, len(gone))
         if self.node.component == "logits":
@@ -112,12 +134,12 @@ class Removals:
     def removed(
         self, i: int, senders: list[int], gone: Bool[Tensor, "state sender"]
     ) -> Float[Tensor, "state row d_model"]:
-        """What these senders' removal takes from the receiver's input, in float64."""
+        """Compute what the removal of these senders' edges takes from the receiver's input, in float64."""
         delta = self.engine.chunks[i].delta_at(senders, self.all_live).double()
         return torch.tensordot(gone.to(delta), delta, 1)
 
     def try_cutting_direct(self) -> list[float]:
-        """The metric with the ablated run's q, k or v as a whole, the only candidate."""
+        """Measure the one candidate whose q, k or v, as a whole, is the ablated run's. Return its metric in a list."""
 
         def cut(i: int, which: slice) -> tuple[Patch, Tensor]:
             patch, key = self.new_patch(i, 1), ("port", self.layer, self.port)
@@ -128,32 +150,33 @@ class Removals:
         return self.evaluate(cut)
 
     def evaluate(self, attempt: Attempt) -> list[float]:
+        """Measure all candidates."""
         self.attempt, finals = attempt, []
         for i in range(len(self.states)):
             self.patch, final = attempt(i, slice(None))
             finals.append(final)
         metrics = self.engine.measure(self.metric, finals)
         self.starving = [self.starves(candidate) for candidate in self.candidates]
-        for i in np.flatnonzero(self.starving):
+        for i in np.flatnonzero(self.starving).tolist():
             (metrics[i],) = self.engine.measure(self.metric, self.engine.finals(self.candidates[i]))
         return metrics
 
     def starves(self, candidate: Circuit) -> bool:
-        """Where the ablation can starve a receiver, nothing flows along the edges of some later receiver any more.
+        """Return whether some receiver with present edges no longer gets anything from an embedding.
 
-        Its input is then what biases make of nothing, often exactly zero. Only a pass afresh leaves it that: where
-        one change after another was taken away, rounding is left, and norms blow it up. Other ablations leave it the
-        input of a run that has embeddings.
+        Its input is then what biases make of nothing, often exactly zero. A pass computed afresh keeps it exact. Taking
+        away one change after another leaves rounding, which norms blow up. Most ablations cannot starve a receiver:
+        they leave it the input of a run that has embeddings.
         """
         if not self.engine.ablation.can_starve:
             return False
         if candidate.present[:, self.receiver].any() and (candidate.direct[self.receiver] or not self.node.port):
             return False
         starved = self.circuit.is_fed() & ~candidate.is_fed()
-        return bool((starved & candidate.present.any(0)).any())
+        return bool((starved & any_along(candidate.present, 0)).any())
 
     def commit(self, i: int, metric: float) -> None:
-        """Go on with candidate ``i`` of those just tried; ``metric`` is what it gave."""
+        """Go on with candidate ``i`` of those just tried, whose metric is ``metric``."""
         self.accept(i)
         present = self.candidates[i].present[:, self.receiver]
         gone = np.flatnonzero(self.circuit.present[:, self.receiver] & ~present).tolist()
@@ -164,7 +187,7 @@ class Removals:
         self.current = metric
 
     def accept(self, i: int) -> None:
-        """Make candidate ``i`` the state."""
+        """Make the activations of candidate ``i`` the states."""
         if self.starving[i]:
             circuit = self.candidates[i].reaching_logits()
             self.states = [chunk.settle(circuit, self.layer - 1) for chunk in self.engine.chunks]
@@ -172,12 +195,13 @@ class Removals:
         elif len(self.states) == 1:
             self.patch.commit(i)
         else:
-            # Only the last chunk's candidates are still there: to keep all is what chunks are to avoid.
+            # Only the last chunk's candidates are still in memory: chunks exist so that not all of them have to be.
             for chunk in range(len(self.states)):
                 patch, _ = self.attempt(chunk, slice(i, i + 1))
                 patch.commit(0)
 
     def new_patch(self, i: int, n_states: int) -> Patch:
+        """Return a patch without changes on chunk ``i``, for ``n_states`` candidates."""
         rows = self.engine.chunks[i].rows
         capacity = self.plan.capacity(slice(self.engine.graph.first_sender(self.layer), None))
         changes = Changes.none(self.plan, rows, capacity, n_states, self.engine.scratch)

@@ -1,4 +1,4 @@
-"""Plain forward passes that keep what the patched ones start from: the clean and the ablated run."""
+"""Run the model plainly, and keep the activations that patched forward passes start from."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from acdc.graph import Graph
 
 @dataclass
 class Rows:
-    """Every (prompt, position) of a dataset as one flat axis, ``row``, prompt by prompt.
+    """Index every position of every prompt of a dataset along one flat axis, ``row``, prompt by prompt.
 
     Attributes:
         pos: Int[row], the position of each row.
         scored: Int[scored], the rows that the metric reads.
-        scored_prompt: Int[scored], their prompts.
-        live: Int[live], the rows where some circuit can differ from another and still matter. All rows until
+        scored_prompt: Int[scored], the prompts of the scored rows.
+        live: Int[live], the rows where two circuits can differ and the difference can matter. These are all rows until
             ``find_live`` has seen the activations.
         scored_in_live: Int[scored], where in ``live`` the scored rows are.
-        one_per_prompt: every prompt has exactly one scored position.
-        causal: attention sees itself and earlier positions only.
-        visible: Bool[pos pos], which keys a query sees; ``scored_visible``: the same for scored rows.
-        weight: Float64[scored]; a metric's value is this weighted sum, see ``Dataset.weight``.
+        one_per_prompt: whether every prompt has exactly one scored position.
+        causal: whether a position attends to itself and earlier ones only.
+        visible: Bool[pos pos], which keys a query sees.
+        scored_visible: Bool[scored pos], which keys the queries of scored rows see.
+        weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
     """
 
     n_prompts: int
@@ -48,6 +49,7 @@ class Rows:
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, causal: bool = True) -> Rows:
+        """Return the rows of a dataset. All of them count as live."""
         n_prompts, n_pos = dataset.clean.shape
         prompt, pos = (t.to(device) for t in dataset.scored_rows)
         per_prompt = dataset.scored.sum(1).to(device)
@@ -70,14 +72,14 @@ class Rows:
         )
 
     def at(self, all_live: bool) -> Int[Tensor, "row"]:
-        """The rows at which something is computed: ``live`` where it is all_live, else ``scored``."""
+        """Return all live rows or else the scored ones."""
         return self.live if all_live else self.scored
 
     def find_live(self, delta: Float[Tensor, "sender row d_model"]) -> None:
         """Set ``live`` from the differences between the clean and the ablated run.
 
-        Where attention is causal, no circuit differs before a prompt's first difference, and nothing after
-        its last scored position matters.
+        Where attention is causal, no circuit differs before a prompt's first difference, and no position after its last
+        scored one matters.
         """
         is_scored = torch.zeros(self.n, dtype=torch.bool, device=delta.device)
         is_scored[self.scored] = True
@@ -95,35 +97,37 @@ class Rows:
 
     @property
     def n(self) -> int:
+        """Return the number of rows."""
         return self.n_prompts * self.n_pos
 
 
 class State(dict[tuple[str, int, int], Tensor]):
-    """Activations that a patched forward pass starts from, by (kind, layer, index). Tensors are never written to.
+    """Hold activations that a patched forward pass starts from, by (kind, layer, index). No tensor is written to.
 
-    ``port_in`` and ``mlp_in``: inputs, Float[row d_model]. ``mlp_out``: the same shape. ``z``: a head's attention
-    output, Float[row d_head]. Their rows are the live ones or, where only those matter, the scored ones.
-    ``port``: q, k or v after projection and rotation, Float[row d_head] at all rows, or q at scored ones.
-    ``final``: the residual stream that the logits are read from, Float[scored d_model], layer and index 0.
+    ``port_in`` and ``mlp_in`` are inputs, Float[row d_model]; ``mlp_out`` has the same shape. ``z`` is a head's
+    attention output, Float[row d_head]. Their rows are all live ones or, where only those matter, the scored ones.
+    ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows.
+    ``final`` is the residual stream that the logits are read from, Float[scored d_model]; its layer and index are 0.
     """
 
     def copy(self) -> State:
+        """Return a state of the same tensors."""
         return State(self)
 
     def ports(self, layer: int, n_ports: int) -> Float[Tensor, "port row d_head"]:
-        """q, k and v of a layer, where all of them are of all rows."""
+        """Stack q, k and v of a layer, in a state that has them at every row."""
         return torch.stack([self["port", layer, port] for port in range(n_ports)])
 
     def take_over(self, other: State, layer: int) -> None:
-        """Make this layer's activations the same as ``other``'s."""
+        """Replace a layer's activations by those of ``other``."""
         self.update({key: value for key, value in other.items() if key[1] == layer and key[0] != "final"})
 
     def at_live(self, rows: Rows) -> State:
-        """This state of all rows, at the rows where each activation is kept."""
+        """Return this state, which has every row, with the rows at which each activation is kept."""
         whole = slice(None)
-        rows_of = {"port": whole, "final": rows.scored}
+        rows_of: dict[str, slice | Tensor] = {"port": whole, "final": rows.scored}
         live = whole if len(rows.live) == rows.n else rows.live
-        # The ports of a layer read one tensor; they go on sharing it.
+        # The ports of a layer read one tensor, and go on sharing it.
         at: dict[int, Tensor] = {}
         for (kind, _, _), value in self.items():
             if id(value) not in at:
@@ -133,14 +137,15 @@ class State(dict[tuple[str, int, int], Tensor]):
 
 @dataclass
 class Run:
-    """One plain forward pass: what every sender wrote, Float[sender row d_model], and the activations behind it."""
+    """Hold one plain forward pass: what every sender wrote, and the activations behind it."""
 
     sender: Float[Tensor, "sender row d_model"]
     state: State
 
     def outputs(self, graph: Graph) -> Written:
+        """Return what every sender wrote: a head's z, and the output of any other sender."""
         return [
-            self.state["z", node.layer, node.head] if node.component == "head" else written
+            self.state["z", node.layer, node.head_index] if node.component == "head" else written
             for node, written in zip(graph.senders, self.sender, strict=True)
         ]
 
@@ -155,12 +160,12 @@ def run(
     fixed: Written | None = None,
     position_order: Int[Tensor, "pos"] | None = None,
 ) -> Run:
-    """One forward pass of the whole model; its state has all rows.
+    """Run the whole model once. The state of the run has every row.
 
     Args:
-        split_embed: token and position embeddings are recorded as two senders.
-        fixed: outputs of every sender at each position, whatever it reads; biases still act.
-        position_order: position embeddings are permuted by it (shuffle_tensor in the original).
+        split_embed: whether token and position embeddings are recorded as two senders.
+        fixed: what every sender writes at each position, whatever it reads; biases still act.
+        position_order: permutes the position embeddings (shuffle_tensor in the original).
     """
     graph = weights.architecture.graph(split_embed)
     sender = weights.embed.new_zeros(len(graph.senders), rows.n, weights.architecture.d_model)
@@ -174,7 +179,11 @@ def run(
         return out
 
     token, position = embeddings(weights, tokens, position_order)
-    resid = write(output(token)) + write(output(position)) if split_embed else write(output(token + position))
+    if split_embed:
+        assert isinstance(position, Tensor)  # as the graph has made sure of
+        resid = write(output(token)) + write(output(position))
+    else:
+        resid = write(output(token + position))
     for layer, block in enumerate(weights.blocks):
         before = resid
         for p in range(len(block.w_port)):
@@ -196,7 +205,7 @@ def run(
 def ablated_run(
     weights: Weights, dataset: Dataset, rows: Rows, ablation: Ablation, split_embed: bool, fixed: Written | None
 ) -> Run:
-    """Run the corrupted prompts as the ablation says: the activations that stand in for removed edges.
+    """Run the corrupted prompts as the ablation says, for the activations that replace removed edges.
 
     Args:
         fixed: see ``fixed_outputs``.
@@ -208,17 +217,17 @@ def ablated_run(
 def fixed_outputs(
     weights: Weights, dataset: Dataset, ablation: Ablation, split_embed: bool, n_prompts: int
 ) -> Written | None:
-    """Return what an ablation lets every sender write whatever the prompt, Float[pos d]; None where prompts decide.
+    """Return what an ablation makes every sender write whatever the prompt, Float[pos d]; None where prompts decide.
 
     Args:
-        n_prompts: how many may be computed at once.
+        n_prompts: how many prompts may be computed at once.
     """
     return ablation.outputs(EngineSenders(weights, dataset, split_embed, n_prompts))
 
 
 @dataclass
 class EngineSenders:
-    """Answer an ablation's questions by the engine, see ``acdc.ablation.Senders``."""
+    """Tell an ablation what the engine's senders write, see ``acdc.ablation.Senders``."""
 
     weights: Weights
     dataset: Dataset
@@ -227,14 +236,17 @@ class EngineSenders:
 
     @property
     def graph(self) -> Graph:
+        """Return the model's graph."""
         return self.weights.architecture.graph(self.split_embed)
 
     def zeros(self) -> Written:
+        """Return zeros of every sender's shape: Float[pos d]."""
         architecture, n_pos = self.weights.architecture, self.dataset.clean.shape[1]
         sizes = (architecture.d_head if n.component == "head" else architecture.d_model for n in self.graph.senders)
         return [self.weights.embed.new_zeros(n_pos, size) for size in sizes]
 
     def on_corrupted(self) -> Iterator[Written]:
+        """Yield what every sender writes on ``n_prompts`` corrupted prompts at a time: Float[prompt pos d]."""
         for tokens in self.dataset.pool.split(self.n_prompts):
             part = Dataset(tokens, tokens, torch.ones_like(tokens, dtype=torch.bool), {})
             rows = Rows.of(part, self.weights.embed.device, self.weights.architecture.causal)
@@ -245,11 +257,12 @@ class EngineSenders:
 def embeddings(
     weights: Weights, tokens: Int[Tensor, "prompt pos"], position_order: Int[Tensor, "pos"] | None = None
 ) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, "row d_model"] | float]:
-    """Token and position embeddings of every row; the latter is 0.0 where the residual stream has none."""
+    """Return the token and position embeddings of every row; 0.0 for the latter where the residual stream has none."""
     token = weights.embed[tokens.to(weights.embed.device)].flatten(0, 1)
     if weights.architecture.positions != "learned":
         return token, 0.0
     n_prompts, n_pos = tokens.shape
+    assert weights.pos_embed is not None  # learned positions
     position = weights.pos_embed[:n_pos]
     if position_order is not None:
         position = position[position_order.to(position.device)]
@@ -259,39 +272,38 @@ def embeddings(
 def project(
     weights: Weights, layer: int, port: int, x: Float[Tensor, "... row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "... row d_head"]:
-    """A port's input to its q, k or v: norm, projection and, for q and k, the position."""
+    """Compute a port's q, k or v from its input: norm, projection and, for q and k, the position."""
     architecture, block = weights.architecture, weights.blocks[layer]
     is_value = port >= architecture.n_heads + architecture.n_kv_heads
     x = layers.norm(architecture, x, block.ln1_w, block.ln1_b)
     if architecture.positions == "shortformer" and not is_value:
-        x = x + weights.pos_embed[pos]
+        x = x + weights.position(pos)
     out = block.ports[port](x)
     if architecture.positions != "rotary" or is_value:
         return out
-    return layers.rotate(out, weights.rotary_cos[pos], weights.rotary_sin[pos], architecture.rotary_adjacent)
+    return layers.rotate(out, *weights.rotation(pos), architecture.rotary_adjacent)
 
 
 def project_all(
     weights: Weights, layer: int, resid: Float[Tensor, "row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "port row d_head"]:
-    """One residual stream to the q, k or v of every port of a layer, see ``project``."""
+    """Compute the q, k or v of every port of a layer from one residual stream, see ``project``."""
     architecture, block = weights.architecture, weights.blocks[layer]
     n_placed = architecture.n_heads + architecture.n_kv_heads  # q and k; a value has no position
     x = layers.norm(architecture, resid, block.ln1_w, block.ln1_b)
     placed, values = block.all_ports(x).unflatten(1, (-1, architecture.d_head)).transpose(0, 1).tensor_split([n_placed])
     if architecture.positions == "shortformer":
-        both = block.all_ports(x + weights.pos_embed[pos])
+        both = block.all_ports(x + weights.position(pos))
         placed = both.unflatten(1, (-1, architecture.d_head)).transpose(0, 1)[:n_placed]
     if architecture.positions == "rotary":
-        tables = weights.rotary_cos[pos], weights.rotary_sin[pos]
-        placed = layers.rotate(placed, *tables, architecture.rotary_adjacent)
+        placed = layers.rotate(placed, *weights.rotation(pos), architecture.rotary_adjacent)
     return torch.cat([placed, values])
 
 
 def full_attention(
     weights: Weights, ports: Float[Tensor, "port row d_head"], rows: Rows
 ) -> Float[Tensor, "head row d_head"]:
-    """Attention of every head of a layer at every row: ``z``."""
+    """Compute the attention output ``z`` of every head of a layer at every row."""
     n_heads, n_kv = weights.architecture.n_heads, weights.architecture.n_kv_heads
     q, k, v = ports.unflatten(1, (rows.n_prompts, rows.n_pos)).split([n_heads, n_kv, n_kv])
     k, v = (x.repeat_interleave(n_heads // n_kv, 0) for x in (k, v))

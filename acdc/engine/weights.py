@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc.engine.linear import Linear
@@ -16,9 +17,10 @@ from acdc.models.architecture import Architecture
 def rotary_tables(
     architecture: Architecture,
 ) -> tuple[Float[Tensor, "n_ctx rotary_dim"], Float[Tensor, "n_ctx rotary_dim"]]:
-    """Cosine and sine of every position's rotation (Su et al. 2021), in the architecture's pairing of dimensions."""
-    dim = architecture.rotary_dim
-    frequency = 1.0 / architecture.rotary_base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    """Return the cosine and sine of every position's rotation (Su et al. 2021), in the architecture's pairs."""
+    dim, base = architecture.rotary_dim, architecture.rotary_base
+    assert dim is not None and base is not None  # rotary architectures have both
+    frequency = 1.0 / base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     angle = torch.outer(torch.arange(architecture.n_ctx, dtype=torch.float32), frequency)
     angle = angle.repeat_interleave(2, -1) if architecture.rotary_adjacent else torch.cat([angle, angle], -1)
     return angle.cos(), angle.sin()
@@ -26,9 +28,10 @@ def rotary_tables(
 
 @dataclass
 class Block:
-    """Weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
+    """Hold the weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
 
-    Norm weights are None without a norm; a bias of None is zero. ``w_gate`` is None in ungated MLPs.
+    Norm weights are None without a norm. A bias of None is zero. ``w_gate`` is None in ungated MLPs, and an
+    attention-only layer has no weights of an MLP.
     """
 
     ln1_w: Float[Tensor, "d_model"] | None
@@ -47,43 +50,46 @@ class Block:
 
     @cached_property
     def ports(self) -> list[Linear]:
-        """The projection of each port."""
+        """Return the projection of each port."""
         return [Linear(w, b) for w, b in zip(self.w_port, self.b_port, strict=True)]
 
     @cached_property
     def all_ports(self) -> Linear:
-        """The projections of all ports side by side."""
+        """Return the projections of all ports side by side."""
         return Linear(self.w_port.transpose(0, 1).flatten(1), self.b_port.flatten())
 
     @cached_property
     def all_outputs(self) -> Linear:
-        """The sum of what all heads project back to the residual stream, and the bias that they share."""
+        """Return the projection of all heads together back to the residual stream, with the bias that they share."""
         return Linear(self.w_o.flatten(0, 1), self.b_o)
 
     @cached_property
     def outputs(self) -> list[Linear]:
-        """Each head's projection back to the residual stream, without the bias that all share."""
+        """Return each head's projection back to the residual stream, without the bias that all share."""
         return [Linear(w) for w in self.w_o]
 
     @cached_property
     def gate(self) -> Linear:
-        """The MLP's gate projection."""
+        """Return the MLP's gate projection."""
+        assert self.w_gate is not None  # only gated MLPs are asked for it
         return Linear(self.w_gate)
 
     @cached_property
     def up(self) -> Linear:
-        """The MLP's projection to its hidden layer."""
+        """Return the MLP's projection to its hidden layer."""
+        assert self.w_in is not None  # attention-only layers are not asked for it
         return Linear(self.w_in, self.b_in)
 
     @cached_property
     def down(self) -> Linear:
-        """The MLP's projection back to the residual stream."""
+        """Return the MLP's projection back to the residual stream."""
+        assert self.w_out is not None  # attention-only layers are not asked for it
         return Linear(self.w_out, self.b_out)
 
 
 @dataclass
 class Weights:
-    """A model as the engine computes it."""
+    """Hold a model's weights. ``pos_embed`` is None in rotary models, and the rotations are None in all others."""
 
     architecture: Architecture
     embed: Float[Tensor, "d_vocab d_model"]
@@ -91,20 +97,30 @@ class Weights:
     blocks: list[Block]
     ln_final_w: Float[Tensor, "d_model"] | None
     ln_final_b: Float[Tensor, "d_model"] | None
-    unembed: Float[Tensor, "d_model d_vocab"]
-    b_unembed: Float[Tensor, "d_vocab"] | None
+    unembed: Float[Tensor, "d_model d_vocab_out"]
+    b_unembed: Float[Tensor, "d_vocab_out"] | None
     rotary_cos: Float[Tensor, "n_ctx rotary_dim"] | None = None
     rotary_sin: Float[Tensor, "n_ctx rotary_dim"] | None = None
 
     @cached_property
     def readout(self) -> Linear:
-        """The unembedding."""
+        """Return the unembedding."""
         return Linear(self.unembed, self.b_unembed)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Weights:
-        """A copy with every tensor on ``device`` in ``dtype``."""
+    def position(self, pos: Int[Tensor, "row"]) -> Float[Tensor, "row d_model"]:
+        """Return the position embeddings at some positions."""
+        assert self.pos_embed is not None  # rotary models are not asked for them
+        return self.pos_embed[pos]
 
-        def move(record):
+    def rotation(self, pos: Int[Tensor, "row"]) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row dim"]]:
+        """Return the cosine and sine of the rotations at some positions."""
+        assert self.rotary_cos is not None and self.rotary_sin is not None  # only rotary models are asked for them
+        return self.rotary_cos[pos], self.rotary_sin[pos]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Weights:
+        """Return a copy with every tensor on ``device`` in ``dtype``."""
+
+        def move(record: Block | Weights) -> dict[str, Any]:
             values = {field.name: getattr(record, field.name) for field in fields(record)}
             return {k: v.to(device, dtype) if isinstance(v, Tensor) else v for k, v in values.items()}
 

@@ -1,4 +1,4 @@
-"""Figures: tables and circuits in, ``matplotlib`` Figures out. Nothing here reads a file or imports torch."""
+"""Draw figures: tables and circuits in, ``matplotlib`` Figures out. Nothing here reads a table or imports torch."""
 
 from acdc.figures.circuit import draw
 from acdc.figures.cost import cost

@@ -1,4 +1,4 @@
-"""How small a circuit is against how much of the model's behaviour it keeps."""
+"""Draw how small circuits are against how much of the model's behaviour they keep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,35 +14,41 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 from matplotlib.transforms import Bbox, blended_transform_factory
 
-from acdc.figures.style import COLUMN, GREY, INK, PAGE, look, style
+from acdc.catalogue import ABLATIONS, METRICS, label
+from acdc.errors import InputError
+from acdc.figures.layout import MANY, RANDOM, canvas, draw_random, refuse_not_finite
+from acdc.figures.style import DASHES, GREY, INK, LEVEL_DASH, PAGE, look, style
+from acdc.found import CONTROL, LABELS, SIZE
 
-KEYS = ("task", "model", "metric", "ablation", "method", "setting", "n_edges", "n_nodes")
-BASELINES = ("random", "full", "empty")
-NAMES = {"kl_divergence": "KL divergence", "logit_difference": "logit difference", "l2": "L2", "acdc": "ACDC"}
-NAMES |= {"eap": "EAP", "eap_ig": "EAP-IG", "hisp": "HISP", "sp": "SP"}
-ABLATED_RUN = {"corrupted": "corrupted\nrun", "corrupted_permuted": "permuted\nrun"}
-ABLATED_RUN |= {"zero": "zero-ablated\nrun", "mean": "mean-ablated\nrun"}
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+KEYS = (*LABELS, *SIZE, "origin", "seed", "n_edges")
+"""Columns that the figure needs."""
+NO_METRICS = {*KEYS, "converged", "n_nodes"}
+"""Every other column is a metric."""
+COUNTS = ("n_edges", "n_nodes")
+"""Sizes that are not written at points: the axis says as much."""
+FILLS = (("full", False), ("full", True), ("bottom", False), ("left", False))
+"""How markers of the first minimised metric are filled, of the second and so on: which part, and whether in white."""
+AXIS = 30
+"""Characters that fit beside an axis."""
 LABEL_OFFSETS = ((0, 5), (0, -5), (5, 0), (-5, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  # points
 
 
 def pareto(table: pd.DataFrame) -> Figure:
-    """One panel per metric: number of edges (log scale) against the metric on held-out prompts.
+    """Draw one panel per metric: number of edges (log scale) against the metric on held-out prompts.
 
-    Every search is one line, its points labelled with their thresholds where there is room; random circuits
-    are one line with a band from the worst to the best seed; the model and its ablated run are labelled
-    levels. ``kl_divergence`` is drawn in nats, ``logit_difference`` as the fraction of the model's that is
-    kept (in logits where the model itself prefers the incorrect answers: a fraction of that means nothing),
-    any other metric as it is.
+    Every search by a method is one line. Where its circuits were found one value at a time, such as a threshold, the
+    values stand at the points that have room for them. Random circuits are one line with a band from the worst to the
+    best seed. The model and its ablated run are labelled levels. The catalogue says which metrics are drawn as the
+    share of the model's value that is kept; they are drawn in their unit where the model's own value is of the wrong
+    sign, for a share of that means nothing. Any other metric is drawn as it is minimised.
 
     Args:
-        table: evaluation.csv of one model and task, a row per circuit. Columns task, model, metric (that the
-            search minimised, or "-"), ablation, method ("random", "full", "empty" or a search such as
-            "acdc"), setting (threshold or seed, text), n_edges and n_nodes (counts); every further column is
-            a metric on held-out prompts, in the form in which it is minimised.
+        table: evaluations of one task's circuits on one model, and its controls: a row per circuit, with the columns
+            of ``KEYS``. Every column that is no label is a metric on held-out prompts, in the form in which it is
+            minimised.
 
     Raises:
-        ValueError: NaN or infinity (naming column and row), a missing column, no metric, more than one model
+        InputError: NaN or infinity (the message names column and row), a missing column, no metric, more than one model
             or task, no row or more than one value of the full graph.
     """
     metrics = check(table)
@@ -54,168 +59,166 @@ def pareto(table: pd.DataFrame) -> Figure:
         figure.suptitle(f"{table['task'].iloc[0]} on {table['model'].iloc[0]}")
         add_legend(figure, table, series)
         freeze(figure)
-        thresholded = [s for s in series if s.method == "acdc"]
         for axes, metric, level in zip(panels, metrics, levels, strict=True):
             spread(level)
-            if thresholded:
-                label_thresholds(axes, thresholded, drawn_values(table, metric))
+            label_values(axes, [s for s in series if s.has_values], drawn_values(table, metric))
     return figure
 
 
+# The table.
+
+
 def check(table: pd.DataFrame) -> list[str]:
-    """The metric columns of a table that can be drawn; see ``pareto`` for what is raised."""
+    """Return the metric columns of a table that can be drawn; see ``pareto`` for what is raised."""
     if missing := [key for key in KEYS if key not in table]:
-        raise ValueError(f"no column {', '.join(missing)}")
-    metrics = list(table.columns[table.columns.get_loc("n_nodes") + 1 :])
+        raise InputError(f"no column {', '.join(missing)}")
+    metrics = [str(column) for column in table if column not in NO_METRICS]
     if not metrics:
-        raise ValueError("no metric: no column comes after n_nodes")
-    for column in table:
+        raise InputError("no metric: every column is a label")
+    for column in ("task", "model", "ablation", "method", "origin", "n_edges", *metrics):
         refuse_not_finite(table[column])
+    for column in ("metric", *SIZE):
+        refuse_not_finite(table.loc[table["origin"] != CONTROL, column])
     for column in ("task", "model"):
         if table[column].nunique() != 1:
-            raise ValueError(f"one {column} a figure, not {sorted(table[column].unique())}")
+            raise InputError(f"one {column} a figure, not {sorted(table[column].unique())}")
     for metric in metrics:
-        if (n := table.loc[table["method"] == "full", metric].nunique()) != 1:
-            raise ValueError(f"the full graph must have one value of {metric}, not {n}")
+        if (n := controls(table, "full")[metric].nunique()) != 1:
+            raise InputError(f"the full graph must have one value of {metric}, not {n}")
     return metrics
 
 
-def refuse_not_finite(column: pd.Series) -> None:
-    bad = column.isna()
-    if pd.api.types.is_numeric_dtype(column):
-        bad |= np.isinf(column)
-    if bad.any():
-        row = bad.idxmax()
-        raise ValueError(f"column {column.name}, row {row}: {column[row]} cannot be drawn")
+def controls(table: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return the rows of one control."""
+    return table[(table["origin"] == CONTROL) & (table["method"] == method)]
 
 
 @dataclass(frozen=True)
 class Search:
-    """A line of the figure: the circuits of one method, searched metric and ablation, and its look."""
+    """Hold a line of the figure: one method's circuits by one metric under one ablation, and its look."""
 
-    method: str
     label: str
+    size_by: str
     rows: pd.DataFrame
     color: str
-    marker: str
-    face: str
-    dash: str | tuple
+    look: dict[str, Any]
 
     @property
-    def look(self) -> dict[str, Any]:
-        looks = {"color": self.color, "marker": self.marker, "markerfacecolor": self.face, "linestyle": self.dash}
-        return looks | {"label": self.label}
+    def has_values(self) -> bool:
+        """Return whether values stand at the points."""
+        return self.size_by not in COUNTS
 
 
 def searches(table: pd.DataFrame) -> list[Search]:
-    found = table[~table["method"].isin(BASELINES)]
-    metrics = list(dict.fromkeys(found["metric"]))
-    ablations = ablations_of(table)
+    """Return a line for every method, minimised metric and ablation of circuits that are no controls."""
+    found = table[table["origin"] != CONTROL]
+    metrics, ablations = list(dict.fromkeys(found["metric"])), ablations_of(table)
     lines = []
-    for (method, metric, ablation), rows in found.groupby(["method", "metric", "ablation"], sort=False):
-        verb = "minimising" if method == "acdc" else "by"
-        label = f"{pretty(method)} {verb} {pretty(metric)}" if metric != "-" else pretty(method)
-        label += f", {ablation} ablation" if len(ablations) > 1 else ""
-        dash = dash_of(ablation, ablations)
-        rows = rows.sort_values("n_edges", kind="stable")
+    for key, rows in found.groupby(["method", "metric", "ablation"], sort=False):
+        method, metric, ablation = map(str, key)
+        text = f"{label(method)} by {label(metric)}"
+        text += f", {label(ablation)} ablation" if len(ablations) > 1 else ""
         color, marker = look(method)
-        face = color if metric == metrics[0] else "white"
-        lines.append(Search(method, label, rows, color, marker, face, dash))
+        looks = {"color": color, "marker": marker, "linestyle": dash_of(ablation, ablations), "label": text}
+        looks |= fill(color, metrics.index(metric))
+        rows = rows.sort_values("n_edges", kind="stable")
+        lines.append(Search(text, rows["size_by"].iloc[0], rows, color, looks))
     return lines
 
 
+def fill(color: str, i: int) -> dict[str, Any]:
+    """Return how markers of the i-th minimised metric are filled."""
+    style, is_white = FILLS[i % len(FILLS)]
+    return {"fillstyle": style, "markerfacecolor": "white" if is_white else color, "markerfacecoloralt": "white"}
+
+
 def ablations_of(table: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(table.loc[table["method"] != "full", "ablation"]))  # the whole model ablates nothing
+    """Return the ablations of a table; the whole model ablates nothing."""
+    return list(dict.fromkeys(table.loc[table["method"] != "full", "ablation"]))
 
 
-def dash_of(ablation: str, ablations: list[str]) -> str | tuple:
+def dash_of(ablation: str, ablations: list[str]) -> Any:
+    """Return the dash of an ablation's lines."""
     return DASHES[ablations.index(ablation) % len(DASHES)]
 
 
-def pretty(name: str) -> str:
-    return NAMES.get(name, name.replace("_", " "))
+# Metrics.
 
 
-def canvas(n_panels: int) -> tuple[Figure, list[Axes]]:
-    columns = min(n_panels, 2)
-    rows = -(-n_panels // 2)
-    width = PAGE if columns == 2 else COLUMN + 0.6
-    figure = Figure(figsize=(width, 0.7 + 2.5 * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in axes[n_panels:]:
-        unused.remove()
-    return figure, axes[:n_panels]
+def drawn_values(table: pd.DataFrame, metric: str) -> pd.Series:
+    """Return what is drawn of a metric, see ``pareto``."""
+    if not is_share(metric):
+        return table[metric]
+    full = full_value(table, metric)
+    return table[metric] / full if full < 0 else -table[metric]
+
+
+def y_label(table: pd.DataFrame, metric: str) -> str:
+    """Return the name of a metric's axis, with its unit."""
+    text = label(metric)
+    in_unit = text if metric not in METRICS or not METRICS[metric].unit else f"{text} ({METRICS[metric].unit})"
+    if is_share(metric):
+        if full_value(table, metric) < 0:
+            return broken("share of the model's", f"{text} kept")
+        return broken(f"{in_unit},", "below 0 in the model itself")
+    if metric in METRICS and METRICS[metric].is_distance:
+        return broken(text, f"from the model{in_unit.removeprefix(text)}")
+    return broken(f"{in_unit},", "lower is better")
+
+
+def broken(first: str, second: str) -> str:
+    """Join two parts of a label, on two lines where one would be longer than an axis."""
+    return f"{first} {second}" if len(first) + len(second) < AXIS else f"{first}\n{second}"
+
+
+def is_share(metric: str) -> bool:
+    """Return whether a metric is drawn as the share of the model's value."""
+    return metric in METRICS and METRICS[metric].as_share
+
+
+def full_value(table: pd.DataFrame, metric: str) -> float:
+    """Return the whole model's value in the minimised form: negative where the model does the task."""
+    return float(controls(table, "full")[metric].iloc[0])
+
+
+# Drawing.
 
 
 def draw_panel(axes: Axes, table: pd.DataFrame, series: list[Search], metric: str) -> list[Annotation]:
-    """Returns the labels of the levels, which may need moving apart."""
+    """Draw one metric; return the labels of the levels, which may need moving apart."""
     shown = table.assign(y=drawn_values(table, metric))
-    for ablation, rows in shown[shown["method"] == "random"].groupby("ablation", sort=False):
-        draw_random(axes, rows, dash_of(ablation, ablations_of(table)))
+    for ablation, rows in controls(shown, RANDOM).groupby("ablation", sort=False):
+        draw_random(axes, rows, dash_of(str(ablation), ablations_of(table)))
     for s in series:
-        y = shown.loc[s.rows.index, "y"]
-        axes.plot(s.rows["n_edges"], y, **s.look, zorder=3)
+        size = 1.5 if len(s.rows) > MANY else None
+        axes.plot(s.rows["n_edges"], shown.loc[s.rows.index, "y"], **s.look, markersize=size, zorder=3)
     scale_edges(axes, table)
     axes.set_ylabel(y_label(table, metric))
     axes.margins(y=0.1)
     return draw_levels(axes, shown)
 
 
-def drawn_values(table: pd.DataFrame, metric: str) -> pd.Series:
-    if metric != "logit_difference":
-        return table[metric]
-    if prefers_incorrect(table):
-        return -table[metric]
-    return table[metric] / full_value(table, metric)
-
-
-def y_label(table: pd.DataFrame, metric: str) -> str:
-    if metric == "kl_divergence":
-        return "KL divergence\nfrom the model (nats)"
-    if metric != "logit_difference":
-        return f"{pretty(metric)}\n(lower is better)"
-    if prefers_incorrect(table):
-        return "logit difference (the model\nprefers the incorrect answers)"
-    return "fraction of the model's\nlogit difference kept"
-
-
-def full_value(table: pd.DataFrame, metric: str) -> float:
-    return float(table.loc[table["method"] == "full", metric].iloc[0])
-
-
-def prefers_incorrect(table: pd.DataFrame) -> bool:
-    """The minimised form is minus the logit difference, so a model that does the task has a negative value."""
-    return full_value(table, "logit_difference") >= 0
-
-
-def draw_random(axes: Axes, rows: pd.DataFrame, dash: str | tuple) -> None:
-    # Circuits of one rank in their seeds differ by a few direct edges: they share an abscissa.
-    rank = rows.groupby("setting")["n_edges"].rank(method="first")
-    rows = rows.assign(n_edges=rows["n_edges"].groupby(rank).transform("median"))
-    bars = rows["n_edges"].nunique() == 1  # a band over a single abscissa has no area
-    sns.lineplot(
-        rows, x="n_edges", y="y", ax=axes, color=GREY, linestyle=dash, marker="o" if bars else "", markeredgewidth=0,
-        estimator="median", errorbar=("pi", 100), err_style="bars" if bars else "band", legend=False, zorder=2,
-    )  # fmt: skip
-
-
 def draw_levels(axes: Axes, shown: pd.DataFrame) -> list[Annotation]:
-    """Horizontal lines for the model and its ablated runs, labelled right of the panel, clear of the data."""
-    levels = [("model", INK, "-", shown.loc[shown["method"] == "full", "y"].iloc[0])]
-    for ablation, rows in shown[shown["method"] == "empty"].groupby("ablation", sort=False):
-        levels.append((ABLATED_RUN.get(ablation, f"{ablation} run"), GREY, (0, (3, 2)), rows["y"].iloc[0]))
+    """Draw horizontal lines for the model and its ablated runs, labelled right of the panel, clear of the data."""
+    levels = [("model", INK, "-", controls(shown, "full")["y"].iloc[0])]
+    for ablation, rows in controls(shown, "empty").groupby("ablation", sort=False):
+        name = str(ablation)
+        run = ABLATIONS[name].run if name in ABLATIONS else f"{label(name)} run"
+        levels.append((run, GREY, LEVEL_DASH, rows["y"].iloc[0]))
     place = blended_transform_factory(axes.transAxes, axes.transData)
     labels = []
-    for label, color, dash, y in levels:
+    for text, color, dash, y in levels:
         axes.axhline(y, color=color, linestyle=dash, linewidth=0.8, zorder=1)
-        labels.append(axes.annotate(label, (1, y), xycoords=place, xytext=(3, 0), textcoords="offset points",
+        labels.append(axes.annotate(text, (1, y), xycoords=place, xytext=(3, 0), textcoords="offset points",
                                     va="center", color=color, fontsize=7))  # fmt: skip
     return labels
 
 
 def scale_edges(axes: Axes, table: pd.DataFrame) -> None:
-    full = int(table.loc[table["method"] == "full", "n_edges"].iloc[0])
-    edges = table.loc[~table["method"].isin(["full", "empty"]), "n_edges"]
+    """Scale the axis of edges: logarithmic, and linear below 1 where a circuit has no edge."""
+    full = int(controls(table, "full")["n_edges"].iloc[0])
+    is_level = (table["origin"] == CONTROL) & (table["method"] != RANDOM)
+    edges = table.loc[~is_level, "n_edges"]
     low, high = (edges.min(), edges.max()) if len(edges) else (1, full)
     ratio = high / max(low, 1)
     beyond = max(ratio**0.1, 1.3 if ratio > 3 else 2.5)  # room for the labels of the outermost points
@@ -234,22 +237,28 @@ def scale_edges(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def add_legend(figure: Figure, table: pd.DataFrame, series: list[Search]) -> None:
+    """Add one legend for all panels."""
     handles = [Line2D([], [], **s.look) for s in series]
-    random = table[table["method"] == "random"]
-    if len(random):
-        n = random["setting"].nunique()
-        label = f"random circuits (median and range of {n} seeds)" if n > 1 else "random circuits (one seed)"
-        handles.append(Line2D([], [], color=GREY, label=label))
+    if n := controls(table, RANDOM)["seed"].nunique():
+        text = f"random circuits (median and range of {n} seeds)" if n > 1 else "random circuits (one seed)"
+        handles.append(Line2D([], [], color=GREY, label=text))
     if not handles:
         return
-    title = "numbers at the points: threshold" if any(s.method == "acdc" for s in series) else None
-    fits_one_row = len(handles) <= 3 and sum(len(h.get_label()) for h in handles) < 115
+    fits_one_row = len(handles) <= 3 and sum(len(str(h.get_label())) for h in handles) < 115
     columns = 1 if figure.get_figwidth() < PAGE else len(handles) if fits_one_row else 2
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title, handlelength=2.6)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, title=legend_title(series), handlelength=2.6
+    )
+
+
+def legend_title(series: list[Search]) -> str | None:
+    """Return what the numbers at the points are, such as "threshold"; None where there are none."""
+    sizes = dict.fromkeys(label(s.size_by) for s in series if s.has_values)
+    return f"numbers at the points: {', '.join(sizes)}" if sizes else None
 
 
 def freeze(figure: Figure) -> None:
-    """Lay out once: labels are placed by where things are, and a second layout would move those."""
+    """Lay out once: labels are placed by where things are, which a second layout would move."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
@@ -257,47 +266,51 @@ def freeze(figure: Figure) -> None:
 def spread(labels: list[Annotation]) -> None:
     """Move labels of levels that are close to each other up, so that none covers another."""
     below = None
-    for label in sorted(labels, key=lambda a: a.xy[1]):
-        box = label.get_window_extent()
+    for text in sorted(labels, key=lambda a: a.xy[1]):
+        box = text.get_window_extent()
         if below is not None and box.y0 < below:
             shift = below - box.y0
-            label.set_position((3, shift * 72 / label.figure.dpi))
+            text.set_position((3, shift * 72 / text.figure.dpi))
             box = box.translated(0, shift)
         below = box.y1
 
 
-def label_thresholds(axes: Axes, series: list[Search], y: pd.Series) -> None:
-    """Write thresholds beside their points, the extreme ones first, and leave out those that find no room."""
-    rows = pd.concat([s.rows.assign(y=y, color=s.color) for s in series], ignore_index=True)
+def label_values(axes: Axes, series: list[Search], y: pd.Series) -> None:
+    """Write values beside their points, the extreme ones first, and leave out those that find no room."""
+    if not series:
+        return
+    rows = pd.concat([s.rows.assign(y=y, color=s.color, line=s.label) for s in series], ignore_index=True)
     points = axes.transData.transform(rows[["n_edges", "y"]])
     taken = [marker_box(point, axes.figure.dpi) for point in points]
-    ends = rows.groupby("color")["n_edges"].agg(["idxmin", "idxmax"]).to_numpy().ravel()
+    ends = rows.groupby("line", sort=False)["n_edges"].agg(["idxmin", "idxmax"]).to_numpy().ravel()
     for i in dict.fromkeys([*ends, *rows.index]):
         if box := label_point(axes, rows.loc[i], points, i, taken):
             taken.append(box)
 
 
 def marker_box(point: np.ndarray, dpi: float) -> Bbox:
+    """Return what a marker covers, in pixels."""
     return Bbox([point - 2.5 * dpi / 72, point + 2.5 * dpi / 72])
 
 
 def label_point(axes: Axes, row: pd.Series, points: np.ndarray, own: int, taken: list[Bbox]) -> Bbox | None:
-    """A label at the first offset where it covers nothing and is nearest to its own point, or none and None."""
+    """Write a value at the first offset where it covers nothing and is nearest to its own point; None where none is."""
     for dx, dy in LABEL_OFFSETS:
-        label = axes.annotate(
-            row["setting"], (row["n_edges"], row["y"]), xytext=(dx, dy), textcoords="offset points", fontsize=6,
+        text = axes.annotate(
+            row["value"], (row["n_edges"], row["y"]), xytext=(dx, dy), textcoords="offset points", fontsize=6,
             ha=("center", "left", "right")[np.sign(dx)], va=("center", "bottom", "top")[np.sign(dy)],
             color=row["color"], zorder=4,
         )  # fmt: skip
-        box = label.get_window_extent().padded(1)
+        box = text.get_window_extent().padded(1)
         distance = np.hypot(*(points - np.clip(points, box.min, box.max)).T)
         if distance.argmin() == own and is_free(axes, box, taken):
             return box
-        label.remove()
+        text.remove()
     return None
 
 
 def is_free(axes: Axes, box: Bbox, taken: list[Bbox]) -> bool:
+    """Return whether a box is inside the panel and covers neither labels nor lines."""
     if box.count_overlaps(taken) or not axes.bbox.x0 <= box.x0 < box.x1 <= axes.bbox.x1:
         return False
     if not axes.bbox.y0 <= box.y0 < box.y1 <= axes.bbox.y1:

@@ -1,8 +1,9 @@
-"""Trained models beside their reset networks, in which there is nothing to find."""
+"""Draw trained models beside their reset networks, in which there is nothing to find."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,29 +11,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from acdc.figures.pareto import pretty, refuse_not_finite
-from acdc.figures.style import COLUMN, GREY, INK, METHODS, look, style
+from acdc.catalogue import label
+from acdc.errors import InputError
+from acdc.figures.layout import chance_handle, in_order, published_handle, published_look, refuse_not_finite
+from acdc.figures.style import CHANCE_DASH, COLUMN, GREY, look, style
 
-TRAINED = " (trained)"
-"""What ends the name of a known circuit where it is that of the model that a reset network was made of."""
 KEYS = ["task", "metric", "ablation"]
+PUBLISHED = 10
+"""The size of the circles of the paper's areas, in points."""
 
 
 def trained_and_reset(auc: pd.DataFrame, pairs: Mapping[str, str]) -> Figure:
-    """Areas under ROC curves of edges: a line per method from its reset network's to the trained model's.
+    """Draw areas under ROC curves of edges: a line per method from its reset network's to the trained model's.
 
-    One panel per task, metric and ablation that both were run on; of several known circuits the first counts.
+    There is one panel per task, metric and ablation that both were run on; of several known circuits the first counts.
 
     Args:
         auc: a study's auc.csv.
         pairs: names of reset networks, and of the models that they were made of.
 
     Raises:
-        ValueError: no method was run on a reset network and its model, or an area is NaN.
+        InputError: no method was run on a reset network and its model, or an area is NaN.
     """
     panels = list(of_pairs(auc[auc["level"] == "edge"], pairs))
     if not panels:
-        raise ValueError("no method was run on both a reset network and the model that it was made of")
+        raise InputError("no method was run on both a reset network and the model that it was made of")
     heights = [len(rows) for _, rows in panels]
     with style():
         figure = Figure(figsize=(COLUMN + 0.6, 0.9 + sum(0.45 + 0.22 * n for n in heights)), layout="constrained")
@@ -46,46 +49,51 @@ def trained_and_reset(auc: pd.DataFrame, pairs: Mapping[str, str]) -> Figure:
 
 
 def of_pairs(edges: pd.DataFrame, pairs: Mapping[str, str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Titles of the panels and, by method, the columns trained, reset and published."""
+    """Yield titles of the panels and, by method, the columns auc, auc_reset and published."""
+    order = {method: i for i, method in enumerate(in_order(edges["method"]))}
     for reset, trained in pairs.items():
-        for values, found in edges[edges["model"] == reset].groupby(KEYS, sort=False):
-            first = found["known"].iloc[0]
-            found = found[found["known"] == first]
-            same = np.logical_and.reduce([edges[key] == value for key, value in zip(KEYS, values, strict=True)])
-            known = edges["known"] == first.removesuffix(TRAINED)
-            of_trained = edges[same & (edges["model"] == trained) & known]
-            rows = of_trained.merge(found[["method", "auc"]], on="method", suffixes=("", "_reset"))
+        of_trained = edges[edges["known_of"] == trained]
+        on_reset = of_trained[of_trained["model"] == reset]
+        for values, found in on_reset.groupby(KEYS, sort=False):
+            same = (of_trained[KEYS] == list(values)).all(axis=1) & (of_trained["model"] == trained)
+            rows = first_known(found, of_trained[same])
             if len(rows):
                 refuse_not_finite(rows["auc"])
                 refuse_not_finite(rows["auc_reset"])
-                order = {method: i for i, method in enumerate((*METHODS, "random"))}
-                task, metric, ablation = map(pretty, values)
-                yield f"{task}: {metric}, {ablation} ablation", rows.sort_values("method", key=lambda m: m.map(order))
+                task, metric, ablation = map(label, map(str, values))
+                title = f"{task}: {metric}, {ablation} ablation"
+                yield title, rows.sort_values("method", key=lambda names: names.map(order))
+
+
+def first_known(found: pd.DataFrame, of_trained: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained model's areas against the first known circuit, with those of the reset network."""
+    known = found["known"].iloc[0]
+    reset, trained = (rows[rows["known"] == known] for rows in (found, of_trained))
+    return trained.merge(reset[["method", "auc"]], on="method", suffixes=("", "_reset"))
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw one search, a line per method."""
     for y, row in enumerate(rows.to_dict("records")):
         color, marker = look(row["method"])
         axes.plot([row["auc_reset"], row["auc"]], [y, y], color=color, zorder=2)
         if not np.isnan(row["published"]):
-            axes.plot(row["published"], y, "o", color=INK, markersize=10, markerfacecolor="none", markeredgewidth=0.8)
+            axes.plot(row["published"], y, **published_look(PUBLISHED))
         # The reset one is smaller, so that both are seen where they are the same.
         axes.plot(row["auc"], y, marker, color=color, markersize=7, clip_on=False, zorder=3)
-        looks = {"color": color, "markerfacecolor": "white", "markersize": 4}
+        looks: dict[str, Any] = {"color": color, "markerfacecolor": "white", "markersize": 4}
         axes.plot(row["auc_reset"], y, marker, **looks, clip_on=False, zorder=4)
-    axes.axvline(0.5, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
+    axes.axvline(0.5, color=GREY, linewidth=0.6, linestyle=CHANCE_DASH, zorder=1)
     axes.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.4, -0.6))
-    axes.set_yticks(range(len(rows)), [pretty(method) for method in rows["method"]])
+    axes.set_yticks(range(len(rows)), [label(method) for method in rows["method"]])
 
 
 def add_legend(figure: Figure, has_published: bool) -> None:
-    dot = {"color": GREY, "linestyle": "", "marker": "o"}
+    """Add one legend for all panels."""
+    dot: dict[str, Any] = {"color": GREY, "linestyle": "", "marker": "o"}
     handles = [
         Line2D([], [], **dot, markersize=7, label="trained model"),
         Line2D([], [], **dot, markersize=4, markerfacecolor="white", label="reset network"),
     ]
-    if has_published:
-        looks = {"color": INK, "linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none"}
-        handles.append(Line2D([], [], **looks, markeredgewidth=0.8, label="published (trained)"))
-    handles.append(Line2D([], [], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), label="chance"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    handles += [published_handle("published (trained)", PUBLISHED)] if has_published else []
+    figure.legend(handles=[*handles, chance_handle()], loc="outside lower center", ncols=2)

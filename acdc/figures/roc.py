@@ -1,6 +1,9 @@
-"""ROC curves: how much of the known circuits found ones recover, in the layout of the paper's figure."""
+"""Draw ROC curves, in the layout of the paper's figure: how much of the known circuits found ones recover."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,167 +13,213 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from acdc.analysis.published import LEVELS, as_published
+from acdc.analysis.published import as_published
 from acdc.analysis.recovery import pessimistic_auc, roc_curve
-from acdc.figures.pareto import DASHES, pretty, refuse_not_finite
-from acdc.figures.style import GREY, INK, METHODS, PAGE, look, style
+from acdc.catalogue import LEVELS, METRICS, label
+from acdc.errors import InputError
+from acdc.figures.layout import (
+    MANY,
+    chance_handle,
+    in_order,
+    method_handles,
+    published_handle,
+    published_look,
+    refuse_not_finite,
+    used,
+)
+from acdc.figures.style import CHANCE_DASH, DASHES, GREY, INK, PAGE, look, style
 
-ABLATIONS = {
-    "corrupted": "corrupted",
-    "corrupted_permuted": "corrupted, permuted",
-    "zero": "zero",
-    "mean": "mean",
-}
-MANY = 25
-"""Points of a curve from which on they are dots."""
-LEVEL_NAMES = {"edge": "edges", "node": "nodes", "original_node": "nodes as the paper counts them"}
 COLUMNS, SIDE, ROW_HEIGHT = 5, 1.4, 1.85  # panels, inches, inches
-PANEL = ["task", "model", "ablation", "by"]
-"""What a panel is of; ``by``: the metric, KL divergence beside a metric of the task's own."""
+PUBLISHED = 7.5
+"""The size of the circles of the paper's points, in points."""
+OWN = "own"
+"""What the paper's points name a metric that is the task's own."""
+PLACE = ["task", "model", "ablation"]
+PANEL = [*PLACE, "beside"]
+"""What a panel is of; ``beside``: the metric that it is named by."""
 
 
 def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
-    """One panel per task, model, ablation and metric; a curve per method, dashed where it went by KL divergence.
+    """Draw one panel per task, model, ablation and metric, with a curve per method.
 
-    A curve is the lowest staircase through the points that no other beats, whose area is the paper's AUC; all
-    points are marked, beaten ones too, the darker the higher the threshold. The paper's own points stand beside ours,
-    where it publishes some. Of a task with several known circuits the first one in the table counts.
+    A metric that the paper measures on every task stands dashed beside the task's own, where that was searched by too.
+
+    A curve is the lowest staircase through the points that no other beats, whose area is the paper's AUC. All points
+    are marked, beaten ones too, the darker the higher the threshold, or the fewer edges or nodes are kept. The paper's
+    own points stand beside ours, where it publishes some. Of a task with several known circuits the first one in the
+    table counts.
 
     Args:
         table: recovery.csv.
         published: acdc/assets/published/roc_points.csv.
-        level: one of recovery.csv's.
+        level: one of the catalogue's.
 
     Raises:
-        ValueError: no row of that level, or a rate that is NaN.
+        InputError: no row of that level, or a rate that is NaN.
     """
     table = table[table["level"] == level]
     if table.empty:
-        raise ValueError(f"no row of level {level}")
+        raise InputError(f"no row of level {level}")
     for rate in ("tpr", "fpr"):
         refuse_not_finite(table[rate])
-    panels = [(dict(zip(PANEL, key, strict=True)), rows) for key, rows in with_groups(table).groupby(PANEL, sort=False)]
-    methods = [method for method in (*METHODS, "random") if method in set(table["method"])]
+    panels = list(of_panels(table))
     with style():
         figure, grid = canvas(len(panels))
-        for axes, (labels, rows) in zip(grid, panels, strict=True):
-            draw_panel(axes, rows[rows["known"] == rows["known"].iloc[0]], published, level)
-            axes.set_title(title(labels, rows["known"].iloc[0]), fontsize=6.5)
-        figure.suptitle(f"Recovery of known circuits: {LEVEL_NAMES[level]}")
+        for axes, (title, rows) in zip(grid, panels, strict=True):
+            draw_panel(axes, rows, published, level)
+            axes.set_title(title, fontsize=6.5)
+        figure.suptitle(f"Recovery of known circuits: {label(level)}")
         figure.supxlabel("false positive rate", y=0.62 / figure.get_figheight(), fontsize=8)
         figure.supylabel("true positive rate", fontsize=8)
-        add_legend(figure, methods, "kl_divergence" in set(table["metric"]), level)
+        add_legend(figure, pd.concat([rows for _, rows in panels]), level)
     return figure
 
 
 def canvas(n_panels: int) -> tuple[Figure, list[Axes]]:
+    """Make a figure of square panels."""
     columns = min(n_panels, COLUMNS)
     rows = -(-n_panels // COLUMNS)
     width, height = max(PAGE / 2, 0.6 + SIDE * columns), 1.25 + ROW_HEIGHT * rows
     figure = Figure(figsize=(width, height))
     margins = {"left": 0.55 / width, "right": 1 - 0.1 / width, "bottom": 1.0 / height, "top": 1 - 0.75 / height}
     figure.subplots_adjust(**margins, hspace=0.55)
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-    for unused in axes[n_panels:]:
-        unused.remove()
-    for above in axes[n_panels - columns : n_panels]:
+    axes = used(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat, n_panels)
+    for above in axes[-columns:]:
         above.tick_params(labelbottom=True)
-    return figure, axes[:n_panels]
+    return figure, axes
 
 
-def with_groups(table: pd.DataFrame) -> pd.DataFrame:
-    """With the column ``by``."""
-    is_own = table["metric"] != "kl_divergence"
-    own = table[is_own].drop_duplicates(PANEL[:-1]).set_index(PANEL[:-1])["metric"]
-    beside = table.join(own.rename("by"), on=PANEL[:-1])["by"].fillna("kl_divergence")
-    return table.assign(by=table["metric"].where(is_own, beside))
+# What a panel is of.
 
 
-def title(labels: dict[str, str], known: str) -> str:
-    task, model = labels["task"], labels["model"]
+def of_panels(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield a panel's title and its rows of the first known circuit, with the columns beside and dash."""
+    table = table.assign(beside=beside(table))
+    for _, rows in table.groupby(PANEL, sort=False):
+        first = rows.iloc[0]
+        rows = rows[(rows["known"] == first["known"]) & (rows["known_of"] == first["known_of"])]
+        others = [metric for metric in dict.fromkeys(rows["metric"]) if metric != first["beside"]]
+        order = {metric: i for i, metric in enumerate([first["beside"], *others])}
+        yield title(first), rows.assign(dash=rows["metric"].map(order).clip(upper=len(DASHES) - 1))
+
+
+def beside(table: pd.DataFrame) -> pd.Series:
+    """Return, by row, the metric that its panel is named by: beside the paper's of every task the first other one."""
+    of_every_task = [metric.name for metric in METRICS.values() if metric.published not in ("", OWN)]
+    is_own = ~table["metric"].isin(of_every_task)
+    own = table[is_own].drop_duplicates(PLACE)[[*PLACE, "metric"]].rename(columns={"metric": "own"})
+    named = table[PLACE].merge(own, "left").set_index(table.index)["own"]
+    return table["metric"].where(is_own, named.fillna(table["metric"]))
+
+
+def title(row: pd.Series) -> str:
+    """Return a panel's title: the task, the model where its name says more, ablation, metric and known circuit."""
+    task, model = row["task"], row["model"]
     on_model = "" if task.startswith(model) else f" on {model}"
     if model.startswith(task):
         on_model = model.removeprefix(task).replace("_", " ")
-    return f"{pretty(task)}{on_model}\n{ABLATIONS[labels['ablation']]}, {pretty(labels['by'])}\nknown: {known}"
+    known = row["known"] if row["known_of"] == model else f"{row['known']} (trained)"
+    return f"{label(task)}{on_model}\n{label(row['ablation'])}, {label(row['beside'])}\nknown: {known}"
+
+
+# Drawing.
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str) -> None:
+    """Draw the curves of one panel, and their areas in the corner."""
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=CHANCE_DASH, zorder=1)
     draw_published(axes, rows, published, level)
     areas = []
     curves = rows.groupby(["method", "metric"], sort=False)
-    for above, ((method, metric), points) in zip(reversed(range(len(curves))), curves, strict=True):
-        color, marker = look(method)
-        dash = DASHES[metric == "kl_divergence"]
+    for above, ((method, _), points) in zip(reversed(range(len(curves))), curves, strict=True):
+        color, marker = look(str(method))
         pairs = list(zip(points["fpr"], points["tpr"], strict=True))
         # A curve below others is wider, so that one that they cover is seen.
-        stairs = {"drawstyle": "steps-post", "linestyle": dash, "linewidth": min(1 + 0.5 * above, 2.2), "zorder": 3}
-        axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, **stairs)
+        stairs: dict[str, Any] = {
+            "drawstyle": "steps-post",
+            "linestyle": DASHES[points["dash"].iloc[0]],
+            "linewidth": min(1 + 0.5 * above, 2.2),
+        }
+        axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, zorder=3, **stairs)
         draw_points(axes, points, color, marker)
-        areas.append((pessimistic_auc(pairs), color))
-    for i, (area, color) in enumerate(reversed(areas)):
+        of_dash = "dashed: " if points["dash"].iloc[0] else ""
+        areas.append((f"{of_dash}AUC {pessimistic_auc(pairs):.3f}", color))
+    write_areas(axes, areas)
+
+
+def write_areas(axes: Axes, areas: list[tuple[str, str]]) -> None:
+    """Write areas under curves, with their colours, into the lower right corner."""
+    for i, (text, color) in enumerate(reversed(areas)):
         axes.text(
-            0.97, 0.05 + 0.1 * i, f"AUC {area:.3f}", ha="right", color=color, fontsize=5.5, zorder=6,
+            0.97, 0.05 + 0.1 * i, text, ha="right", color=color, fontsize=5.5, zorder=6,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
         )  # fmt: skip
 
 
 def draw_points(axes: Axes, points: pd.DataFrame, color: str, marker: str) -> None:
-    where = {"x": points["fpr"], "y": points["tpr"], "clip_on": False, "zorder": 4}
+    """Mark a curve's circuits, the darker the smaller they are; as dots where they are many."""
+    where: dict[str, Any] = {"x": points["fpr"], "y": points["tpr"], "clip_on": False, "zorder": 4}
     if len(points) > MANY:
         axes.scatter(**where, color=color, s=3, marker=marker, linewidths=0)
     else:
-        looks = {"cmap": shades(color), "vmin": 0, "vmax": 1, "s": 12, "marker": marker, "linewidths": 0.5}
-        axes.scatter(**where, c=strictness(points["threshold"]), edgecolors=color, **looks)
+        looks: dict[str, Any] = {
+            "cmap": shades(color),
+            "vmin": 0,
+            "vmax": 1,
+            "s": 12,
+            "marker": marker,
+            "linewidths": 0.5,
+        }
+        axes.scatter(**where, c=strictness(points), edgecolors=color, **looks)
 
 
-def strictness(thresholds: pd.Series) -> np.ndarray:
-    """From 0 at a curve's lowest threshold to 1 at its highest; fewer of the best edges are a higher one."""
-    sizes = thresholds.astype(str).str.extract(r"^top (\d+)$")[0].astype(float)
-    level = np.where(sizes.isna(), pd.to_numeric(thresholds, errors="coerce"), -sizes)
+def strictness(points: pd.DataFrame) -> np.ndarray:
+    """Return from 0 at a curve's loosest circuit to 1 at its strictest.
+
+    A higher threshold or regularisation is stricter; fewer edges or nodes are.
+    """
+    value = pd.to_numeric(points["value"], errors="coerce")
+    level = value.where(~points["size_by"].isin(["n_edges", "n_nodes"]), -value)
     rank = np.argsort(np.argsort(level, kind="stable"))
     return rank / max(len(rank) - 1, 1)
 
 
 def shades(color: str) -> Colormap:
-    """Of one colour, from nearly white to nearly black."""
+    """Return shades of one colour, from nearly white to nearly black."""
     return LinearSegmentedColormap.from_list(color, ["#FFFFFF", color, INK])
 
 
 def draw_published(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str) -> None:
-    """The paper's points of the same task, metric, ablation and method, where it has them at this level."""
-    if level not in LEVELS or rows["known"].iloc[0] != "published":
+    """Draw the paper's points of the same task, metric, ablation and method, where it has them at this level."""
+    first, name = rows.iloc[0], LEVELS[level].published
+    if not name or first["known"] != "published" or first["known_of"] != first["model"]:
         return
-    keys = as_published(rows).drop_duplicates()
-    points = published.merge(keys)
-    name = LEVELS[level]
-    axes.plot(
-        points[f"{name}_fpr"], points[f"{name}_tpr"], linestyle="", marker="o", markersize=7.5, color=INK,
-        markerfacecolor="none", markeredgewidth=0.8, clip_on=False, zorder=5,
-    )  # fmt: skip
+    points = published.merge(as_published(rows).drop_duplicates())
+    where: dict[str, Any] = {"clip_on": False, "zorder": 5}
+    axes.plot(points[f"{name}_fpr"], points[f"{name}_tpr"], **published_look(PUBLISHED), **where)
 
 
-def add_legend(figure: Figure, methods: list[str], by_kl: bool, level: str) -> None:
-    handles = [
-        Line2D([], [], color=look(method)[0], marker=look(method)[1], label=pretty(method)) for method in methods
-    ]
-    if by_kl:
-        handles.append(Line2D([], [], color=GREY, linestyle=DASHES[1], label="by KL divergence"))
-    by_threshold = tuple(
+# The legend.
+
+
+def add_legend(figure: Figure, rows: pd.DataFrame, level: str) -> None:
+    """Add one legend for all panels."""
+    handles: list = method_handles(in_order(rows["method"]))
+    for i in sorted(set(rows["dash"]) - {0}):
+        metrics = " or ".join(map(label, dict.fromkeys(rows.loc[rows["dash"] == i, "metric"])))
+        handles.append(Line2D([], [], color=GREY, linestyle=DASHES[i], label=f"by {metrics}"))
+    by_size = tuple(
         Line2D([], [], linestyle="", marker="o", color=shades(GREY)(shade), markeredgecolor=GREY)
         for shade in (0, 0.5, 1)
     )
-    handles.append(by_threshold)
-    if level in LEVELS:
-        handles.append(
-            Line2D([], [], color=INK, linestyle="", marker="o", markersize=7.5, markerfacecolor="none",
-                   label="published points")
-        )  # fmt: skip
-    handles.append(Line2D([], [], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)), label="chance"))
+    handles.append(by_size)
+    if LEVELS[level].published:
+        handles.append(published_handle("published points", PUBLISHED))
+    handles.append(chance_handle())
     figure.legend(
         handles=handles,
-        labels=[h.get_label() if h is not by_threshold else "threshold, low to high" for h in handles],
+        labels=[h.get_label() if h is not by_size else "larger to smaller circuits" for h in handles],
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         loc="lower center",
         ncols=5 if figure.get_figwidth() > PAGE - 1 else 3,

@@ -1,1 +1,1 @@
-"""Methods that find circuits, one a module."""
+"""Find circuits: one method a module, and the driver that runs them."""

@@ -1,7 +1,7 @@
-"""ACDC: Automatic Circuit DisCovery (Conmy et al. 2023, Algorithm 1), as the paper writes it.
+"""Run ACDC, Automatic Circuit DisCovery, as the paper writes it (Conmy et al. 2023, Algorithm 1).
 
-``acdc`` measures a whole circuit for every edge that it tries. ``acdc.methods.acdc_fast`` decides the same and measures
-many candidates at once; tests hold it to this one. Order and decision are those of the original's code.
+``acdc`` measures a whole circuit for every edge that it tries. ``acdc.methods.acdc_fast`` makes the same decisions and
+measures many candidates at once; tests compare the two. Order and decisions are those of the original's code.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ HeadOrder = Literal["descending", "ascending"]
 def acdc(
     graph: Graph, measure: Callable[[Circuit], float], threshold: float, head_order: HeadOrder = "descending"
 ) -> Progress:
-    """Prune the whole graph at one threshold, by one measurement of the circuit per tried edge.
+    """Prune the whole graph at one threshold, with one measurement of the circuit per tried edge.
 
     Comments are numbered as the lines of the paper's Algorithm 1.
 
     Args:
-        measure: returns a circuit's metric, which ACDC keeps low. ``acdc.reference.Reference`` computes the logits.
+        measure: returns a circuit's metric, which ACDC keeps low.
         threshold: an edge is removed when the metric rises by strictly less, in the metric's unit.
         head_order: the order of a layer's heads as senders.
     """
     circuit, trace = Circuit.full(graph), list[Tried]()  # 1: H <- G
     current = measure(circuit)
     for receiver, kind in receivers_in_order(graph):  # 3: for every node v, from the output backwards
-        if not circuit.needs(receiver, kind):  # nothing reads v any more: the original drops its edges untried
+        if not circuit.needs(receiver, kind):  # nothing reads v any more, so the original drops its edges untried
             circuit.remove_all(receiver, kind)
             continue
         for edge in edges_in_order(graph, receiver, kind, head_order):  # 4: for every parent w of v
@@ -44,7 +44,7 @@ def acdc(
 
 
 class Tried(NamedTuple):
-    """One tried edge: a row of the trace. The effect is ``metric_after - metric_before``, in the metric's unit."""
+    """Record one tried edge, a row of the trace. ``effect`` is after minus before, in the metric's unit."""
 
     receiver: str
     sender: str
@@ -62,12 +62,12 @@ class Tried(NamedTuple):
 
 @dataclass
 class Progress:
-    """Hold an ACDC run between two layers: what it found so far, and enough to go on.
+    """Hold what an ACDC run has found so far, and what it needs to go on with the next layer.
 
     Attributes:
-        layer: the next layer to prune; ``n_layers`` is the logits', -1 means done.
+        layer: the next layer to prune; ``n_layers`` stands for the logits, -1 for the end.
         trace: every edge tried so far, in order.
-        evaluations: circuits whose metric was measured.
+        evaluations: how many circuits were measured.
         float_error: how far rounding may have moved the metric, in its unit, see ``acdc.methods.acdc_fast``.
     """
 
@@ -79,7 +79,7 @@ class Progress:
 
     @classmethod
     def start(cls, graph: Graph) -> Progress:
-        """Return a run that has not begun: all edges are there."""
+        """Return a run that has not begun: all edges are present."""
         return cls(Circuit.full(graph), graph.n_layers)
 
     @property
@@ -95,7 +95,7 @@ class Progress:
         return min((abs(row.effect - threshold) for row in self.trace), default=None)
 
     def near_ties(self, threshold: float) -> int:
-        """Return how many decisions rounding may have made: their effect is within ``float_error`` of the threshold."""
+        """Count the decisions that rounding may have made: their effect is within ``float_error`` of the threshold."""
         return sum(abs(row.effect - threshold) < self.float_error for row in self.trace)
 
 

@@ -1,7 +1,7 @@
-"""Run ACDC fast: it decides every edge as ``acdc.methods.acdc.acdc`` does, and tests hold it to that.
+"""Run ACDC fast, with the decisions of ``acdc.methods.acdc.acdc``. Tests compare the two.
 
-Candidates are measured many at a time, each as if it were known which edges before it stay, and a measurement recomputes
-only what the removed edge changes (``acdc.engine.removals``).
+Many candidates are measured at a time, each with a guess which edges before it stay. A measurement recomputes only what
+the removed edge changes (``acdc.engine.removals``).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from acdc.methods.speculation import Speculation
 from acdc.metrics import Metric
 
 N_ROUNDINGS = 16
-"""Roundings of its largest logit that a metric may be off by. In 245 random searches none was off by half of that."""
+"""Roundings of its largest logit that a metric may be off by. In 245 random searches none was off by half of it."""
 
 
 class Acdc(Search):
-    """One run of ACDC at one threshold.
+    """Run ACDC at one threshold.
 
     Args:
         engine: the model on the discovery prompts.
@@ -42,11 +42,11 @@ class Acdc(Search):
 
     @property
     def done(self) -> int:
-        """Return how many edges are decided, in whole layers."""
+        """Return how many edges are decided, counted in whole layers."""
         return self.engine.graph.edges_into(self.progress.layer + 1)
 
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on; yields the edges just decided, and whether a layer is done, so that the state can be saved."""
+        """Go on to the end. Yield how many edges were just decided, and whether a layer is done and can be saved."""
         progress, graph = self.progress, self.engine.graph
         while progress.layer >= 0:
             removals, speculation = Removals(self.engine, progress.circuit, progress.layer, self.metric), Speculation()
@@ -65,26 +65,30 @@ class Acdc(Search):
         self.note_rounding(*self.engine.measure(self.metric, self.engine.finals(progress.circuit)))
 
     def note_rounding(self, afresh: float) -> None:
-        """Note how far rounding has carried the metric from that of the same circuit computed ``afresh``."""
+        """Note how far rounding has carried the metric away from its value computed ``afresh`` for the same circuit."""
         carried = afresh if self.progress.metric is None else self.progress.metric
         floor = N_ROUNDINGS * self.engine.rounding
         self.progress.float_error = max(self.progress.float_error, abs(carried - afresh), floor)
 
     def status(self) -> dict[str, Any]:
+        """Return how many edges were tried and how many of them stay."""
         kept = sum(not row.removed for row in self.progress.trace)
         return {"tried": len(self.progress.trace), "kept": kept}
 
     def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
         progress = self.progress
         own = {"layer": progress.layer, "circuit": progress.circuit.to_json(), "evaluations": progress.evaluations}
         return own | {"float_error": progress.float_error, "trace": [tuple(row) for row in progress.trace]}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where ``state`` was taken."""
         trace = [Tried(*row) for row in state["trace"]]
         circuit = Circuit.from_json(state["circuit"])
         self.progress = Progress(circuit, state["layer"], trace, state["evaluations"], state["float_error"])
 
     def outcome(self) -> Outcome:
+        """Return the circuit and how it came about."""
         progress = self.progress
         more = {
             "tried": len(progress.trace),
@@ -95,7 +99,7 @@ class Acdc(Search):
         return Outcome(progress.circuit, progress.metric, progress.evaluations, progress.trace, more=more)
 
     def warning(self) -> str | None:
-        """Return a sentence where rounding may have made a decision."""
+        """Return a sentence where rounding may have made a decision; None otherwise."""
         ties = self.progress.near_ties(self.threshold)
         if not ties:
             return None
@@ -115,7 +119,7 @@ def acdc_fast(
     head_order: HeadOrder = "descending",
     after_layer: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Prune the whole graph at one threshold; arguments as of ``Acdc``."""
+    """Prune the whole graph at one threshold. Arguments are those of ``Acdc``."""
     search = Acdc(engine, kind, threshold, head_order=head_order)
     for _, layer_is_done in search.steps():
         if layer_is_done:
@@ -141,8 +145,8 @@ class Step:
     def prune(self, senders: list[int]) -> None:
         """Try the senders in order.
 
-        A block of them is tried at once, each as if it were known which of those before it stay. Decisions count
-        up to the first that was guessed wrong; what follows it is tried again.
+        A block of them is tried at once, each with a guess which of those before it stay. Decisions count up to the
+        first that was guessed wrong. The senders after it are tried again.
         """
         self.removals.start(self.receiver)
         self.speculation.start()
@@ -156,11 +160,11 @@ class Step:
             senders = senders[len(decisions) :]
 
     def decide(self, block: list[int], stays: list[bool], metrics: list[float]) -> list[bool]:
-        """Decide until a guess was wrong and remove what goes; returns which of the edges decided stay."""
+        """Decide edges until a guess was wrong, remove those that go, and return which of those decided stay."""
         before, decisions, last = self.removals.current, list[bool](), None
         for i, (sender, guess, after) in enumerate(zip(block, stays, metrics, strict=True)):
             if decisions != stays[:i]:
-                # Measured in a circuit that is none; its effect will be near this.
+                # Measured in a circuit that never was. The true effect will be near this one.
                 self.speculation.expect(sender, after - before >= self.threshold)
             else:
                 removed = self.decide_one(Edge(self.graph.senders[sender], self.receiver), before, after)
@@ -172,7 +176,7 @@ class Step:
         return decisions
 
     def prune_direct(self) -> None:
-        """Try the head's q, k or v as a whole."""
+        """Try the port's direct edge."""
         self.removals.start(self.receiver)
         (after,) = self.removals.try_cutting_direct()
         self.progress.evaluations += 1
@@ -180,7 +184,7 @@ class Step:
             self.removals.commit(0, after)
 
     def decide_one(self, edge: Edge, before: float, after: float) -> bool:
-        """Note one tried edge; returns whether it is removed.
+        """Note one tried edge, and return whether it is removed.
 
         Raises:
             ArithmeticError: the metric is NaN; the message names the edge.

@@ -1,7 +1,7 @@
 """Run any method of the catalogue: one driver, one checkpoint format.
 
-A method that searches is a ``Search``; one that scores everything once is a ``Score``. Neither knows files or progress
-bars; this module gives both, and puts what came out into ``acdc.found.Found``.
+A method that searches is a ``Search``. A method that scores everything once is a ``Score``. Neither knows files or
+progress bars: this module gives both, and returns the outcome as ``acdc.found.Found``.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from acdc.graph import Circuit, Scores
 from acdc.metrics import Metric
 
 EVERY_SIZE = 200
-"""Circuits are cut at every size that the scores tell apart where no more things than this have a score."""
+"""Where no more edges or nodes than this have a score, circuits are cut at every size that the scores tell apart."""
 CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
 class Outcome:
-    """What a search found.
+    """Hold what a search found.
 
     Attributes:
-        final_metric: of the circuit, on the discovery prompts; None where the search measured nothing.
-        evaluations: runs of the model that it took.
+        final_metric: the circuit's metric on the discovery prompts; None where the search measured nothing.
+        evaluations: how many runs of the model it took.
         trace: rows of what it did, in order.
         converged: whether it ended because it was done, not because it ran out of steps.
-        more: what else the circuit's file is to say, by name.
+        more: what else the circuit's file says, by name.
     """
 
     circuit: Circuit
@@ -52,7 +52,7 @@ class Outcome:
 
 
 class Search(ABC):
-    """One run of a method at one value, which can be stopped and go on.
+    """Run a method at one value. A run can be stopped and go on later.
 
     It is made with the engine, the metric's class, the value, and the method's settings as keywords.
 
@@ -71,15 +71,15 @@ class Search(ABC):
 
     @abstractmethod
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on to the end; yields how much was done since the last time, and whether the state can be saved now."""
+        """Go on to the end. Yield how much was done since the last time, and whether the state can be saved now."""
 
     def status(self) -> dict[str, Any]:
-        """Return what the progress bar is to show."""
+        """Return what the progress bar shows."""
         return {}
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return what ``restore`` goes on from: tensors, numbers, texts, lists and dictionaries of them."""
+        """Return what ``restore`` needs: tensors, numbers, texts, lists and dictionaries of them."""
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Search(ABC):
 
     @abstractmethod
     def outcome(self) -> Outcome:
-        """Return what was found, after the last step."""
+        """Return the outcome, after the last step."""
 
     def warning(self) -> str | None:
         """Return a sentence that the user should read before trusting the outcome, or None."""
@@ -95,16 +95,17 @@ class Search(ABC):
 
 
 class Scored(NamedTuple):
-    """Scores, larger in size for what matters more, and the runs of the model that they took."""
+    """Hold scores, larger in size for what matters more, and how many runs of the model they took."""
 
     scores: Scores
     evaluations: int
 
 
 class Score(Protocol):
-    """A method that scores every edge or node once."""
+    """Score every edge or node once."""
 
-    def __call__(self, engine: Engine, kind: type[Metric], **settings: Any) -> Scored: ...
+    def __call__(self, engine: Engine, kind: type[Metric], **settings: Any) -> Scored:
+        """Return the scores on the engine's prompts, by a metric."""
 
 
 def find(
@@ -113,13 +114,13 @@ def find(
     values: Sequence[str],
     folder: Path | None = None,
 ) -> Iterator[Found]:
-    """Yield the circuits of a search, one for each value, finished ones read from files where they are there.
+    """Yield the circuits of a search, one for each value. Finished ones are read from their files.
 
     Args:
-        settings: what decides the result: ``method``, ``metric``, the method's settings, and all else that tells
-            one result from another (model, data, code). Results and checkpoints of other settings are not used.
+        settings: all that decides the result: ``method``, ``metric``, the method's settings, and fingerprints of model,
+            data and code. Results and checkpoints of other settings are not used.
         values: thresholds of ACDC, regularisations of SP, as texts.
-        folder: each value's circuit, trace and checkpoint go into a folder of its name in here; nowhere where None.
+        folder: where each value's circuit, trace and checkpoint go, in a folder of the value's name; None for nowhere.
     """
     method = METHODS[settings["method"]]
     for value in values:
@@ -135,7 +136,7 @@ def find(
 
 
 def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
-    """Return the circuit of these very settings from its folder; None where there is none."""
+    """Read the circuit of exactly these settings from its folder; None where there is none."""
     if not (folder / Found.FILE).exists() or not (folder / Found.TRACE).exists():
         return None
     found = Found.load(folder / Found.FILE)
@@ -143,7 +144,7 @@ def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
 
 
 def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Path | None) -> Found:
-    """Run a method at one value, from its checkpoint in the folder where there is one."""
+    """Run a method at one value. It goes on from its checkpoint where the folder has one."""
     own = {setting.name: settings[setting.name] for setting in method.settings}
     run: Search = method.load()(engine, METRICS[settings["metric"]].load(), float(settings["value"]), **own)
     checkpoint = folder / CHECKPOINT if folder else None
@@ -167,15 +168,15 @@ def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Pat
 def score(
     engine: Engine, settings: dict[str, Any], *, fractions: Sequence[float] = (), sizes: Sequence[int] = ()
 ) -> list[Found]:
-    """Score everything once, and cut circuits of the best.
+    """Score everything once, and return circuits of the best edges or nodes.
 
     Args:
         settings: as of ``find``.
-        fractions: of all edges or nodes that have a score, see ``sizes_of``; or
-        sizes: numbers of them.
+        fractions: the circuits' sizes, as shares of all edges or nodes that have a score, see ``sizes_of``.
+        sizes: the circuits' sizes, as numbers of edges or nodes, in place of ``fractions``.
 
     Raises:
-        InputError: the method can tell nothing by this metric.
+        InputError: by this metric, all of the method's scores are 0.
     """
     method, metric = METHODS[settings["method"]], METRICS[settings["metric"]]
     check_suits(method, metric)
@@ -193,9 +194,9 @@ def score(
 
 
 def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
-    """Return at how many of the best a circuit is cut: fractions of all or, where they are few, every number.
+    """Return the sizes of circuits: fractions of all edges or nodes or, where there are few, every number.
 
-    Where they are few, those of one score come together, so that no order among them is made up.
+    Where there are few, those of equal score come in together, so that no order among them is made up.
     """
     values = -np.sort(-ranked.values)
     n = len(values)
@@ -205,7 +206,7 @@ def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
 
 
 def progress_bar(run: Search) -> tqdm:
-    """Return a bar of a search. A log file is no terminal: a line there every ten seconds is enough."""
+    """Return the progress bar of a search. In a log file, a line every ten seconds is enough."""
     interval = 0.2 if sys.stderr.isatty() else 10
     return tqdm(total=run.total, initial=run.done, unit=run.unit, mininterval=interval, maxinterval=interval)
 
@@ -219,7 +220,7 @@ def save_state(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> N
 
 
 def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the state to go on from; None where there is no checkpoint, or it is of other settings."""
+    """Read the state to go on from; None where there is no checkpoint, or it is of other settings."""
     if not path.exists():
         return None
     saved = torch.load(path, weights_only=True, map_location="cpu")

@@ -1,4 +1,4 @@
-"""Score edges by attribution patching: what removing each would change in the metric, to first order.
+"""Score edges by attribution patching: estimate, to first order, how removing each edge changes the metric.
 
 The score of an edge is the product of what its sender changes, from clean to ablated, with the gradient at its
 receiver, summed over positions and prompts. EAP (Syed et al. 2023, arXiv 2310.10348) takes the gradient at the clean
@@ -24,7 +24,7 @@ def eap(engine: Engine, kind: type[Metric]) -> Scored:
 
 
 def eap_ig(engine: Engine, kind: type[Metric], *, ig_steps: int) -> Scored:
-    """Score edges as ``eap`` does, by the mean gradient on the way from ablated to clean embeddings.
+    """Score edges as ``eap`` does, by the mean gradient over inputs between the ablated and the clean embeddings.
 
     Args:
         ig_steps: gradients are taken at 1/ig_steps, 2/ig_steps, ... 1 of the way.
@@ -34,7 +34,7 @@ def eap_ig(engine: Engine, kind: type[Metric], *, ig_steps: int) -> Scored:
 
 def edge_scores(model: MaskedModel, kind: type[Metric], steps: int) -> EdgeScores:
     """Return the signed first-order effect of removing each edge, on the model's prompts."""
-    metric, gradient = model.metric(kind), 0.0
+    metric, gradient = model.metric(kind), torch.zeros(())
     for step in range(1, steps + 1):
         embeddings = zip(model.clean, model.ablated.sender, strict=False)
         written = [ablated + step / steps * (clean - ablated) for clean, ablated in embeddings]

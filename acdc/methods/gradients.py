@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,12 +19,12 @@ from acdc.metrics import Metric
 AnyScores = TypeVar("AnyScores", bound=Scores)
 
 PROMPTS_AT_ONCE = 8
-"""A gradient needs every activation of the masked forward pass, half a gigabyte for two prompts of SmolLM2-135M."""
+"""A gradient needs every activation of the masked forward pass: half a gigabyte for two prompts of SmolLM2-135M."""
 
 
 def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> AnyScores:
-    """Scores on an engine's dataset, a few prompts at a time: what a score is the mean over, it is the mean of."""
-    total = 0.0
+    """Score an engine's dataset a few prompts at a time, and return the mean of the scores."""
+    total = np.zeros(())
     for model in masked_models(engine, PROMPTS_AT_ONCE):
         scores = score(model)
         total = total + engine.dataset.share(model.dataset) * scores.score
@@ -33,7 +34,7 @@ def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> A
 def gradients(
     model: MaskedModel, metric: Metric, written: list[Float[Tensor, "row d_model"]] | None = None
 ) -> tuple[Float[Tensor, "receiver row d_model"], Float[Tensor, "receiver row"]]:
-    """Of the metric in the whole model: at every receiver's input, and by the share of every direct edge.
+    """Compute the metric's gradients in the whole model: at receivers' inputs, and by the shares of direct edges.
 
     Args:
         written: what the embeddings write, see ``MaskedModel.logits``.

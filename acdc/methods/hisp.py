@@ -1,8 +1,8 @@
 """Score nodes by HISP: head importance score for pruning (Michel et al. 2019, arXiv 1905.10650; Conmy et al. 2023).
 
-What has a score is every q, k and v of a head and every MLP: the size of the metric's slope in the share of it that is
-not ablated, of each prompt, averaged, and divided by the L2 norm of its layer's scores (the original's
-sixteen_heads.py). The best of them keep all edges among them, see ``Circuit.among``.
+Every q, k and v of a head and every MLP has a score: the size of the metric's slope in the share of the node that is
+not ablated, averaged over prompts, and divided by the L2 norm of its layer's scores (the original's sixteen_heads.py).
+The best nodes keep all edges among them, see ``Circuit.among``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from acdc.methods.gradients import gradients, over_prompts
 from acdc.metrics import Metric
 
 SMALLEST_NORM = 1e-6
-"""A layer whose scores are smaller than this is not blown up (as in the original)."""
+"""A layer's scores are divided by no smaller norm (as in the original)."""
 
 
 def hisp(engine: Engine, kind: type[Metric]) -> Scored:
-    """Return the importance of every port and MLP, at least 0."""
+    """Score every port and MLP by its importance, which is at least 0."""
     scores = over_prompts(engine, lambda model: slopes(model, kind))
     layer = np.array([node.layer for node in engine.graph.receivers])
     for i in range(engine.graph.n_layers):
@@ -33,7 +33,7 @@ def hisp(engine: Engine, kind: type[Metric]) -> Scored:
 
 
 def slopes(model: MaskedModel, kind: type[Metric]) -> NodeScores:
-    """Mean over prompts of the absolute slope of the metric in the share of each port's value and MLP's output."""
+    """Average over prompts the size of the metric's slope in the share of each port's value and MLP's output."""
     graph, changes = model.graph, model.changes
     at_receivers, of_shares = gradients(model, model.metric(kind))
     for r, receiver in enumerate(graph.receivers):
@@ -46,5 +46,5 @@ def slopes(model: MaskedModel, kind: type[Metric]) -> NodeScores:
 
 
 def by_prompt(model: MaskedModel, of_rows: Float[Tensor, "receiver row"]) -> Float[Tensor, "receiver prompt"]:
-    """Sums over the positions of each prompt."""
+    """Sum over the positions of each prompt."""
     return of_rows.unflatten(1, (model.rows.n_prompts, model.rows.n_pos)).sum(-1)

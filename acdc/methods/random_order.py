@@ -1,4 +1,4 @@
-"""Score edges at random: the control that knows nothing of the model."""
+"""Score edges at random, for a control that knows nothing of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from acdc.metrics import Metric
 
 
 def random_order(engine: Engine, kind: type[Metric], *, order_seed: int) -> Scored:
-    """Score edges of an engine's model at random, as a method among the others."""
+    """Score the edges of an engine's model at random."""
     return Scored(random_scores(engine.graph, order_seed), evaluations=0)
 
 

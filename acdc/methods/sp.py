@@ -1,10 +1,11 @@
-"""Find circuits by SP: subnetwork probing (Cao et al. 2021, arXiv 2104.03514), as Conmy et al. 2023 adapt it to nodes and ablations.
+"""Find circuits by SP, subnetwork probing (Cao et al. 2021, arXiv 2104.03514).
 
-Every q, k and v of a head and every MLP has a mask of a hard concrete distribution (Louizos et al. 2018,
-arXiv 1712.01312): a share in [0, 1] of it that is not ablated, drawn anew in each step. Gradient descent moves the
-distributions so that the metric is low and, by a regularisation, few nodes are kept. The kept nodes keep all edges
-among them, see ``Circuit.among``. (The original's subnetwork_probing/train.py and MaskedHookPoint; it has 10,000 steps
-of Adam with a learning rate of 0.001 and every prompt in each.)
+Conmy et al. 2023 adapt it to nodes and ablations. Every q, k and v of a head and every MLP has a mask: the share in
+[0, 1] of the node that is not ablated. It is drawn anew in each step from a hard concrete distribution (Louizos et al.
+2018, arXiv 1712.01312). Gradient descent moves the distributions so that the metric is low and, by a regularisation,
+few nodes are kept. The kept nodes keep all edges among them, see ``Circuit.among``. (The original's
+subnetwork_probing/train.py and MaskedHookPoint take 10,000 steps of Adam with a learning rate of 0.001, and every
+prompt in each.)
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from acdc.methods.driver import Outcome, Search
 from acdc.metrics import Metric
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-"""Temperature and ends of the distribution before it is clamped to [0, 1], as in the original."""
+"""The temperature and the ends of the distribution before it is clamped to [0, 1], as in the original."""
 FIRST_SCORE = log(5)
-"""Of every node: the logit of (0.9 - GAMMA) / (ZETA - GAMMA), so that the median share is about 1."""
+"""Every node's score at the start: the logit of (0.9 - GAMMA) / (ZETA - GAMMA), so that the median share is about 1."""
 SMALLEST_DRAW = 1e-4
+"""Uniform draws stay this far from 0 and 1, whose logits are infinite."""
 SETTLED = 0.05
+"""The loss has settled where its last move is at most this share of its way so far."""
 
 
 class Step(NamedTuple):
-    """One step of training: a row of the trace."""
+    """Record one step of training: a row of the trace."""
 
     step: int
     metric: float
@@ -42,20 +45,20 @@ class Step(NamedTuple):
 
 
 class Sp(Search):
-    """One run of SP at one regularisation.
+    """Run SP at one regularisation.
 
     Args:
         engine: the model on the discovery prompts.
         kind: the metric to keep low.
-        regularisation: weight of the expected share of nodes kept, in the metric's unit: what it may rise by for all.
-        steps: of training.
-        learning_rate: of Adam.
-        prompts_per_step: every step takes the next so many prompts; all, where there are fewer.
+        regularisation: the weight of the expected share of kept nodes, in the metric's unit.
+        steps: how many steps of training to take.
+        learning_rate: Adam's.
+        prompts_per_step: how many prompts each step takes, the next ones in order; all, where there are fewer.
         seed: of the masks that are drawn.
 
     Attributes:
-        score: Float64[node], of all receivers but the logits; the median share of a node is 1/2 where it is 0.
-        draws: where the next step's random numbers come from.
+        score: Float64[node], of all receivers but the logits. The median share of a node is 1/2 where its score is 0.
+        draws: the generator of the next step's random numbers.
     """
 
     def __init__(
@@ -81,10 +84,11 @@ class Sp(Search):
 
     @property
     def done(self) -> int:
+        """Return how many steps are done."""
         return len(self.trace)
 
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on; every fiftieth of the way the state can be saved."""
+        """Go on to the end. The state can be saved at every fiftieth of the way."""
         every = max(1, self.total // 50)
         while self.done < self.total:
             self.step()
@@ -110,13 +114,16 @@ class Sp(Search):
         self.trace.append(Step(step, value.item(), penalty.item(), loss.item()))
 
     def status(self) -> dict[str, Any]:
+        """Return the loss of the last step."""
         return {"loss": f"{self.trace[-1].loss:.3g}"}
 
     def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
         score, trace = self.score.detach(), [list(step) for step in self.trace]
         return {"score": score, "adam": self.adam.state_dict(), "draws": self.draws.get_state(), "trace": trace}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where ``state`` was taken."""
         self.score.data.copy_(state["score"])
         self.adam.load_state_dict(state["adam"])
         self.draws.set_state(state["draws"])
@@ -124,20 +131,20 @@ class Sp(Search):
 
     @property
     def scores(self) -> NodeScores:
-        """Return the score of every node: it is kept where that is above 0, so in more than half of all draws."""
+        """Return the score of every node. A node is kept where it is above 0, in more than half of all draws."""
         return NodeScores(self.graph, np.append(self.score.detach().cpu().numpy(), np.nan))
 
     @property
     def circuit(self) -> Circuit:
-        """Return all edges among the kept nodes."""
+        """Return the circuit of all edges among the kept nodes."""
         return Circuit.among(self.graph, self.scores.score > 0)
 
     @property
     def converged(self) -> bool:
-        """Return whether the loss has settled.
+        """Return whether the loss has settled; False where there are too few steps to tell.
 
-        It has where, from the fourth to the last fifth of all steps, its mean moved by little of the way that it has
-        come since the first fifth. False where there are too few steps to tell.
+        It has settled where its mean moved little from the fourth to the last fifth of all steps, measured by its way
+        since the first fifth.
         """
         if len(self.trace) < 5:
             return False
@@ -145,25 +152,26 @@ class Sp(Search):
         return bool(abs(last - fourth) <= SETTLED * abs(last - first))
 
     def outcome(self) -> Outcome:
+        """Return the circuit and how it came about."""
         (final,) = self.engine.measure(self.engine.metric(self.kind), self.engine.finals(self.circuit))
         return Outcome(self.circuit, final, len(self.trace), self.trace, self.converged)
 
 
 def draw(score: Float[Tensor, "node"], draws: torch.Generator) -> Float[Tensor, "node"]:
-    """Shares of nodes, each drawn from its distribution."""
+    """Draw the shares of nodes, each from its distribution."""
     uniform = torch.rand(score.shape, generator=draws, dtype=score.dtype).clamp(SMALLEST_DRAW, 1 - SMALLEST_DRAW)
     stretched = torch.sigmoid((uniform.logit().to(score.device) + score) / BETA) * (ZETA - GAMMA) + GAMMA
     return stretched.clamp(0, 1)
 
 
 def expected_share(score: Float[Tensor, "node"], groups: list[list[int]]) -> Float[Tensor, ""]:
-    """How many of the nodes have a share above 0, the mean of every group's, each counted alike."""
+    """Compute the expected share of nodes that are not wholly ablated, as the mean over groups."""
     kept = torch.sigmoid(score - BETA * log(-GAMMA / ZETA))
     return torch.stack([kept[group].mean() for group in groups]).mean()
 
 
 def groups_of(graph: Graph) -> Iterator[list[int]]:
-    """Receivers of one layer and kind (q, k, v or MLP), whose masks are one tensor in the original."""
+    """Yield the receivers of a layer by kind (q, k, v, MLP), whose masks are one tensor in the original."""
     kinds = [(node.layer, node.component, node.port) for node in graph.receivers[:-1]]
     for kind in dict.fromkeys(kinds):
         yield [i for i, other in enumerate(kinds) if other == kind]

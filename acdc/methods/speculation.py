@@ -1,4 +1,4 @@
-"""Guesses that let many edges be tried at once, though each decision depends on those before it.
+"""Guess decisions, so that many edges can be tried at once though each decision depends on those before it.
 
 No decision depends on a guess.
 """
@@ -13,7 +13,7 @@ N_RECENT = 64
 
 
 class Speculation:
-    """Guesses which edges will stay, and how far ahead guessing pays."""
+    """Guess which edges will stay, and how many to try at once."""
 
     def __init__(self) -> None:
         self.recent: deque[bool] = deque(maxlen=N_RECENT)
@@ -26,24 +26,24 @@ class Speculation:
 
     @property
     def size(self) -> int:
-        """How many edges to try at once.
+        """Return how many edges to try at once.
 
-        A block's price is about that of one candidate more than it has, and what follows a wrong guess is tried
-        again. If a guess is wrong with probability p, about sqrt(2 / p) candidates decide most edges for the price.
+        A block costs about as much as one candidate more than it has, and the edges after a wrong guess are tried
+        again. If a guess is wrong with probability p, about sqrt(2 / p) candidates decide most edges for the cost.
         """
         wrong = len(self.right) - sum(self.right)
         p = (wrong + 0.5) / (len(self.right) + 1)
         return min(round(sqrt(2 / p)), LARGEST_BLOCK)
 
     def stays(self, sender: int) -> bool:
-        """The guess for a sender: what was seen of it in vain or, if nothing, what most of the last edges did."""
+        """Guess whether an edge stays: as an uncounted try says or, without one, as most recent edges did."""
         return self.guesses.get(sender, 2 * sum(self.recent) > len(self.recent))
 
     def expect(self, sender: int, stays: bool) -> None:
-        """What a sender seems to do, from a try that did not count."""
+        """Note what a try that did not count says of a sender."""
         self.guesses[sender] = stays
 
     def learn(self, decisions: list[bool], guesses: list[bool]) -> None:
-        """What was decided: True where an edge stayed. The last of as many guesses may have been wrong."""
+        """Note decisions, True where an edge stayed, and whether they were guessed right."""
         self.recent.extend(decisions)
         self.right.extend(a == b for a, b in zip(decisions, guesses, strict=False))

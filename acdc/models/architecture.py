@@ -15,15 +15,15 @@ Activation = Literal["gelu", "gelu_new", "relu", "silu"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A transformer with pre-norm blocks; what differs between models is declared here.
+    """Declare what differs between transformers with pre-norm blocks.
 
     Attributes:
         d_mlp: 0 for attention-only models.
         positions: ``shortformer`` adds position embeddings to the normed inputs of q and k only (Press et al. 2021).
-        parallel: an MLP reads what its layer's heads read, not what they write (Pythia, GPT-J).
-        causal: a position sees itself and earlier ones only; else every position sees every other.
-        rotary_dim: how many dimensions of a head are rotated, the first ones.
-        rotary_adjacent: rotary positions pair dimensions (0, 1), (2, 3), ... (TransformerLens native), else
+        parallel: whether an MLP reads what its layer's heads read, not what they write (Pythia, GPT-J).
+        causal: whether a position sees itself and earlier ones only; else every position sees every other.
+        rotary_dim: how many dimensions of a head are rotated; they are the first ones.
+        rotary_adjacent: whether rotations pair dimensions (0, 1), (2, 3), ... (TransformerLens native) or else
             (i, i + rotary_dim / 2) (Llama).
     """
 
@@ -47,13 +47,13 @@ class Architecture:
     rotary_adjacent: bool = False
 
     def graph(self, split_embed: bool = False) -> Graph:
-        """Raises InputError where token and position embeddings cannot be told apart."""
+        """Return the model's graph. Raises InputError where token and position embeddings cannot be told apart."""
         if split_embed:
             self.check_learned("split_embed")
         return Graph(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp > 0, split_embed, self.parallel)
 
     def check_learned(self, setting: str) -> None:
-        """Raises InputError where the residual stream has no position embeddings; ``setting`` needs them."""
+        """Raise InputError where the residual stream has no position embeddings, which ``setting`` needs."""
         if self.positions != "learned":
             raise InputError(
                 f"{setting} needs position embeddings in the residual stream and this model has {self.positions} ones:"

@@ -1,4 +1,4 @@
-"""TransformerLens models: loaded from a folder, described as an ``Architecture``, read out as ``Weights``."""
+"""Load TransformerLens models from folders, describe them as ``Architecture``, and read them out as ``Weights``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.errors import InputError
-from acdc.models.architecture import Activation, Architecture
+from acdc.models.architecture import Activation, Architecture, Norm, Positions
 from acdc.models.reset import RESET, reset
 
 NATIVE_CONFIG = "native.json"
+"""The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
 PROCESSED = "processed"
+"""The file whose presence says that weights are to be processed, see ``load_bridge``."""
 NATIVE = "TransformerLensNative"
 SHORTFORMER = "shortformer"
-NORMS = {"LN": "layer", "RMS": "rms", None: "none"}
-POSITIONS = {"standard": "learned", "rotary": "rotary", SHORTFORMER: "shortformer"}
+NORMS: dict[str | None, Norm] = {"LN": "layer", "RMS": "rms", None: "none"}
+POSITIONS: dict[str, Positions] = {"standard": "learned", "rotary": "rotary", SHORTFORMER: "shortformer"}
 ADJACENT_ROTARY = (NATIVE, "GPTJForCausalLM", "CodeGenForCausalLM")
-"""Architectures that rotate dimensions (0, 1), (2, 3), ... of a head without a word of it in their config."""
+"""Architectures that rotate dimensions (0, 1), (2, 3), ... of a head though their config does not say so."""
 
 COVERED: dict[str, tuple] = {
     "attn_scores_soft_cap": (-1.0, 0.0, None),
@@ -47,21 +49,22 @@ COVERED: dict[str, tuple] = {
     "positional_embedding_type": tuple(POSITIONS),
     "normalization_type": tuple(NORMS),
 }
-"""Settings of a TransformerLens config that the engine depends on, with the values it covers."""
+"""Settings of a TransformerLens config that the engine depends on, with the values that it covers."""
 
 
 def load_bridge(folder: Path) -> TransformerBridge:
-    """The model in ``folder``: a Hugging Face folder, or one that ``save_native`` wrote.
+    """Load the model in ``folder``: a Hugging Face folder, or one that ``save_native`` wrote.
 
-    Its weights are processed where a file ``PROCESSED`` beside them says so: LayerNorm folded into what reads, what
-    is written to the residual stream and the unembedding centred, value biases folded into the output's. That was
-    TransformerLens 1.x's default. It changes neither the model's outputs nor, under corrupted ablation, any
-    circuit's; under zero ablation it does, for a folded value bias is no longer part of what a head writes.
+    The weights are processed where there is a file ``PROCESSED`` beside them: LayerNorm is folded into the weights that
+    read from it, the weights that write to the residual stream and the unembedding are centred, value biases are folded
+    into the output's. That was TransformerLens 1.x's default. It changes neither the model's outputs nor, under
+    corrupted ablation, any circuit's. Under zero ablation it does, for a folded value bias is no longer part of what a
+    head writes.
 
-    After that they are permuted where a file ``RESET`` says how, see ``acdc.models.reset``.
+    Then the weights are permuted where a file ``RESET`` says how, see ``acdc.models.reset``.
 
     Raises:
-        InputError: no model is there, or its weights are to be permuted and cannot.
+        InputError: the folder holds no model, or its weights cannot be permuted as they should.
     """
     check_folder(folder)
     if (folder / NATIVE_CONFIG).exists():
@@ -77,20 +80,26 @@ def load_bridge(folder: Path) -> TransformerBridge:
 
 
 def boot_native(config: dict[str, Any]) -> TransformerBridge:
-    """An untrained TransformerLens native model; unlike TransformerLens, this knows shortformer positions too."""
+    """Make an untrained TransformerLens native model. Unlike TransformerLens, this knows shortformer positions too."""
     if config.get("positional_embedding_type") != SHORTFORMER:
-        return TransformerBridge.boot_native(dict(config))
-    bridge = TransformerBridge.boot_native(config | {"positional_embedding_type": "standard"})
+        return untrained(config)
+    bridge = untrained(config | {"positional_embedding_type": "standard"})
     make_shortformer(bridge)
     return bridge
+
+
+def untrained(config: dict[str, Any]) -> TransformerBridge:
+    """Make TransformerLens's own native model."""
+    # TransformerLens adds this method after the class, where no type checker sees it.
+    return TransformerBridge.boot_native(dict(config))  # type: ignore[attr-defined]
 
 
 def make_shortformer(bridge: TransformerBridge) -> None:
     """Move a native model's learned position embeddings from the residual stream to the inputs of q and k.
 
-    They are added there after the norm, and v does not see them (Press et al. 2021; TransformerLens 1.x calls
-    it shortformer). Permanent hooks do it, so the model computes this from now on, whatever other hooks come
-    and go. Position embeddings must stay as they were trained: no norm may be folded into W_Q and W_K.
+    They are added there after the norm, and v does not see them (Press et al. 2021; TransformerLens 1.x calls it
+    shortformer). Permanent hooks do it, whatever other hooks come and go. Position embeddings must stay as they were
+    trained, so no norm may be folded into W_Q and W_K.
     """
     bridge.pos_embed.hook_out.add_perma_hook(lambda x, hook: torch.zeros_like(x))
     for block in bridge.blocks:
@@ -103,13 +112,13 @@ def make_shortformer(bridge: TransformerBridge) -> None:
 def add_positions(
     bridge: TransformerBridge, attention: Any, weight: str, x: Float[Tensor, "prompt pos head d_head"], hook: Any
 ) -> Float[Tensor, "prompt pos head d_head"]:
-    """The hook at q and k: what they are with position embeddings in their input."""
+    """Add to q or k, as a hook, what position embeddings in their input make of them."""
     positions = bridge.pos_embed.W_pos[: x.shape[1]]
     return x + torch.einsum("pm,hmd->phd", positions, getattr(attention, weight))
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError where ``folder`` holds no model; the message says what is missing."""
+    """Raise InputError where ``folder`` holds no model; the message says what is missing."""
     if not folder.is_dir():
         raise InputError(f"model folder {folder} does not exist: check the path in the config")
     if not any((folder / name).exists() for name in (NATIVE_CONFIG, "config.json")):
@@ -119,7 +128,7 @@ def check_folder(folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any | None:
-    """The model's tokenizer; None for a model without one."""
+    """Load the model's tokenizer; None for a model without one."""
     return AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer.json").exists() else None
 
 
@@ -131,12 +140,12 @@ def save_native(bridge: TransformerBridge, config: dict[str, Any], folder: Path)
 
 
 def architecture_of(bridge: TransformerBridge) -> Architecture:
-    """The declared record of a model.
+    """Return what the engine must know of a model.
 
     Raises:
         InputError: the engine does not cover the model; the message names the setting.
     """
-    config = bridge.cfg
+    config: Any = bridge.cfg
     check_covered(config)
     return Architecture(
         n_layers=config.n_layers,
@@ -159,7 +168,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
 
 
 def check_covered(config: Any) -> None:
-    """Raises InputError for a setting that the engine does not cover; the message names it."""
+    """Raise InputError for a setting that the engine does not cover; the message names it."""
     for name, covered in COVERED.items():
         if getattr(config, name, None) not in covered:
             raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
@@ -167,7 +176,7 @@ def check_covered(config: Any) -> None:
         raise InputError(f"the engine does not cover models with act_fn = {config.act_fn!r}")
     if config.final_rms and config.normalization_type != "RMS":
         raise InputError(f"the engine does not cover final_rms = True with {config.normalization_type} norms")
-    # Encoders of Hugging Face, such as BERT, have norms after their blocks, and no setting that says so.
+    # Hugging Face's encoders, such as BERT, have norms after their blocks, and no setting says so.
     if config.attention_dir != "causal" and config.architecture != NATIVE:
         raise InputError(f"the engine does not cover attention_dir = {config.attention_dir!r} in {config.architecture}")
     # TransformerLens's native models ignore the setting.
@@ -176,10 +185,10 @@ def check_covered(config: Any) -> None:
 
 
 def rotation(config: Any) -> dict[str, Any]:
-    """What the architecture says of rotary positions.
+    """Return the architecture's settings of rotary positions.
 
-    Hugging Face's ``rope_parameters`` go before TransformerLens's own settings: those keep their defaults for
-    models such as Llama and Pythia, whatever the model has.
+    Hugging Face's ``rope_parameters`` go before TransformerLens's own settings, which keep their defaults for models
+    such as Llama and Pythia, whatever the model has.
 
     Raises:
         InputError: rotations are scaled.
@@ -198,7 +207,7 @@ def rotation(config: Any) -> dict[str, Any]:
 
 
 def weights_of(bridge: TransformerBridge) -> Weights:
-    """The model's weights as the engine wants them; no copy of what it already has in that form."""
+    """Return the model's weights as the engine takes them, without a copy of those that have that form already."""
     architecture = architecture_of(bridge)
     rotary = rotary_tables(architecture) if architecture.positions == "rotary" else (None, None)
     w_final, b_final = norm_weights(getattr(bridge, "ln_final", None))
@@ -217,19 +226,21 @@ def weights_of(bridge: TransformerBridge) -> Weights:
 
 
 def mlp_norm(block: Any) -> Any:
-    """The norm before a block's MLP; some parallel blocks share one with their heads (GPT-J, Phi)."""
+    """Return the norm before a block's MLP. Some parallel blocks share one with their heads (GPT-J, Phi)."""
     return getattr(block, "ln2", None) or getattr(block, "ln1", None)
 
 
 def norm_weights(norm: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Return a norm's weight and bias; None for what it does not have."""
     return getattr(norm, "weight", None), getattr(norm, "bias", None)
 
 
 def block_weights(block: Any, architecture: Architecture) -> Block:
+    """Return the weights of one block, see ``weights_of``."""
     attention = block.attn
     projections = [getattr(attention, f"W_{port}") for port in "QKV"]
-    biases = [getattr(attention, f"b_{port}", None) for port in "QKV"]
-    biases = [w.new_zeros(w.shape[0], w.shape[2]) if b is None else b for w, b in zip(projections, biases, strict=True)]
+    given = [getattr(attention, f"b_{port}", None) for port in "QKV"]
+    biases = [w.new_zeros(w.shape[0], w.shape[2]) if b is None else b for w, b in zip(projections, given, strict=True)]
     b_o = getattr(attention, "b_O", None)
     ln1_w, ln1_b = norm_weights(getattr(block, "ln1", None))
     weights = Block(

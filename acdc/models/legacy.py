@@ -1,7 +1,7 @@
-"""Models in the format of TransformerLens 1.x: a config.json without ``model_type`` and a .pth state dict.
+"""Convert models in the format of TransformerLens 1.x: a config.json without ``model_type`` and a .pth state dict.
 
-The paper's attn-only-4l and redwood_attn_2l are such repositories on the Hugging Face hub. TransformerLens 4 loads
-the first and refuses the second, whose positions are a shortformer's; this loads both from a folder.
+The paper's attn-only-4l and redwood_attn_2l are such repositories on the Hugging Face hub. TransformerLens 4 loads the
+first and refuses the second, whose positions are a shortformer's. This module converts both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab",
 
 
 def is_legacy(folder: Path) -> bool:
-    """The folder's config.json is TransformerLens's own and not Hugging Face's."""
+    """Return whether the folder's config.json is TransformerLens's own and not Hugging Face's."""
     config = folder / "config.json"
     return config.exists() and "model_type" not in json.loads(config.read_text())
 
@@ -31,7 +31,7 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
     """Write a legacy model so that ``load_bridge`` finds it, with its tokenizer where that can be had.
 
     Args:
-        shortformer: its positions are a shortformer's even where its config does not say so.
+        shortformer: whether its positions are a shortformer's though its config does not say so.
 
     Raises:
         InputError: a setting or the weights are missing.
@@ -42,7 +42,7 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
     missing = [name for name in bridge.state_dict() if name not in weights and name != "unembed.bias"]
     if missing:
         raise InputError(f"model folder {source}: the weights lack {missing[0]}")
-    # Some of these repositories leave the bias out, and the first TransformerLens took it for 0.
+    # Some of these repositories leave the bias out. TransformerLens 1.x then took 0 for it.
     weights.setdefault("unembed.bias", torch.zeros(config["d_vocab"]))
     bridge.load_state_dict({name: weights[name] for name in bridge.state_dict()})
     save_native(bridge, config, folder)
@@ -50,7 +50,7 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
 
 
 def native_config(old: dict[str, Any], shortformer: bool) -> dict[str, Any]:
-    """A TransformerLens native model's config. Raises InputError for a setting that is not there."""
+    """Return the config as a TransformerLens native model's. Raises InputError for a setting that is missing."""
     missing = [key for key in KEYS if key not in old]
     if missing:
         raise InputError(f"config.json is neither Hugging Face's nor TransformerLens 1.x's: it lacks {missing[0]}")
@@ -63,13 +63,13 @@ def native_config(old: dict[str, Any], shortformer: bool) -> dict[str, Any]:
 
 
 def for_conversion(config: dict[str, Any]) -> dict[str, Any]:
-    """What the converter of TransformerLens wants to know; it knows no shortformer."""
+    """Return the config as TransformerLens's converter takes it, which knows no shortformer."""
     kept = {key: value for key, value in config.items() if key not in ("seed", "positional_embedding_type")}
     return kept | {"positional_embedding_type": "standard", "architecture": "TransformerLensNative"}
 
 
 def read_weights(source: Path) -> dict[str, torch.Tensor]:
-    """The final state dict; nothing but tensors is loaded. Raises InputError where there is none or more than one."""
+    """Load the final state dict, and nothing but tensors. Raises InputError where there is none or more than one."""
     files = sorted(source.glob("*final.pth")) or sorted(source.glob("*.pth"))
     if len(files) != 1:
         raise InputError(f"model folder {source} has {len(files)} files *.pth: it needs one, the final weights")
@@ -78,7 +78,7 @@ def read_weights(source: Path) -> dict[str, torch.Tensor]:
 
 
 def save_tokenizer(source: Path, folder: Path) -> None:
-    """The folder's own tokenizer, else the one that the config names; none where neither can be had."""
+    """Save the folder's own tokenizer, or else the one that the config names; nothing where neither can be had."""
     name = json.loads((source / "config.json").read_text()).get("tokenizer_name")
     own = (source / "tokenizer.json").exists()
     if own or name:

@@ -1,17 +1,17 @@
-"""Reset networks: a model whose heads and neurons no longer fit together, in which no circuit is to be found.
+"""Make reset networks: models whose heads and neurons no longer fit together, so that they have no circuit.
 
-They are the control of Conmy et al. 2023 (section 4): a method that recovers a known circuit from them as well reads
-it off something else than what the model computes. Everything that attention and MLPs read the residual stream with
-is permuted, every tensor on its own; what they write to it with (W_O, W_out), embeddings, norms and unembedding stay.
+They are the control of Conmy et al. 2023 (section 4). A method that recovers a known circuit from a reset network too
+does not read it off what the model computes. The weights by which attention and MLPs read the residual stream are
+permuted, every tensor on its own. The weights that write to it (W_O, W_out), embeddings, norms and unembedding stay.
 
 Permutations are drawn on the CPU in the order in which TransformerLens 1.x lists its weights, as in the original's
-subnetwork_probing/create_reset_networks.py: from its seeds come its permutations.
+subnetwork_probing/create_reset_networks.py. So its seeds give its permutations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Shaped
@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.errors import InputError
 
 RESET = "reset.json"
-"""Beside a model's weights: the arguments of ``reset``, by which they are to be permuted."""
+"""The file beside a model's weights that holds the arguments of ``reset``."""
 ATTENTION = ("W_Q", "W_K", "W_V", "b_Q", "b_K", "b_V")
 MLP = ("W_in", "b_in")
 
@@ -31,12 +31,12 @@ def reset(bridge: TransformerBridge, seed: int, head_outputs: bool) -> None:
     """Permute a model's heads and neurons, in place.
 
     Args:
-        head_outputs: the dimensions inside heads are permuted too, those of a tensor's heads alike. Of a model with
-            one head a layer, nothing would be permuted of its attention otherwise.
+        head_outputs: whether the dimensions inside heads are permuted too, those of a tensor's heads alike. Without it,
+            attention with one head a layer stays as it is.
 
     Raises:
-        InputError: the model does not take the permuted weights, or they are what it has: one head and one neuron a
-            layer have no other order.
+        InputError: the model does not take the permuted weights, or they are the weights that it has (one head and one
+            neuron a layer have no other order).
     """
     permuted = list(permuted_weights(bridge, torch.Generator().manual_seed(seed), head_outputs))
     if all(torch.equal(getattr(module, name), weight) for module, name, weight in permuted):
@@ -46,21 +46,21 @@ def reset(bridge: TransformerBridge, seed: int, head_outputs: bool) -> None:
         )
     for module, name, weight in permuted:
         getattr(module, name).copy_(weight)
-    # Where a bridge shows a copy of a weight, writing to that has changed nothing.
+    # Some bridges show a copy of a weight, and writing to it changes nothing.
     for module, name, weight in permuted:
         if not torch.equal(getattr(module, name), weight):
             refuse(bridge, name)
 
 
-def refuse(bridge: TransformerBridge, name: str) -> None:
-    """Raises InputError."""
+def refuse(bridge: TransformerBridge, name: str) -> NoReturn:
+    """Raise InputError: this weight cannot be written to."""
     raise InputError(f"a model of the kind {bridge.cfg.architecture} cannot be reset: its {name} cannot be written to")
 
 
 def permuted_weights(
     bridge: TransformerBridge, generator: torch.Generator, head_outputs: bool
 ) -> Iterator[tuple[Any, str, Tensor]]:
-    """Module, name and new value of everything that is permuted; key/value heads that queries share are fewer."""
+    """Yield the module, name and new value of every weight that is permuted."""
     for block in bridge.blocks:
         for name, weight in weights_named(bridge, block.attn, ATTENTION):
             heads = permute(weight, 0, generator)
@@ -71,7 +71,7 @@ def permuted_weights(
 
 
 def weights_named(bridge: TransformerBridge, module: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
-    """Those of a block's attention or MLP. Raises InputError where one that is no bias is not there."""
+    """Yield these weights of a block's attention or MLP. Raises InputError where one is missing that is no bias."""
     for name in names:
         weight = getattr(module, name, None)
         if weight is not None:
@@ -81,6 +81,6 @@ def weights_named(bridge: TransformerBridge, module: Any, names: tuple[str, ...]
 
 
 def permute(weight: Shaped[Tensor, "..."], dim: int, generator: torch.Generator) -> Shaped[Tensor, "..."]:
-    """A copy in a random order along one dimension."""
+    """Return a copy in a random order along one dimension."""
     order = torch.randperm(weight.shape[dim], generator=generator)
     return weight.index_select(dim, order.to(weight.device))

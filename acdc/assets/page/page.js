@@ -1,5 +1,5 @@
 "use strict";
-// One circuit of a threshold sweep at a time. All that is shown is in the page's own data.
+// One circuit of a sweep at a time. All that is shown is in the page's own data.
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const LISTED = 20; // rows of the lists beside the graph
@@ -34,7 +34,7 @@ const cy = cytoscape({
 });
 window.cy = cy; // for the console
 
-let shown; // the circuit of the present threshold
+let shown; // the circuit that the slider is at
 
 function show(index) {
   shown = data.circuits[index];
@@ -42,7 +42,7 @@ function show(index) {
   cy.add(data.layers.map((layer) => ({ ...layer, classes: "layer", grabbable: false, selectable: false })));
   cy.add(shown.nodes.map((node) => ({ data: node, position: { ...data.positions[node.id] } })));
   cy.add(shown.edges.map((edge) => ({ data: edge })));
-  element("value").value = shown.threshold;
+  element("value").value = shown.value;
   element("summary").textContent = shown.summary;
   list("nodes", shown.nodes);
   list("edges", shown.edges);
@@ -68,7 +68,7 @@ function list(id, entries) {
       row.append(button);
       return row;
     });
-  element(id).replaceChildren(...rows);
+  element(id).replaceChildren(...(rows.length ? rows : ["not measured"]));
 }
 
 function describe(target) {
@@ -133,8 +133,8 @@ function search() {
     focus(node);
     return;
   }
-  const elsewhere = data.circuits.filter((c) => c.nodes.some((n) => n.id === name)).map((c) => c.threshold);
-  const where = elsewhere.length ? `It is at threshold ${elsewhere.join(", ")}.` : "It is in none of the sweep.";
+  const elsewhere = data.circuits.filter((c) => c.nodes.some((n) => n.id === name)).map((c) => c.value);
+  const where = elsewhere.length ? `It is at ${data.size} ${elsewhere.join(", ")}.` : "It is in none of the sweep.";
   element("details").textContent = `${name} is not in this circuit. ${where}`;
 }
 
@@ -156,7 +156,7 @@ cy.on("mouseover", "node, edge", (event) => {
 cy.on("mouseout", "node, edge", () => cy.elements().removeClass("near"));
 cy.on("tap", "node, edge", (event) => isolate(event.target));
 cy.on("tap", (event) => event.target === cy && everything());
-element("threshold").addEventListener("input", (event) => show(event.target.valueAsNumber));
+element("slider").addEventListener("input", (event) => show(event.target.valueAsNumber));
 element("search").addEventListener("input", search);
 element("everything").addEventListener("click", () => {
   element("search").value = "";
@@ -165,8 +165,8 @@ element("everything").addEventListener("click", () => {
 });
 element("controls").addEventListener("submit", (event) => event.preventDefault());
 
-element("threshold").max = data.circuits.length - 1;
-element("threshold").value = data.start;
+element("slider").max = data.circuits.length - 1;
+element("slider").value = data.start;
 for (const name of new Set(data.circuits.flatMap((circuit) => circuit.nodes.map((node) => node.id)))) {
   element("names").append(new Option(name));
 }

@@ -1,1 +1,1 @@
-"""Small models that are built on the spot: planted, compiled from RASP, or random."""
+"""Build small models on the spot: planted, compiled from RASP, or random."""

@@ -1,8 +1,8 @@
-"""A small model whose circuit is known by construction.
+"""Build a small model whose circuit is known by construction.
 
 It continues a repeated token: in "... a b ... a" it finds what followed ``a`` the first time, ``b``, and
-answers with its successor in the vocabulary. The residual stream has one subspace for each thing that is
-said in it, and the weights that matter are written by hand:
+answers with its successor in the vocabulary. The residual stream has one subspace for each kind of information.
+The weights that matter are written by hand:
 
     a0.h1  (previous token)  reads positions, moves each token's identity one place on, to ``previous``
     a1.h2  (induction)       reads ``token`` as query and ``previous`` as key, copies ``token`` to ``copied``
@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
-from acdc.graph import Circuit, Edge, Graph, Node
-from acdc.models.bridge import save_native
+from acdc.graph import Circuit, Edge, Graph, Node, Port
+from acdc.models.bridge import save_native, untrained
 
 N_TOKENS, N_POS, N_HEADS, N_JUNK = 12, 8, 4, 16
 NOISE = 0.02
 PREVIOUS_HEAD, INDUCTION_HEAD, SUCCESSOR_MLP = Node(0, "head", 1), Node(1, "head", 2), Node(1, "mlp")
 SHARPNESS = 10.0
-"""Of attention scores and of the answer's logit: a softmax over it is all but one-hot."""
+"""The scale of attention scores and of the answer's logit, at which a softmax is all but one-hot."""
 
 SIZES = {"token": N_TOKENS, "position": N_POS, "previous": N_TOKENS, "copied": N_TOKENS, "answer": N_TOKENS}
 STARTS = torch.tensor([0, *SIZES.values()]).cumsum(0).tolist()
@@ -55,7 +54,7 @@ CONFIG: dict[str, Any] = {
 
 def build(folder: Path) -> None:
     """Write the model to ``folder``."""
-    bridge = TransformerBridge.boot_native(dict(CONFIG))
+    bridge = untrained(CONFIG)
     generator = torch.Generator().manual_seed(CONFIG["seed"])
     tensors = {name: torch.zeros_like(t) for name, t in bridge.state_dict().items()}
     for name, tensor in tensors.items():
@@ -72,13 +71,13 @@ def build(folder: Path) -> None:
 
 
 def known_circuit(graph: Graph) -> Circuit:
-    """The edges that carry what differs between clean and corrupted prompts of the task ``planted``.
+    """Return the edges that carry what differs between clean and corrupted prompts of the task ``planted``.
 
-    Not among them are q and k of the previous-token head: positions are the same in both.
+    Edges into q and k of the previous-token head are not among them, for positions are the same in both.
     """
     embed, logits = graph.senders[0], graph.receivers[-1]
 
-    def port(head: Node, name: str) -> Node:
+    def port(head: Node, name: Port) -> Node:
         return Node(head.layer, "head", head.head, name)
 
     carried = [
@@ -94,15 +93,16 @@ def known_circuit(graph: Graph) -> Circuit:
 
 
 def write_embeddings(tensors: dict[str, torch.Tensor]) -> None:
+    """Write tokens and positions to their subspaces, and read logits from the answer's."""
     tensors["embed.weight"][:, SUBSPACE["token"]] = torch.eye(N_TOKENS)
     tensors["pos_embed.weight"][:, SUBSPACE["position"]] = torch.eye(N_POS)
     tensors["unembed.weight"][:, SUBSPACE["answer"]] = SHARPNESS * torch.eye(N_TOKENS)
 
 
 def write_head(tensors: dict[str, torch.Tensor], head: Node, reads: dict[str, torch.Tensor], writes: str) -> None:
-    """``reads``: for q, k and v, Float[d_head d_model]. The value goes to the subspace ``writes`` as it is."""
+    """Write a head's weights: q, k and v as ``reads``, Float[d_head d_model]; the value goes to ``writes`` unchanged."""
     d_head = CONFIG["d_head"]
-    rows = slice(head.head * d_head, (head.head + 1) * d_head)
+    rows = slice(head.head_index * d_head, (head.head_index + 1) * d_head)
     for name, weight in reads.items():
         tensors[f"blocks.{head.layer}.attn.{name}.weight"][rows] = weight
     out = tensors[f"blocks.{head.layer}.attn.o.weight"]
@@ -111,7 +111,7 @@ def write_head(tensors: dict[str, torch.Tensor], head: Node, reads: dict[str, to
 
 
 def reader(subspace: str, shift: int = 0, scale: float = 1.0) -> torch.Tensor:
-    """Float[d_head d_model] that puts direction i of a subspace into dimension ``i + shift``."""
+    """Return weights that read direction i of a subspace into dimension ``i + shift``: Float[d_head d_model]."""
     size = SIZES[subspace]
     weight = torch.zeros(CONFIG["d_head"], CONFIG["d_model"])
     index = torch.arange(size - shift)
@@ -120,17 +120,19 @@ def reader(subspace: str, shift: int = 0, scale: float = 1.0) -> torch.Tensor:
 
 
 def write_previous_token_head(tensors: dict[str, torch.Tensor]) -> None:
+    """Write the head that copies each token to the next position."""
     reads = {"q": reader("position", scale=SHARPNESS), "k": reader("position", 1, SHARPNESS), "v": reader("token")}
     write_head(tensors, PREVIOUS_HEAD, reads, "previous")
 
 
 def write_induction_head(tensors: dict[str, torch.Tensor]) -> None:
+    """Write the head that attends to the position after an earlier occurrence of the token."""
     reads = {"q": reader("token", scale=SHARPNESS), "k": reader("previous", scale=SHARPNESS), "v": reader("token")}
     write_head(tensors, INDUCTION_HEAD, reads, "copied")
 
 
 def write_successor_mlp(tensors: dict[str, torch.Tensor]) -> None:
-    """Hidden unit i fires when token i was copied and writes token i + 1; the half below its bias is noise."""
+    """Write the MLP: unit i fires when token i was copied, and writes token i + 1. Its bias cuts off noise."""
     prefix = f"blocks.{SUCCESSOR_MLP.layer}.mlp"
     tensors[f"{prefix}.in.weight"][:] = reader("copied", scale=2.0)
     tensors[f"{prefix}.in.bias"][:] = -1.0

@@ -1,4 +1,4 @@
-"""A random Llama of three layers that knows whole words: every task runs on it in seconds and none is solved."""
+"""Build a random Llama of three layers that knows whole words: every task runs on it in seconds, none is solved."""
 
 from __future__ import annotations
 

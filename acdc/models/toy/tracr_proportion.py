@@ -1,4 +1,4 @@
-"""A compiled model that says what share of the tokens so far are "x": the paper's tracr task ``proportion``."""
+"""Build a compiled model that says what share of the tokens so far are "x": the paper's tracr task ``proportion``."""
 
 import operator
 

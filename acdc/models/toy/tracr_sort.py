@@ -1,4 +1,4 @@
-"""A compiled model that sorts a string without repetitions (Weiss et al. 2021, section 4); not in the paper."""
+"""Build a compiled model that sorts a string without repetitions (Weiss et al. 2021, section 4); not in the paper."""
 
 import operator
 

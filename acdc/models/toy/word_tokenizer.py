@@ -1,4 +1,4 @@
-"""A tokenizer of whole words, with which small random models run the tasks offline."""
+"""Build a tokenizer of whole words, with which small random models run the tasks offline."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ UNKNOWN, PAD = "<unk>", "<pad>"
 
 
 def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrainedTokenizerFast:
-    """Each word is two tokens of the vocabulary, without and with the space before it, as in byte-level BPE.
+    """Build a tokenizer with two tokens a word, without and with the space before it, as in byte-level BPE.
 
     Args:
         words: letters and digits only, or one punctuation mark.
-        split: a word to cut in two after its third letter, for tests of what happens then.
+        split: a word to cut in two after its third letter, to test what happens then.
     """
     cut = {split[:3], split[3:]} if split else set()
     known = sorted({*words, *cut} - {split})
@@ -33,12 +33,12 @@ def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrained
 
 
 def task_words() -> set[str]:
-    """All that the prompts and answers of the tasks ioi, months and months_sequence are made of."""
+    """Return all words that prompts and answers of the tasks ioi, months and months_sequence are made of."""
     lists = {word for path in sorted(WORDS.glob("*.txt")) for word in words(path)}
     templates = " ".join([*ioi.TEMPLATES, months.CLEAN, months.CORRUPTED, "done in."])
     return lists | {*months.MONTHS} | {*re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w+\}", "", templates))}
 
 
 def task_tokenizer(split: str | None = None) -> PreTrainedTokenizerFast:
-    """``word_tokenizer`` of the three tasks' words: some 900 tokens."""
+    """Build the tokenizer of the three tasks' words: some 900 tokens."""
     return word_tokenizer(task_words(), split)

@@ -1,14 +1,14 @@
-"""RASP, as much of it as the project's programs need, and what a program says on given tokens.
+"""Write programs in RASP, as much of it as the project needs, and run them.
 
-RASP (Weiss et al. 2021) writes what a transformer computes as operations on sequences. ``acdc.models.toy.rasp.compiler``
-turns a program into weights, as tracr does (Lindner et al. 2023); ``run`` here computes the same without any.
+RASP (Weiss et al. 2021) writes what a transformer computes as operations on sequences. A program becomes weights by
+``acdc.models.toy.rasp.compiler``, as in tracr (Lindner et al. 2023). ``run`` here computes the same without weights.
 
     length = Width(Select(Tokens(), Tokens(), lambda key, query: True))
     opposite = Zip(lambda n, i: n - i - 1, length, Indices())
     reverse = Aggregate(Select(Indices(), opposite, operator.eq), Tokens())
 
-Every expression is a *sequence*: one value at each position. Tokens and indices exclude the token that marks the
-beginning (BOS), which a model sees at position 0 and a program does not.
+Every expression is a *sequence*: one value at each position. A model sees the token that marks the beginning (BOS) at
+position 0. A program does not: its tokens and indices leave BOS out.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from dataclasses import dataclass
 from typing import Any
 
 Value = Any
-"""Of a sequence at one position: a token, an integer, a number. None where a program gives none."""
+"""A sequence's value at one position: a token, an integer, a number; None where a program gives none."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token at every position."""
+    """Read the token at every position."""
 
 
 @dataclass(frozen=True)
 class Indices:
-    """Every position's number, from 0."""
+    """Count positions from 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """``function`` of every value.
+    """Apply ``function`` to every value.
 
-    ``numerical``: the model holds the result as one number, along one direction, so that its mean can be taken.
-    All else is categorical: a direction for every value that can occur.
+    Where ``numerical``, the model holds the result as one number, along one direction, so that its mean can be taken.
+    Otherwise it is categorical: there is a direction for every value that can occur.
     """
 
     function: Callable[[Value], Value]
@@ -46,7 +46,7 @@ class Map:
 
 @dataclass(frozen=True, eq=False)
 class Zip:
-    """``function`` of two categorical sequences' values at every position (RASP's sequence map)."""
+    """Apply ``function`` to two categorical sequences' values at every position (RASP's sequence map)."""
 
     function: Callable[[Value, Value], Value]
     first: Expression
@@ -55,7 +55,7 @@ class Zip:
 
 @dataclass(frozen=True, eq=False)
 class Select:
-    """Which positions each one attends to: those where ``predicate(key, query)`` is true. Both are categorical."""
+    """Select the positions that each one attends to: those where ``predicate(key, query)``. Both are categorical."""
 
     keys: Expression
     queries: Expression
@@ -64,7 +64,7 @@ class Select:
 
 @dataclass(frozen=True, eq=False)
 class Aggregate:
-    """Mean over the selected positions. Of a categorical sequence: the value of the one selected position."""
+    """Average over the selected positions, or take a categorical sequence's value at the one selected position."""
 
     selector: Select
     of: Expression
@@ -72,7 +72,7 @@ class Aggregate:
 
 @dataclass(frozen=True, eq=False)
 class Width:
-    """How many positions are selected (RASP's selector width)."""
+    """Count the selected positions (RASP's selector width)."""
 
     selector: Select
 
@@ -81,7 +81,7 @@ Expression = Tokens | Indices | Map | Zip | Aggregate | Width
 
 
 def run(program: Expression, tokens: Sequence[Value]) -> list[Value]:
-    """What a program says at every position of ``tokens``, computed as it is written.
+    """Return the program's value at every position of ``tokens``, computed as the program is written.
 
     Raises:
         ValueError: a categorical sequence is aggregated over several positions.
@@ -103,7 +103,7 @@ def run(program: Expression, tokens: Sequence[Value]) -> list[Value]:
 
 
 def selected(selector: Select, tokens: Sequence[Value]) -> list[list[int]]:
-    """For every position the positions that it attends to."""
+    """Return, for every position, the positions that it attends to."""
     keys = run(selector.keys, tokens)
     return [
         [i for i, key in enumerate(keys) if selector.predicate(key, query)] for query in run(selector.queries, tokens)
@@ -111,7 +111,7 @@ def selected(selector: Select, tokens: Sequence[Value]) -> list[list[int]]:
 
 
 def mean(of: Expression, values: list[Value]) -> Value:
-    """Of numbers their mean, 0 of none; of one value itself; None of no categorical value."""
+    """Return the mean of numbers (0 of none), or the one categorical value (None of none)."""
     if is_numerical(of):
         return sum(values) / len(values) if values else 0.0
     if len(set(values)) > 1:
@@ -120,7 +120,7 @@ def mean(of: Expression, values: list[Value]) -> Value:
 
 
 def is_numerical(expression: Expression) -> bool:
-    """The model holds it as one number, not as one direction for each value."""
+    """Return whether the model holds the sequence as one number, not as one direction for each value."""
     match expression:
         case Map(_, _, numerical):
             return numerical

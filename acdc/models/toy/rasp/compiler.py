@@ -1,4 +1,4 @@
-"""RASP programs as the weights of a transformer.
+"""Compile RASP programs to the weights of a transformer.
 
 The idea is tracr's (Lindner et al. 2023, arXiv 2301.05062), and so are the layers, heads and widths of the paper's
 programs. The residual stream has one direction for each value that a sequence can have (or one for a number), one
@@ -32,9 +32,9 @@ from acdc.models.toy.rasp.wiring import wired_circuit
 
 BOS, PAD = "BOS", "PAD"
 SCORE = 100.0
-"""Of a selected position before the softmax; at half of it, BOS's, a weight is 0 beside it in float32."""
+"""The score of a selected position before the softmax. At half of it, BOS's, a weight is 0 beside it in float32."""
 STEEPNESS = 100.0
-"""Of the steps between the values of 1 / (1 + width): each takes less than half a gap up to width 6."""
+"""The slope of the steps between values of 1 / (1 + width). Up to width 6 a step takes less than half a gap."""
 
 Direction = tuple[Any, Value]
 """An expression, or the name of something else, and one of its values."""
@@ -44,7 +44,7 @@ Weights = dict[Direction, float]
 
 @dataclass(frozen=True)
 class Unit:
-    """A hidden unit of an MLP: ReLU of what it reads, times what it writes."""
+    """Hold a hidden unit of an MLP: it writes the ReLU of what it reads."""
 
     reads: Weights
     writes: Weights
@@ -52,7 +52,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Head:
-    """An attention head: whom it selects, the score of BOS, and which directions it copies to which."""
+    """Hold an attention head: the positions it selects, the score of BOS, and which directions it copies to which."""
 
     selector: Select
     bos_score: float
@@ -61,18 +61,18 @@ class Head:
 
 @dataclass
 class Layer:
-    """Its heads read what earlier layers wrote, its MLP what its heads wrote too."""
+    """Hold a layer. Its heads read what earlier layers wrote; its MLP reads what its heads wrote too."""
 
     heads: list[Head] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
 
 
 class Program:
-    """A RASP program for strings of up to ``max_length`` tokens of a vocabulary, as a transformer.
+    """Compile a RASP program for strings of up to ``max_length`` tokens of a vocabulary.
 
     Attributes:
-        tokens: of the model, sorted by their text as tracr does, with BOS and PAD; a token's id is its index.
-        layers: what computes the program.
+        tokens: the model's, with BOS and PAD, sorted by their text as in tracr; a token's id is its index.
+        layers: the layers that compute the program.
 
     Raises:
         ValueError: there is nothing to compute, or steps between widths would overlap.
@@ -89,17 +89,18 @@ class Program:
             raise ValueError("the program computes nothing: it must do something with tokens or indices")
 
     def encode(self, strings: Iterable[Sequence[Value]], bos: bool = True) -> list[list[int]]:
-        """Token ids of strings, each after BOS where not told otherwise."""
+        """Return the token ids of strings, each after BOS unless ``bos`` is False."""
         ids = {token: i for i, token in enumerate(self.tokens)}
         return [[ids[token] for token in ((BOS, *string) if bos else string)] for string in strings]
 
     def domain(self, expression: Expression) -> list[Value]:
-        """Every value that a categorical sequence can have, in order."""
+        """Return every value that a categorical sequence can have, in order."""
         if expression not in self._domain:
             self._domain[expression] = sorted(set(self.possible(expression)), key=order)
         return self._domain[expression]
 
     def possible(self, expression: Expression) -> Iterable[Value]:
+        """Return every value that a categorical sequence can have, in any order, with repetitions."""
         match expression:
             case Tokens():
                 return self.vocabulary
@@ -115,20 +116,21 @@ class Program:
                 return self.domain(of)
 
     def directions(self, expression: Expression) -> list[Direction]:
-        """Where in the residual stream a sequence is: one direction for each value, or one for a number."""
+        """Return the directions of a sequence in the residual stream: one for each value, or one for a number."""
         values = [None] if is_numerical(expression) else self.domain(expression)
         return [(expression, value) for value in values]
 
     def ready(self, expression: Expression) -> int:
-        """Put what computes an expression where all that it needs is there, once; and when it is there itself.
+        """Place an expression as early as it can be computed, and return from what time on the stream has it.
 
-        Time 2 l is before layer l, 2 l + 1 between its heads and its MLP.
+        Time 2 l is before layer l; 2 l + 1 is between its heads and its MLP.
         """
         if expression not in self._ready:
             self._ready[expression] = self.place(expression)
         return self._ready[expression]
 
     def place(self, expression: Expression) -> int:
+        """Add the heads and units that compute an expression, and return from what time on the stream has it."""
         match expression:
             case Map(_, of):
                 return self.place_units(self.ready(of), self.map_units(expression))
@@ -144,22 +146,25 @@ class Program:
         raise TypeError(f"{expression!r} is no expression of RASP")
 
     def place_head(self, time: int, head: Head) -> int:
+        """Add a head, not before ``time``, and return when its output is there."""
         time = max(time, self.ready(head.selector.keys), self.ready(head.selector.queries))
         layer = -(-time // 2)
         self.layer(layer).heads.append(head)
         return 2 * layer + 1
 
     def place_units(self, time: int, units: Iterable[Unit]) -> int:
+        """Add hidden units, not before ``time``, and return when their output is there."""
         layer = time // 2
         self.layer(layer).units.extend(units)
         return 2 * layer + 2
 
     def layer(self, index: int) -> Layer:
+        """Return a layer, and make it where it is new."""
         self.layers += [Layer() for _ in range(index + 1 - len(self.layers))]
         return self.layers[index]
 
     def map_units(self, expression: Map) -> Iterator[Unit]:
-        """One for each value, but for those whose result is the number 0: nothing writes that."""
+        """Yield a unit for each value, but not for the number 0 as a result, which nothing has to write."""
         for value in self.domain(expression.of):
             result = expression.function(value)
             if not expression.numerical:
@@ -168,16 +173,16 @@ class Program:
                 yield Unit({(expression.of, value): 1.0}, {(expression, None): float(result)})
 
     def zip_units(self, expression: Zip) -> Iterator[Unit]:
-        """One for each pair of values, above 0 where both are there."""
+        """Yield a unit for each pair of values, which is above 0 where both occur."""
         first, second = expression.first, expression.second
         for a, b in product(self.domain(first), self.domain(second)):
             reads = {(first, a): 1.0, (second, b): 1.0, ONE: -1.0}
             yield Unit(reads, {(expression, expression.function(a, b)): 1.0})
 
     def width_units(self, expression: Width, share: Direction) -> Iterator[Unit]:
-        """The largest width is always written, and every step that the share of BOS takes makes it one less.
+        """Yield units that write the largest width, and one less for every step that the share of BOS takes.
 
-        At BOS, which reads nothing but itself, 0 is left; the last unit takes that away.
+        At BOS, which reads only itself, width 0 is left. The last unit takes it away.
         """
         if 1 / self.max_length - 1 / (self.max_length + 1) <= 2 / STEEPNESS:
             raise ValueError(f"widths up to {self.max_length} are too many to be told apart")
@@ -191,7 +196,7 @@ class Program:
 
     @cached_property
     def basis(self) -> dict[Direction, int]:
-        """The residual stream: every direction's index."""
+        """Return the index of every direction in the residual stream."""
         found = [ONE, *((Tokens(), token) for token in self.tokens), *self.directions(Indices())]
         for layer in self.layers:
             found += [write for head in layer.heads for _, write in head.copies]
@@ -200,7 +205,7 @@ class Program:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Of a TransformerLens native model."""
+        """Return the config of the TransformerLens native model."""
         heads = [head for layer in self.layers for head in layer.heads]
         widest = [max(len(self.domain(head.selector.queries)) + 1, len(head.copies)) for head in heads]
         return {
@@ -222,7 +227,7 @@ class Program:
         }
 
     def weights(self) -> dict[str, Tensor]:
-        """State of a TransformerLens native model, without biases: all of them are 0."""
+        """Return the state of the TransformerLens native model, without biases, all of which are 0."""
         tokens = [self.vector({(Tokens(), token): 1.0, ONE: 1.0}) for token in self.tokens]
         indices = [self.vector({direction: 1.0}) for direction in self.directions(Indices())]
         outputs = [self.vector({direction: 1.0}) for direction in self.directions(self.expression)]
@@ -234,6 +239,7 @@ class Program:
         return out
 
     def attention_weights(self, heads: list[Head]) -> dict[str, Tensor]:
+        """Return a layer's attention weights by name."""
         shape = (self.config["n_heads"], self.config["d_head"], len(self.basis))
         q, k, v, o = (torch.zeros(shape) for _ in range(4))
         for i, head in enumerate(heads):
@@ -244,7 +250,7 @@ class Program:
         return {"q.weight": q, "k.weight": k, "v.weight": v, "o.weight": o.T}
 
     def write_scores(self, head: Head, q: Float[Tensor, "d_head d_model"], k: Float[Tensor, "d_head d_model"]) -> None:
-        """A dimension of queries and keys for each value of the query, and the next one for BOS."""
+        """Write a dimension of queries and keys for each value of the query, and the next one for BOS."""
         selector, scale = head.selector, len(q) ** 0.5
         queries = self.domain(selector.queries)
         for i, query in enumerate(queries):
@@ -255,6 +261,7 @@ class Program:
         k[len(queries)] = self.vector({(Tokens(), BOS): head.bos_score * scale})
 
     def mlp_weights(self, units: list[Unit]) -> dict[str, Tensor]:
+        """Return a layer's MLP weights by name."""
         shape = (self.config["d_mlp"], len(self.basis))
         reads, writes = torch.zeros(shape), torch.zeros(shape)
         for i, unit in enumerate(units):
@@ -262,13 +269,14 @@ class Program:
         return {"in.weight": reads, "out.weight": writes.T}
 
     def vector(self, weights: Weights) -> Float[Tensor, "d_model"]:
+        """Return a vector of the residual stream, by its components along directions."""
         out = torch.zeros(len(self.basis))
         for direction, weight in weights.items():
             out[self.basis[direction]] = weight
         return out
 
     def circuit(self, graph: Graph) -> Circuit:
-        """The known circuit: see ``acdc.models.toy.rasp.wiring``."""
+        """Return the known circuit, see ``acdc.models.toy.rasp.wiring``."""
         return wired_circuit(self.weights(), graph)
 
     def build(self, folder: Path) -> None:
@@ -284,5 +292,5 @@ class Program:
 
 
 def order(value: Value) -> tuple:
-    """Numbers by size, texts by letters."""
+    """Return the key that sorts numbers by size and texts by letters."""
     return (isinstance(value, str), value)

@@ -1,4 +1,4 @@
-"""Prompts of compiled models."""
+"""Make prompts for compiled models."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from acdc.prompts import check_count
 def make_dataset(
     task: str, program: Program, strings: Sequence[Sequence[Value]], n_prompts: int, seed: int, *, bos: bool = True
 ) -> Dataset:
-    """Some of the strings in random order, each with another one for its corrupted ("baseline") prompt.
+    """Make a dataset of some strings in random order, each with another string for its corrupted ("baseline") prompt.
 
-    No string is the corrupted one of two (the paper's corrupted prompts are the clean ones in another order).
-    Scored is every position but the first, as in the original's tracr_task/utils.py.
+    No string is the corrupted one of two (the paper's corrupted prompts are the clean ones in another order). Every
+    position but the first is scored, as in the original's tracr_task/utils.py.
 
     Args:
-        strings: all that there are, of one length.
-        bos: they are put after BOS, and targets say what the program makes of them.
+        strings: all that exist, of one length.
+        bos: whether strings are put after BOS, and targets hold the program's outputs.
 
     Returns:
-        ``targets``: ``outputs`` of the clean prompts and ``corrupted_outputs``, Float[prompt pos d_vocab_out], where
-        the strings are put after BOS.
+        ``targets``, where strings are put after BOS: ``outputs`` of the clean prompts and ``corrupted_outputs``, both
+        Float[prompt pos d_vocab_out].
 
     Raises:
         InputError: more prompts are asked for than there are strings, or none.
@@ -39,8 +39,8 @@ def make_dataset(
     order, partner = rng.sample(range(len(strings)), len(strings)), derangement(rng, len(strings))
     clean = [strings[i] for i in order[:n_prompts]]
     corrupted = [strings[partner[i]] for i in order[:n_prompts]]
-    ids = [torch.tensor(program.encode(rows, bos)) for rows in (clean, corrupted)]
-    scored = torch.ones_like(ids[0], dtype=torch.bool)
+    clean_ids, corrupted_ids = (torch.tensor(program.encode(rows, bos)) for rows in (clean, corrupted))
+    scored = torch.ones_like(clean_ids, dtype=torch.bool)
     scored[:, 0] = False
     targets = {}
     if bos:
@@ -49,11 +49,11 @@ def make_dataset(
     texts = {
         name: [" ".join(map(str, row)) for row in rows] for name, rows in (("clean", clean), ("corrupted", corrupted))
     }
-    return Dataset(*ids, scored, targets, {"task": task, "seed": seed, **texts})
+    return Dataset(clean_ids, corrupted_ids, scored, targets, {"task": task, "seed": seed, **texts})
 
 
 def derangement(rng: random.Random, n: int) -> list[int]:
-    """A random permutation that leaves nothing where it was."""
+    """Draw a permutation that leaves nothing where it was."""
     while True:
         order = rng.sample(range(n), n)
         if all(i != j for i, j in enumerate(order)):
@@ -61,7 +61,7 @@ def derangement(rng: random.Random, n: int) -> list[int]:
 
 
 def outputs(program: Program, string: Sequence[Value]) -> Float[Tensor, "pos d_vocab_out"]:
-    """What the program says of a string, as logits; 0 at BOS."""
+    """Return the program's values on a string as logits, 0 at BOS."""
     values = run(program.expression, string)
     if is_numerical(program.expression):
         rows = [[value] for value in values]

@@ -1,4 +1,4 @@
-"""The circuit that a compiled model is, read off its weights."""
+"""Read the circuit of a compiled model off its weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NOTHING = 1e-6
 
 
 def wired_circuit(weights: Mapping[str, Tensor], graph: Graph) -> Circuit:
-    """Every edge along which a sender writes a direction that its receiver reads, as far as it reaches the logits.
+    """Return the edges whose sender writes a direction that the receiver reads, as far as they reach the logits.
 
-    Only for models like tracr's, whose every direction of the residual stream means one thing: elsewhere
-    everything reads everything. What no input changes (which tokens there are, say) counts as read as well.
+    This is for models like tracr's, where every direction of the residual stream means one thing. In others everything
+    reads everything. Directions that no input changes count too.
 
     Args:
         weights: state of a TransformerLens native model.
@@ -30,7 +30,7 @@ def wired_circuit(weights: Mapping[str, Tensor], graph: Graph) -> Circuit:
 
 
 def written_by(weights: Mapping[str, Tensor], graph: Graph, sender: Node) -> Bool[np.ndarray, "d_model"]:
-    """Directions that a sender can write."""
+    """Return the directions that a sender can write."""
     embeds = {"tok_embed": ["embed"], "pos_embed": ["pos_embed"], "embed": ["embed", "pos_embed"]}
     if sender.component in embeds:
         return np.logical_or.reduce([some(weights[f"{name}.weight"], 0) for name in embeds[sender.component]])
@@ -40,7 +40,7 @@ def written_by(weights: Mapping[str, Tensor], graph: Graph, sender: Node) -> Boo
 
 
 def read_by(weights: Mapping[str, Tensor], graph: Graph, receiver: Node) -> Bool[np.ndarray, "d_model"]:
-    """Directions that a receiver reads; those of queries that no key answers, and the other way round, do not count."""
+    """Return the directions that a receiver reads. Queries that match no key do not count, nor keys without queries."""
     if receiver.component == "logits":
         return some(weights["unembed.weight"], 0)
     if receiver.component == "mlp":
@@ -52,17 +52,17 @@ def read_by(weights: Mapping[str, Tensor], graph: Graph, receiver: Node) -> Bool
 
 
 def copies(weights: Mapping[str, Tensor], graph: Graph, head: Node) -> Tensor:
-    """Float[written read]: what a head writes of what it reads where it attends."""
+    """Return the map from what a head reads, where it attends, to what it writes: Float[written read]."""
     d_head = len(weights[f"blocks.{head.layer}.attn.v.weight"]) // graph.n_heads
-    out = weights[f"blocks.{head.layer}.attn.o.weight"][:, head.head * d_head : (head.head + 1) * d_head]
+    out = weights[f"blocks.{head.layer}.attn.o.weight"][:, head.head_index * d_head : (head.head_index + 1) * d_head]
     return out @ of_head(weights, graph, head, "v")
 
 
 def of_head(weights: Mapping[str, Tensor], graph: Graph, head: Node, name: str) -> Tensor:
-    """Float[d_head d_model]: a head's part of its layer's q, k or v."""
-    return weights[f"blocks.{head.layer}.attn.{name}.weight"].unflatten(0, (graph.n_heads, -1))[head.head]
+    """Return a head's part of its layer's q, k or v weights: Float[d_head d_model]."""
+    return weights[f"blocks.{head.layer}.attn.{name}.weight"].unflatten(0, (graph.n_heads, -1))[head.head_index]
 
 
 def some(matrix: Tensor, axis: int) -> Bool[np.ndarray, "n"]:
-    """Whether anything along an axis is not 0."""
+    """Return whether anything along an axis is not 0."""
     return (matrix.abs() > NOTHING).any(axis).numpy()

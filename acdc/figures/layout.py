@@ -1,0 +1,135 @@
+"""Hold what several figures share: panels, order of methods, random circuits, legends, and what cannot be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from acdc.catalogue import METHODS, label
+from acdc.errors import InputError
+from acdc.figures.style import CHANCE_DASH, COLUMN, GREY, INK, PAGE, look
+
+RANDOM = "random"
+"""The method of random circuits, of the controls and of the catalogue."""
+MANY = 25
+"""Points of a curve from which on they are dots."""
+
+
+# Panels.
+
+
+def canvas(n_panels: int) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels, two in a row."""
+    columns, rows = min(n_panels, 2), -(-n_panels // 2)
+    size = (PAGE if columns == 2 else COLUMN + 0.6, 0.7 + 2.5 * rows)
+    return panels(n_panels, columns, size)
+
+
+def panels(n_panels: int, columns: int, size: tuple[float, float], shared: bool = False) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels, row by row.
+
+    Args:
+        size: in inches.
+        shared: all panels have the same axes.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(-(-n_panels // columns), columns, squeeze=False, sharex=shared, sharey=shared)
+    return figure, used(grid.flat, n_panels)
+
+
+def used(grid: Iterable[Axes], n_panels: int) -> list[Axes]:
+    """Remove the axes beyond the last panel; return the others."""
+    axes = list(grid)
+    for unused in axes[n_panels:]:
+        unused.remove()
+    return axes[:n_panels]
+
+
+# Methods.
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Return names of methods, each once, in the catalogue's order; those that it has not come last."""
+    names = list(dict.fromkeys(methods))
+    return [name for name in METHODS if name in names] + [name for name in names if name not in METHODS]
+
+
+def is_compared(methods: pd.Series) -> pd.Series:
+    """Return which rows are of methods that look at prompts: others are controls, and compared with."""
+    blind = [method.name for method in METHODS.values() if not method.uses_prompts]
+    return ~methods.isin(blind)
+
+
+def not_converged(rows: pd.DataFrame) -> pd.Series:
+    """Return which circuits are of a search that ended too early. Nobody knows it of imported ones."""
+    return rows["converged"].astype(str) == "False"
+
+
+# Random circuits.
+
+
+def draw_random(axes: Axes, rows: pd.DataFrame, dash: Any) -> None:
+    """Draw random circuits as a line at the median with a band from the worst to the best seed.
+
+    Args:
+        rows: columns n_edges, y and seed.
+    """
+    # Circuits of one rank in their seeds differ by a few direct edges: they share an abscissa.
+    rank = rows.groupby("seed")["n_edges"].rank(method="first")
+    rows = rows.assign(n_edges=rows["n_edges"].groupby(rank).transform("median"))
+    bars = rows["n_edges"].nunique() == 1  # a band over a single abscissa has no area
+    sns.lineplot(
+        rows, x="n_edges", y="y", ax=axes, color=GREY, linestyle=dash, marker="o" if bars else "", markeredgewidth=0,
+        estimator="median", errorbar=("pi", 100), err_style="bars" if bars else "band", legend=False, zorder=2,
+    )  # fmt: skip
+
+
+# Legends.
+
+
+def method_handles(methods: Sequence[str], **looks: Any) -> list[Line2D]:
+    """Return a legend's entry for each method."""
+    return [Line2D([], [], color=look(name)[0], marker=look(name)[1], label=label(name), **looks) for name in methods]
+
+
+def hollow_handle(text: str) -> Line2D:
+    """Return the legend's entry of hollow markers."""
+    return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label=text)
+
+
+def published_handle(text: str, size: float) -> Line2D:
+    """Return the legend's entry of the paper's own numbers."""
+    return Line2D([], [], **published_look(size), label=text)
+
+
+def published_look(size: float) -> dict[str, Any]:
+    """Return how the paper's own numbers are marked: circles around ours."""
+    return {
+        "color": INK, "linestyle": "", "marker": "o", "markersize": size, "markerfacecolor": "none",
+        "markeredgewidth": 0.8,
+    }  # fmt: skip
+
+
+def chance_handle() -> Line2D:
+    """Return the legend's entry of the line of chance."""
+    return Line2D([], [], color=GREY, linewidth=0.6, linestyle=CHANCE_DASH, label="chance")
+
+
+# What cannot be drawn.
+
+
+def refuse_not_finite(column: pd.Series) -> None:
+    """Raise InputError, which names column and row, where a value is NaN or infinite."""
+    bad = column.isna()
+    if pd.api.types.is_numeric_dtype(column):
+        bad |= np.isinf(column)
+    if bad.any():
+        row, value = next(iter(column[bad].items()))
+        raise InputError(f"column {column.name}, row {row}: {value} cannot be drawn")

@@ -1,0 +1,66 @@
+"""A copy of the repository in which a test runs commands as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import yaml
+
+from acdc.tables import read_table
+
+ROOT = Path(__file__).parent.parent
+CONFIG = "workflow/config/test.yaml"
+SMALL: dict[str, Any] = yaml.safe_load((ROOT / CONFIG).read_text())
+# Jobs call plain `python`: it has to be the one that runs the tests.
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
+
+
+class Checkout:
+    """A copy of the repository's files, without what is generated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a checkout"
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).exists():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.root / name)
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
+        """Standard error goes where standard output goes: Snakemake tells of errors on either."""
+        settings = {"env": {**ENVIRONMENT, **environment}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(command, cwd=self.root, text=True, **settings)
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return self.run(*SNAKEMAKE, *arguments, **environment)
+
+    def acdc(self, *arguments: str | Path) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", "acdc", *map(str, arguments))
+
+    def start(self, *command: str) -> psutil.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return psutil.Popen(command, cwd=self.root, env=ENVIRONMENT, **quiet)
+
+    def write(self, name: str, text: str) -> str:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+        return name
+
+    def overlay(self, name: str, config: dict[str, Any]) -> str:
+        return self.write(name, yaml.safe_dump(config))
+
+    def table(self, name: str) -> pd.DataFrame:
+        return read_table(self.root / name)
+
+    def circuit(self, name: str) -> dict[str, Any]:
+        return json.loads((self.root / name).read_text())

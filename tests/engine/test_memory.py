@@ -1,0 +1,82 @@
+"""The formulas for memory bound what the engine holds, and not by far too much."""
+
+from __future__ import annotations
+
+import pytest
+from torch import Tensor
+
+from acdc.engine.memory import per_candidate, resident
+from acdc.engine.model import Engine
+from acdc.engine.removals import Removals
+from acdc.graph import Circuit, Graph, Node
+from acdc.metrics import KLDivergence
+from tests.small_models import KINDS, engine
+
+FLOAT = 4
+
+
+def held(*tensors: Tensor) -> int:
+    """Bytes of these tensors, each storage once."""
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def size(setup: Engine) -> tuple[int, int]:
+    return sum(c.rows.n for c in setup.chunks), sum(len(c.rows.scored) for c in setup.chunks)
+
+
+def node_at(graph: Graph, layer: int, kind: str) -> Node:
+    return Node(layer, "mlp") if kind == "mlp" and graph.has_mlp else Node(layer, "head", 0, "v")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ablation", ("corrupted", "zero", "mean"))
+def test_resident_bounds_what_a_search_holds(kind, ablation):
+    setup = engine(kind, ablation, several=True)
+    metric = setup.metric(KLDivergence)
+    removals = Removals(setup, Circuit.full(setup.graph), 0, metric)
+    states = [*(s for c in setup.chunks for s in (c.clean, c.ablated)), *removals.states]
+    tensors = [t for state in states for t in state.values()]
+    tensors += [setup.model_logits, *(c.delta for c in setup.chunks)]
+    tensors += [t for each in metric for t in (each.model_logprobs, each.model_probs)]
+    bound = resident(setup.weights.architecture, setup.graph, *size(setup), FLOAT)
+    assert 0.4 * bound < held(*tensors) <= bound
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("receiver", ("mlp", "v"))
+def test_per_candidate_bounds_what_a_block_of_candidates_holds(kind, receiver):
+    setup = engine(kind, several=True)
+    removals = Removals(setup, Circuit.full(setup.graph), 0, setup.metric(KLDivergence))
+    node = node_at(setup.graph, 0, receiver)
+    removals.start(node)
+    # There are no more senders into the first layer: the same ones again are as good.
+    senders = setup.graph.exists[:, removals.receiver].nonzero()[0].tolist() * 8
+    n = len(senders)
+    setup.scratch.buffers.clear()
+    removals.try_removing(senders, [False] * n)
+    used = held(*removals.patch.new.values(), *setup.scratch.buffers.values())
+    rows = setup.chunks[0].rows
+    bound = n * per_candidate(setup.weights.architecture, removals.plan, 0, rows, FLOAT)
+    assert 0.2 * bound < used <= bound
+
+
+def test_a_search_tries_no_more_at_once_than_fits():
+    setup = engine("llama", several=True)
+    removals = Removals(setup, Circuit.full(setup.graph), 1, setup.metric(KLDivergence))
+    removals.start(Node(1, "mlp"))
+    bound = per_candidate(setup.weights.architecture, removals.plan, 1, setup.chunks[0].rows, FLOAT)
+    before, setup.memory = setup.memory, 3 * bound + 1
+    try:
+        assert removals.states_that_fit() == 3
+    finally:
+        setup.memory = before
+
+
+def test_chunks_are_as_large_as_memory_allows():
+    setup = engine("gpt2")
+    dataset, weights = setup.dataset, setup.weights
+    sizes = [
+        [len(part) for part in Engine(weights, dataset, ablation="corrupted", memory=memory).parts]
+        for memory in (1, 2**31)
+    ]
+    assert sizes == [[1, 1, 1, 1], [4]]

@@ -1,0 +1,141 @@
+"""The masked forward pass and the first-order effects that are taken of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from acdc.data import Dataset
+from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.model import Engine
+from acdc.graph import Circuit, Node
+from acdc.methods import gradients
+from acdc.methods.eap import eap, eap_ig, edge_scores
+from acdc.metrics import L2, KLDivergence, LogitDifference
+from acdc.models.bridge import weights_of
+from tests.small_models import (
+    LEARNED_POSITIONS,
+    SETUPS,
+    VECTORS,
+    bridge,
+    engine,
+    prompts,
+    random_circuit,
+    vector_bridge,
+    vector_inputs,
+)
+
+setups = pytest.mark.parametrize(("kind", "ablation"), SETUPS)
+
+
+def masked(kind: str, ablation: str, split_embed: bool = False, dtype: torch.dtype = torch.float32) -> MaskedModel:
+    return MaskedModel(
+        weights_of(bridge(kind)).to("cpu", dtype), prompts(True), ablation=ablation, split_embed=split_embed
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "ablation", "split_embed"),
+    [(*setup, split) for setup in SETUPS for split in (False, True) if not split or setup[0] in LEARNED_POSITIONS],
+)
+def test_masks_of_ones_and_zeros_are_circuits(kind, ablation, split_embed):
+    model, fast = masked(kind, ablation, split_embed), engine(kind, ablation, split_embed, several=True)
+    circuits = [Circuit.full(fast.graph), Circuit.empty(fast.graph)]
+    for circuit in (*circuits, *(random_circuit(fast.graph, seed, 0.6, 0.8) for seed in range(3))):
+        found = model.logits(Mask.of(circuit, model.weights.embed))
+        torch.testing.assert_close(found, fast.circuit_logits(circuit), atol=1e-4, rtol=0)
+
+
+def nudged(model: MaskedModel, sender: int, receiver: int, by: float) -> float:
+    """The logit difference with one edge's share changed."""
+    mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
+    mask.present[sender, receiver] += by
+    metric = model.metric(LogitDifference)
+    with torch.no_grad():
+        return model.value(metric, model.logits(mask)).item()
+
+
+@setups
+def test_eap_is_the_slope_of_removing_each_edge(kind, ablation):
+    model = masked(kind, ablation, dtype=torch.float64)
+    scores, step = edge_scores(model, LogitDifference, 1).score, 1e-5
+    edges = np.argwhere(model.graph.exists)
+    for sender, receiver in edges[:: max(1, len(edges) // 20)]:
+        slope = (nudged(model, sender, receiver, -step) - nudged(model, sender, receiver, step)) / (2 * step)
+        assert scores[sender, receiver] == pytest.approx(slope, abs=1e-6, rel=1e-5)
+    assert np.isnan(scores[~model.graph.exists]).all() and np.nanmax(np.abs(scores)) > 0.01
+
+
+def test_eap_is_autocircuits():
+    """Signs: its mask is 1 where an edge is corrupted, and it differentiates the same loss."""
+    case = "tiny3l_mlp"
+    clean, corrupted = (vector_inputs(case)[name] for name in ("clean", "corrupted"))
+    scored = torch.zeros_like(clean, dtype=torch.bool)
+    scored[:, -1] = True
+    dataset = Dataset(clean, corrupted, scored, {"correct": clean[:, 0], "incorrect": clean[:, 1]})
+    model = MaskedModel(weights_of(vector_bridge(case)), dataset, ablation="corrupted")
+    found, graph = edge_scores(model, LogitDifference, 1).score, model.graph
+    expected = load_file(VECTORS / case / "autocircuit_eap_scores.safetensors")
+    compared = 0
+    for r, receiver in enumerate(graph.receivers):
+        theirs = expected[receiver.receiver_hook]
+        theirs = theirs[receiver.head] if receiver.head is not None else theirs
+        ours = found[: len(theirs), r]
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5, rtol=1e-4, err_msg=receiver.name)
+        assert not graph.exists[len(theirs) :, r].any()
+        compared += len(theirs)
+    assert compared == graph.exists.sum()
+
+
+def test_eap_is_one_step_of_integrated_gradients():
+    setup = engine("llama", several=True)
+    found, expected = eap(setup, LogitDifference), eap_ig(setup, LogitDifference, ig_steps=1)
+    np.testing.assert_array_equal(found.scores.score, expected.scores.score)
+    assert (found.evaluations, eap_ig(setup, LogitDifference, ig_steps=3).evaluations) == (1, 3)
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "llama", "shortformer"))
+def test_integrated_gradients_of_the_embeddings_edges_add_up_to_what_all_of_them_do(kind):
+    """Completeness: along the path, what leaves the embeddings makes all of the difference."""
+    model = masked(kind, "corrupted", dtype=torch.float64)
+    metric = model.metric(LogitDifference)
+    with torch.no_grad():
+        ends = [
+            model.value(metric, model.logits(Mask.of(Circuit.full(model.graph), model.weights.embed), written))
+            for written in (model.clean, [model.ablated.sender[0]])
+        ]
+    total = np.nansum(edge_scores(model, LogitDifference, 400).score[0])
+    assert total == pytest.approx((ends[1] - ends[0]).item(), rel=0.02)
+
+
+def test_integrated_gradients_differ_from_eap_and_take_the_kl_divergence():
+    model = masked("layer_norm", "corrupted")
+    plain, integrated = (edge_scores(model, LogitDifference, steps) for steps in (1, 5))
+    assert np.nanmax(np.abs(plain.score - integrated.score)) > 0.01
+    assert np.nanmax(np.abs(edge_scores(model, KLDivergence, 5).score)) > 0.01
+
+
+@pytest.mark.parametrize("kind", (KLDivergence, L2))
+def test_a_distance_from_the_model_has_no_slope_at_the_model(kind):
+    nothing = edge_scores(masked("gpt2", "corrupted", dtype=torch.float64), kind, 1)
+    assert np.nanmax(np.abs(nothing.score)) < 1e-12
+
+
+def test_an_edge_that_carries_no_difference_has_no_effect():
+    """Under corrupted ablation, positions are the same in both runs."""
+    model = masked("gpt2", "corrupted", split_embed=True)
+    scores = edge_scores(model, LogitDifference, 1)
+    position = scores.graph.sender_index[Node(-1, "pos_embed")]
+    assert np.nanmax(np.abs(scores.score[position])) == 0
+
+
+@pytest.mark.parametrize("at_once", (1, 3, 100))
+@pytest.mark.parametrize("ablation", ("corrupted", "mean"))
+def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, ablation, at_once):
+    monkeypatch.setattr(gradients, "PROMPTS_AT_ONCE", at_once)
+    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation=ablation)
+    found = eap_ig(setup, LogitDifference, ig_steps=3).scores
+    expected = edge_scores(masked("llama", ablation, dtype=torch.float64), LogitDifference, 3)
+    np.testing.assert_allclose(found.score, expected.score, atol=1e-10)

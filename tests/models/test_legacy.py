@@ -1,0 +1,166 @@
+"""Models in the format of TransformerLens 1.x, and the weight processing that was its default."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from acdc.engine.model import Engine
+from acdc.errors import InputError
+from acdc.graph import Circuit
+from acdc.models import sources
+from acdc.models.bridge import PROCESSED, load_bridge, weights_of
+from acdc.models.sources import from_folder
+from tests.small_models import VECTORS, bridge, build, prompts, random_circuit, vector_inputs
+
+CASES = ("small2l", "tiny3l_mlp")
+
+
+def legacy_folder(folder: Path, config: dict, state: dict) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save(state, folder / "model_final.pth")
+    return folder
+
+
+def of_vectors(folder: Path, case: str, **changes) -> Path:
+    config = json.loads((VECTORS / case / "config.json").read_text())
+    return legacy_folder(folder, config | changes, load_file(VECTORS / case / "model.safetensors"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_legacy_models_logits_are_the_originals(case, tmp_path):
+    from_folder(of_vectors(tmp_path / "old", case), tmp_path / "new")
+    with torch.no_grad():
+        logits = load_bridge(tmp_path / "new")(vector_inputs(case)["clean"])
+    torch.testing.assert_close(logits, vector_inputs(case)["clean_logits"], atol=2e-5, rtol=0)
+
+
+def shortformer(folder: Path, **config) -> Path:
+    """The tests' shortformer as TransformerLens 1.x would have saved it."""
+    model = bridge("shortformer")
+    state = {"embed.W_E": model.embed.W_E, "pos_embed.W_pos": model.pos_embed.W_pos, "unembed.W_U": model.unembed.W_U}
+    state |= {"unembed.b_U": model.unembed.b_U}
+    state |= {f"ln_final.{name[0]}": getattr(model.ln_final, name) for name in ("weight", "bias")}
+    for i, block in enumerate(model.blocks):
+        state |= {f"blocks.{i}.ln1.{name[0]}": getattr(block.ln1, name) for name in ("weight", "bias")}
+        for name in "QKVO":
+            state |= {f"blocks.{i}.attn.{kind}_{name}": getattr(block.attn, f"{kind}_{name}") for kind in "Wb"}
+    keys = ("n_layers", "n_heads", "d_model", "d_head", "n_ctx", "d_vocab", "act_fn", "attn_only")
+    settings = {key: getattr(model.cfg, key) for key in keys} | {"d_mlp": None, "normalization": "LN", **config}
+    return legacy_folder(folder, settings, {name: tensor.detach().clone() for name, tensor in state.items()})
+
+
+@pytest.mark.parametrize(("said", "asked"), [(True, False), (False, True)])
+def test_a_shortformer_is_one_where_its_config_or_ours_says_so(said, asked, tmp_path):
+    old = shortformer(tmp_path / "old", **({"shortformer_pos": True} if said else {}))
+    from_folder(old, tmp_path / "new", shortformer=asked)
+    tokens = prompts(True).clean
+    with torch.no_grad():
+        found, expected = load_bridge(tmp_path / "new")(tokens), bridge("shortformer")(tokens)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_without_a_word_of_it_positions_are_standard_and_the_model_is_another(tmp_path):
+    from_folder(shortformer(tmp_path / "old"), tmp_path / "new")
+    tokens = prompts(True).clean
+    with torch.no_grad():
+        found, expected = load_bridge(tmp_path / "new")(tokens), bridge("shortformer")(tokens)
+    assert (found - expected).abs().max() > 0.1
+
+
+def test_what_is_missing_is_named(tmp_path):
+    old = of_vectors(tmp_path / "old", "small2l")
+    (old / "model_final.pth").unlink()
+    with pytest.raises(InputError, match=r"old has 0 files \*\.pth"):
+        from_folder(old, tmp_path / "new")
+    torch.save({"embed.W_E": torch.zeros(2, 2)}, old / "model_final.pth")
+    with pytest.raises((InputError, KeyError)):
+        from_folder(old, tmp_path / "new")
+    (old / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="neither Hugging Face's nor TransformerLens 1.x's: it lacks n_layers"):
+        from_folder(old, tmp_path / "new")
+
+
+def test_a_pickle_of_anything_but_tensors_is_not_loaded(tmp_path):
+    old = of_vectors(tmp_path / "old", "small2l")
+    torch.save({"embed.W_E": Path("/")}, old / "model_final.pth")
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        from_folder(old, tmp_path / "new")
+
+
+# Weight processing
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """Of one model, as it is and processed, by kind and ablation."""
+
+    def of(kind: str, ablation: str) -> list[Engine]:
+        folder = tmp_path_factory.mktemp(kind)
+        build(kind, folder)
+        found = [Engine(weights_of(load_bridge(folder)), prompts(True), ablation=ablation)]
+        (folder / PROCESSED).touch()
+        return [*found, Engine(weights_of(load_bridge(folder)), prompts(True), ablation=ablation)]
+
+    return of
+
+
+def differences(engines: list[Engine]) -> list[float]:
+    """Of log-probabilities, of all edges and of a few random circuits; centring moves all logits of a row alike."""
+    graph = engines[0].graph
+    circuits = [Circuit.full(graph), *(random_circuit(graph, seed, 0.5, 0.9) for seed in range(3))]
+    found = [[engine.circuit_logits(circuit).log_softmax(-1) for circuit in circuits] for engine in engines]
+    return [(a - b).abs().max().item() for a, b in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "layer_norm", "attention_only"))
+def test_processing_changes_weights_but_no_circuit_under_corrupted_ablation(kind, engines):
+    plain, processed = engines(kind, "corrupted")
+    assert (plain.weights.unembed - processed.weights.unembed).abs().max() > 0.01
+    assert max(differences([plain, processed])) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "layer_norm", "attention_only"))
+def test_processing_changes_circuits_under_zero_ablation(kind, engines):
+    whole, *circuits = differences(engines(kind, "zero"))
+    assert whole < 1e-4 and max(circuits) > 0.01
+
+
+# The hub
+
+
+def test_a_model_of_the_hub_is_what_its_files_are(tmp_path, monkeypatch):
+    """The hub itself is out of reach of the tests: what it would have downloaded is put where it would be."""
+    asked = {}
+
+    def download(name: str, *, revision: str, local_dir: str, allow_patterns: list[str]) -> str:
+        asked.update(name=name, revision=revision)
+        of_vectors(Path(local_dir) / "files", "small2l")
+        return str(Path(local_dir) / "files")
+
+    monkeypatch.setattr(sources, "snapshot_download", download)
+    sources.from_hub("someone/something", "abc", tmp_path / "new", shortformer=False)
+    assert asked == {"name": "someone/something", "revision": "abc"}
+    with torch.no_grad():
+        logits = load_bridge(tmp_path / "new")(vector_inputs("small2l")["clean"])
+    torch.testing.assert_close(logits, vector_inputs("small2l")["clean_logits"], atol=2e-5, rtol=0)
+
+
+def test_a_hub_that_cannot_be_reached_is_said_in_one_sentence(tmp_path, monkeypatch):
+    def fail(*arguments, **settings):
+        raise OSError("no network\nand more words")
+
+    monkeypatch.setattr(sources, "snapshot_download", fail)
+    with pytest.raises(InputError, match=r"^model x/y could not be loaded .* \(no network\): .* key 'folder'$"):
+        sources.from_hub("x/y", "main", tmp_path / "new", shortformer=False)
+
+
+def test_a_shortformer_must_be_of_transformer_lens(tmp_path):
+    build("gpt2", tmp_path / "gpt2")
+    with pytest.raises(InputError, match="is Hugging Face's: shortformer is for models of TransformerLens 1.x"):
+        from_folder(tmp_path / "gpt2", tmp_path / "new", shortformer=True)

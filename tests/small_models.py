@@ -1,0 +1,281 @@
+"""Small models and prompts that the tests share, and the original implementation's models and inputs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from acdc import tasks
+from acdc.catalogue import ABLATIONS, METRICS
+from acdc.data import Dataset
+from acdc.engine.model import Engine
+from acdc.graph import Circuit, Graph
+from acdc.metrics import Metric
+from acdc.models.bridge import boot_native, load_bridge, save_native, weights_of
+from acdc.models.toy.word_tokenizer import word_tokenizer
+from acdc.reference import Reference
+
+N_VOCAB, N_POS = 50, 7
+OF_TEXT: dict[str, type[Metric]] = {name: METRICS[name].load() for name in tasks.OF_TEXT}
+OF_NUMBERS: dict[str, type[Metric]] = {name: METRICS[name].load() for name in tasks.OF_NUMBERS}
+
+NATIVE: dict[str, Any] = {
+    "n_layers": 2,
+    "n_heads": 4,
+    "d_model": 32,
+    "d_head": 8,
+    "d_mlp": 48,
+    "n_ctx": 16,
+    "d_vocab": N_VOCAB,
+    "d_vocab_out": N_VOCAB,
+    "act_fn": "gelu_new",
+    "eps": 1e-5,
+    "normalization_type": "LN",
+    "attention_dir": "causal",
+    "attn_only": False,
+    "gated_mlp": False,
+    "positional_embedding_type": "standard",
+    "initializer_range": 0.3,
+    "seed": 0,
+}
+ROTARY = {"positional_embedding_type": "rotary", "n_key_value_heads": 2, "gated_mlp": True, "act_fn": "silu"}
+NATIVE_KINDS: dict[str, dict[str, Any]] = {
+    "layer_norm": {},
+    "no_norm": {"normalization_type": None, "act_fn": "relu"},
+    "attention_only": {"attn_only": True},
+    "rotary": {**ROTARY, "normalization_type": "RMS"},
+    "shortformer": {"attn_only": True, "positional_embedding_type": "shortformer"},
+    "bidirectional": {"attention_dir": "bidirectional", "normalization_type": None, "act_fn": "relu"},
+}
+KINDS = ("gpt2", "llama", "pythia", *NATIVE_KINDS)
+LEARNED_POSITIONS = ("gpt2", "layer_norm", "no_norm", "attention_only", "bidirectional")
+
+
+def ablations_of(kind: str) -> tuple[str, ...]:
+    """Only position embeddings can be permuted."""
+    return tuple(name for name in ABLATIONS if name != "corrupted_permuted" or kind in LEARNED_POSITIONS)
+
+
+SETUPS = [(kind, ablation) for kind in KINDS for ablation in ablations_of(kind)]
+"""Every kind of model with every ablation that it can have."""
+
+
+HUGGING_FACE_NAMES = {
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_key_value_heads": "num_key_value_heads",
+    "d_model": "hidden_size",
+}
+
+
+def build(kind: str, folder: Path, seed: int = 0, **shape: int) -> None:
+    """Write a random model of this kind, whose biases and norms are random too, to ``folder``.
+
+    Args:
+        shape: what differs from the kind's usual model, in the names of ``NATIVE``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind in NATIVE_KINDS:
+            config = NATIVE | NATIVE_KINDS[kind] | shape | {"seed": seed}
+            save_native(shaken(boot_native(config)), config, folder)
+        else:
+            changes = {HUGGING_FACE_NAMES[name]: value for name, value in shape.items()}
+            save_hugging_face({"gpt2": gpt2, "llama": llama, "pythia": pythia}[kind](**changes), folder)
+
+
+def gpt2(**changes) -> PreTrainedModel:
+    settings: dict[str, Any] = {
+        "vocab_size": N_VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "n_positions": 16,
+        "initializer_range": 0.3,
+    }
+    return GPT2LMHeadModel(GPT2Config(**settings | changes))
+
+
+def llama(**changes) -> PreTrainedModel:
+    settings: dict[str, Any] = {
+        "vocab_size": N_VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 16,
+        "initializer_range": 0.3,
+    }
+    return LlamaForCausalLM(LlamaConfig(**settings | changes))
+
+
+def pythia(**changes) -> PreTrainedModel:
+    """Parallel blocks that rotate half of each head."""
+    settings: dict[str, Any] = {
+        "vocab_size": N_VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 16,
+        "initializer_range": 0.3,
+        "rotary_pct": 0.5,
+        "rotary_emb_base": 1000.0,
+        "use_parallel_residual": True,
+    }
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**settings | changes))
+
+
+def save_hugging_face(model: PreTrainedModel, folder: Path) -> None:
+    shaken(model).save_pretrained(folder)
+    word_tokenizer(["one", "two"]).save_pretrained(folder)
+
+
+@torch.no_grad()
+def shaken(model: torch.nn.Module) -> Any:
+    """The model with noise on every parameter, so that no bias is 0 and no norm's weight 1."""
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@cache
+def bridge(kind: str) -> TransformerBridge:
+    return random_bridge(kind)
+
+
+def random_bridge(kind: str, seed: int = 0, **shape: int) -> TransformerBridge:
+    """What ``build`` writes, loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        build(kind, Path(folder), seed, **shape)
+        return load_bridge(Path(folder))
+
+
+@cache
+def prompts(several: bool) -> Dataset:
+    """Four prompts that share a beginning of 0 to 3 tokens with their corrupted ones.
+
+    Args:
+        several: one prompt is scored at two positions, the first of them in the shared beginning.
+    """
+    generator = torch.Generator().manual_seed(1)
+    clean, corrupted = torch.randint(0, N_VOCAB, (2, 4, N_POS), generator=generator)
+    scored = torch.zeros(4, N_POS, dtype=torch.bool)
+    for prompt, (shared, position) in enumerate([(0, 3), (2, 6), (1, 5), (3, 6)]):
+        corrupted[prompt, :shared] = clean[prompt, :shared]
+        scored[prompt, position] = True
+    scored[3, 2] = several
+    correct = torch.randint(0, N_VOCAB, (4,), generator=generator)
+    return Dataset(clean, corrupted, scored, {"correct": correct, "incorrect": (correct + 7) % N_VOCAB})
+
+
+@cache
+def engine(kind: str, ablation: str = "corrupted", split_embed: bool = False, several: bool = False) -> Engine:
+    return Engine(weights_of(bridge(kind)), prompts(several), ablation=ablation, split_embed=split_embed)
+
+
+@cache
+def reference(kind: str, ablation: str = "corrupted", split_embed: bool = False, several: bool = False) -> Reference:
+    return Reference(bridge(kind), prompts(several), ablation=ablation, split_embed=split_embed)
+
+
+@torch.no_grad()
+def logits_of(model: TransformerBridge, dataset: Dataset, tokens: Tensor) -> Tensor:
+    """TransformerLens's own, at the scored positions: Float[scored d_vocab]."""
+    return model(tokens)[dataset.scored]
+
+
+def random_circuit(graph: Graph, seed: int, addition: float, direct: float) -> Circuit:
+    """Every edge is in it with the probability of its kind."""
+    rng = np.random.default_rng(seed)
+    present = graph.exists & (rng.random(graph.exists.shape) < addition)
+    return Circuit(graph, present, graph.has_direct & (rng.random(len(graph.receivers)) < direct))
+
+
+def measure(metric: Metric, dataset: Dataset, logits: Tensor) -> float:
+    """A metric of logits at all tokens: the mean over prompts of the mean over a prompt's scored positions."""
+    values = metric(logits if metric.columns is None else logits.gather(-1, metric.columns))
+    prompt = dataset.scored_rows[0]
+    return sum(values[prompt == i].double().mean().item() for i in range(len(dataset))) / len(dataset)
+
+
+# The original implementation's models and inputs, see vectors/README.md
+
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+@cache
+def vector_bridge(case: str) -> TransformerBridge:
+    """The model of a case, its TransformerLens 1.x weights rearranged."""
+    config = json.loads((VECTORS / case / "config.json").read_text())
+    model = TransformerBridge.boot_native({key: config[key] for key in NATIVE})
+    old = load_file(VECTORS / case / "model.safetensors")
+    model.load_state_dict({name: old_weight(old, name) for name in model.state_dict()})
+    model.enable_compatibility_mode(no_processing=True)
+    return model.requires_grad_(False).eval()
+
+
+def old_weight(old: dict[str, Tensor], name: str) -> Tensor:
+    """What a native bridge calls ``name``; ``old`` is a TransformerLens 1.x state dict."""
+    module, kind = name.rsplit(".", 1)
+    parent, _, leaf = module.rpartition(".")
+    if module in ("embed", "pos_embed"):
+        return old[f"{module}.{'W_E' if module == 'embed' else 'W_pos'}"]
+    if parent.endswith(("attn", "mlp")):
+        suffix = leaf.upper() if parent.endswith("attn") else leaf
+        tensor = old[
+            f"{parent}.{kind[0].replace('w', 'W')}_{suffix}"
+        ]  # [head d_model d_head], o: [head d_head d_model]
+        if kind == "bias":
+            return tensor.flatten()
+        if leaf in ("q", "k", "v"):
+            return tensor.transpose(1, 2).flatten(0, 1)
+        return tensor.flatten(0, -2).T
+    if module == "unembed":
+        return old["unembed.W_U"].T if kind == "weight" else old["unembed.b_U"]
+    return old[f"{module}.{kind[0]}"]
+
+
+@cache
+def vector_inputs(case: str) -> dict[str, Tensor]:
+    return load_file(VECTORS / case / "inputs.safetensors")
+
+
+@cache
+def vector_dataset(case: str) -> Dataset:
+    """The original's prompts, scored at the last position; those of tracr at all positions after the first."""
+    inputs = vector_inputs(case)
+    scored = torch.zeros_like(inputs["clean"], dtype=torch.bool)
+    scored[:, 1 if case.startswith("tracr") else -1 :] = True
+    return Dataset(inputs["clean"], inputs["corrupted"], scored, {})
+
+
+def vector_model_logits(case: str) -> Tensor:
+    """What the original's model gave on the clean prompts at the scored positions: Float[scored output].
+
+    Of tracr_proportion the file holds the first output only.
+    """
+    inputs = vector_inputs(case)
+    if case == "tracr_proportion":
+        return inputs["model_out"].flatten()[:, None]
+    return inputs["model_out"].flatten(0, 1) if case == "tracr_reverse" else inputs["clean_logits"][:, -1]

@@ -1,0 +1,93 @@
+"""An ablation of one's own is the same in the engine, the masked model, the oracle and the search."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from acdc.ablation import Ablation, Senders, Written
+from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.model import Engine
+from acdc.graph import Circuit
+from acdc.methods.acdc_fast import acdc_fast
+from acdc.metrics import KLDivergence
+from acdc.models.bridge import weights_of
+from acdc.reference import Reference
+from tests.search import assert_same, oracle_search
+from tests.small_models import LEARNED_POSITIONS, bridge, prompts, random_circuit
+
+
+class First(Ablation):
+    """Let every sender write what it writes on the first corrupted prompt."""
+
+    is_plain = False
+
+    def outputs(self, senders: Senders) -> Written:
+        return [x[0] for x in next(iter(senders.on_corrupted()))]
+
+
+class HalfOfZero(Ablation):
+    """Let every sender write a constant, made of zeros."""
+
+    is_plain = False
+
+    def outputs(self, senders: Senders) -> Written:
+        return [x + 0.5 for x in senders.zeros()]
+
+
+class Backwards(Ablation):
+    """Give positions their embeddings from the last to the first."""
+
+    is_plain = False
+
+    def position_order(self, n_pos: int) -> Int[Tensor, "pos"]:
+        return torch.arange(n_pos).flip(0)
+
+
+CASES = [
+    *((kind, ablation) for kind in ("gpt2", "llama", "shortformer") for ablation in (First(), HalfOfZero())),
+    ("gpt2", Backwards()),
+    ("bidirectional", Backwards()),
+]
+cases = pytest.mark.parametrize(
+    ("kind", "ablation"), CASES, ids=[f"{kind}-{type(ablation).__name__}" for kind, ablation in CASES]
+)
+
+
+def double(kind: str):
+    return weights_of(bridge(kind)).to("cpu", torch.float64)
+
+
+@cases
+@pytest.mark.parametrize("split_embed", (False, True))
+def test_circuits_are_the_same_for_all_who_compute_them(kind, ablation, split_embed):
+    if split_embed and kind not in LEARNED_POSITIONS:
+        pytest.skip("positions are not in the residual stream")
+    how = {"ablation": ablation, "split_embed": split_embed}
+    engine, oracle = Engine(double(kind), prompts(True), **how), Reference(bridge(kind), prompts(True), **how)
+    chunked, masked = Engine(double(kind), prompts(True), memory=1, **how), MaskedModel(double(kind), prompts(True), **how)
+    assert len(chunked.chunks) == len(prompts(True))
+    for circuit in (Circuit.empty(engine.graph), *(random_circuit(engine.graph, seed, 0.6, 0.9) for seed in range(3))):
+        expected = oracle.logits(circuit).double()
+        torch.testing.assert_close(engine.circuit_logits(circuit), expected, atol=1e-4, rtol=0)
+        for logits in (chunked.circuit_logits(circuit), masked.logits(Mask.of(circuit, masked.weights.embed))):
+            torch.testing.assert_close(logits, engine.circuit_logits(circuit), atol=1e-9, rtol=0)
+
+
+def test_without_edges_all_prompts_are_the_first_corrupted_one():
+    data = prompts(False)
+    engine = Engine(double("llama"), data, ablation=First())
+    with torch.no_grad():
+        first = bridge("llama")(data.corrupted[:1].expand(len(data), -1))[data.scored].double()
+    torch.testing.assert_close(engine.circuit_logits(Circuit.empty(engine.graph)), first, atol=1e-4, rtol=0)
+
+
+def test_a_search_under_it_decides_as_the_plain_one():
+    threshold = 0.3
+    engine = Engine(double("gpt2"), prompts(True), ablation=First())
+    expected = oracle_search(Reference(bridge("gpt2"), prompts(True), ablation=First()), KLDivergence, threshold, "descending")
+    found = acdc_fast(engine, KLDivergence, threshold)
+    assert_same(found, expected, 1e-4)
+    assert expected.smallest_margin(threshold) > 1e-4 and 0 < found.circuit.n_edges < engine.graph.n_edges

