@@ -3,7 +3,7 @@
 The command line, the config's schema, the workflow, tables and figures all read these declarations. Nothing here
 imports torch: a declaration names the code that it stands for, and ``load`` imports that code.
 
-A file in ``workflow/extensions/`` may declare one more of each, as ``METHOD``, ``METRIC`` or ``ABLATION``, and a task as
+A file in ``workflow/extensions/`` may declare one more, as ``METHOD``, ``METRIC`` or ``ABLATION``, or a task as
 ``TASK``: docs/extending.md says how.
 """
 
@@ -396,6 +396,8 @@ FORMATS: Catalogue[Format] = Catalogue(
     Format(name="graphml", label="networkx's GraphML", suffix=".graphml", code="acdc.exchange:GRAPHML"),
 )
 
+COMPARED = 3
+"""Methods that a search needs to be compared in a figure."""
 DISTANCE_IS_FLAT = "its gradient is zero where nothing is removed"
 """Why a method that needs a slope cannot use a distance."""
 

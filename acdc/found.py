@@ -22,8 +22,11 @@ SEARCH = ["task", "model", "metric", "ablation"]
 """Columns that tell one search from another."""
 LABELS = [*SEARCH, "method"]
 SIZE = ["size_by", "value"]
-"""Columns that tell a search's circuits apart: what sets their size (threshold, regularisation, n_edges, n_nodes), and its
-value as the config writes it."""
+"""Columns that tell a search's circuits apart.
+
+``size_by`` is what sets their size (threshold, regularisation, n_edges, n_nodes), ``value`` its value as the config
+has it.
+"""
 
 
 @dataclass(eq=False)

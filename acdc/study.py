@@ -18,7 +18,7 @@ import jsonschema
 import yaml
 
 from acdc import fingerprint
-from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS, Method, check_suits, methods
+from acdc.catalogue import ABLATIONS, COMPARED, LEVELS, METHODS, METRICS, Method, check_suits, methods
 from acdc.errors import InputError
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
@@ -34,8 +34,6 @@ TABLE_FORMATS = ("csv", "md", "tex")
 COSTS = ("seconds", "evaluations")
 ANY = r"[\w.-]+"
 """A pattern of any name."""
-PANEL = 3
-"""Methods that a search needs to be compared in a figure."""
 MODEL_FLAGS = ("file", "hub", "revision", "folder", "build", "seed")
 MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
 
@@ -185,7 +183,8 @@ class Study:
         """Return the fingerprint of the code that a stage runs.
 
         Args:
-            stage: ``dataset``, ``find``, ``evaluate`` (all that measures circuits), ``recover``, or a module that makes a table.
+            stage: ``dataset``, ``find``, ``evaluate`` (all that measures circuits), ``recover``, or a module that makes
+                a table.
         """
         if stage == "dataset":
             return fingerprint.code(*self.task_sources(w.task))
@@ -235,9 +234,10 @@ class Study:
         for search in self.searches:
             for method in search.methods if search.task["one_job_per_search"] else []:
                 if method in run:
-                    where = (*(search.labels[key] for key in ("task", "model", "metric")), method.name)
-                    name = re.sub(r"\W", "_", "_".join(("circuits", *where)))
-                    rules[name] = SearchRule(name, *map(re.escape, where), search.values(method), "all")
+                    task, model, metric = (re.escape(search.labels[key]) for key in ("task", "model", "metric"))
+                    name = re.sub(r"\W+", "_", f"circuits_{task}_{model}_{metric}_{method.name}")
+                    values = search.values(method)
+                    rules[name] = SearchRule(name, task, model, metric, method.name, values, "all")
         return list(rules.values())
 
     # Files of one search.
@@ -322,7 +322,7 @@ class Study:
                 path = drawing(**search.labels, method=method.name)
                 names += [f"{path}_{value}" for value in search.drawn(method)]
         whole = []
-        if any(sum(method.uses_prompts for method in search.methods) >= PANEL for search in self.searches):
+        if any(sum(method.uses_prompts for method in search.methods) >= COMPARED for search in self.searches):
             whole += ["faithfulness", *(f"cost_{cost}" for cost in COSTS)]
         whole += ["trained_and_reset"] if self.reset_pairs() else []
         whole += [f"roc_{level}s" for level in LEVELS] if self.has_known else []

@@ -34,7 +34,7 @@ def page(browser: webdriver.Chrome, file: Path) -> None:
     """The whole circuit, and the way of one head to the logits at a higher threshold."""
     browser.get(file.resolve().as_uri())
     browser.save_screenshot(IMAGES / "page.png")
-    browser.find_element(By.ID, "threshold").send_keys(Keys.ARROW_RIGHT)
+    browser.find_element(By.ID, "slider").send_keys(Keys.ARROW_RIGHT)
     browser.find_element(By.ID, "upstream").click()
     browser.find_element(By.ID, "search").send_keys("16.0")
     WebDriverWait(browser, 5).until(lambda b: not b.execute_script("return cy.animated()"))

@@ -1,15 +1,30 @@
-"""Settings of all tests: one thread, for tiny tensors are no faster on several; the same random cases every time."""
+"""Settings of all tests: shapes are checked, one thread, the same random cases every time."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
-from selenium import webdriver
+from jaxtyping import install_import_hook
 
+if TYPE_CHECKING:
+    from selenium import webdriver
+
+CHECKED = (
+    *("engine", "methods", "metrics", "data", "graph", "ablation", "reference", "analysis"),
+    *("models.bridge", "models.reset"),
+)
+"""Modules whose annotations of shapes and types are checked at every call while tests run. ACDC_SHAPES=0 leaves it."""
+if os.environ.get("ACDC_SHAPES", "0") != "0":
+    # Before any of them is imported: nothing above imports acdc.
+    install_import_hook([f"acdc.{name}" for name in CHECKED], "beartype.beartype")
+
+# Tiny tensors are no faster on several threads.
 torch.set_num_threads(1)
 settings.register_profile("acdc", deadline=None, derandomize=True, max_examples=8)
 settings.load_profile("acdc")
@@ -17,6 +32,8 @@ settings.load_profile("acdc")
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[webdriver.Chrome]:
+    from selenium import webdriver
+
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("no chromium and chromedriver on PATH")

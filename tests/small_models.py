@@ -1,4 +1,4 @@
-"""Small models and prompts that the tests share, and the original implementation's models and inputs."""
+"""Small models and prompts that the tests share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
@@ -158,6 +157,14 @@ def shaken(model: torch.nn.Module) -> Any:
     return model
 
 
+def legacy_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> Path:
+    """Write a model in the format of TransformerLens 1.x."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save(state, folder / "model_final.pth")
+    return folder
+
+
 @cache
 def bridge(kind: str) -> TransformerBridge:
     return random_bridge(kind)
@@ -216,66 +223,3 @@ def measure(metric: Metric, dataset: Dataset, logits: Tensor) -> float:
     values = metric(logits if metric.columns is None else logits.gather(-1, metric.columns))
     prompt = dataset.scored_rows[0]
     return sum(values[prompt == i].double().mean().item() for i in range(len(dataset))) / len(dataset)
-
-
-# The original implementation's models and inputs, see vectors/README.md
-
-
-VECTORS = Path(__file__).parent / "vectors"
-
-
-@cache
-def vector_bridge(case: str) -> TransformerBridge:
-    """The model of a case, its TransformerLens 1.x weights rearranged."""
-    config = json.loads((VECTORS / case / "config.json").read_text())
-    model = TransformerBridge.boot_native({key: config[key] for key in NATIVE})
-    old = load_file(VECTORS / case / "model.safetensors")
-    model.load_state_dict({name: old_weight(old, name) for name in model.state_dict()})
-    model.enable_compatibility_mode(no_processing=True)
-    return model.requires_grad_(False).eval()
-
-
-def old_weight(old: dict[str, Tensor], name: str) -> Tensor:
-    """What a native bridge calls ``name``; ``old`` is a TransformerLens 1.x state dict."""
-    module, kind = name.rsplit(".", 1)
-    parent, _, leaf = module.rpartition(".")
-    if module in ("embed", "pos_embed"):
-        return old[f"{module}.{'W_E' if module == 'embed' else 'W_pos'}"]
-    if parent.endswith(("attn", "mlp")):
-        suffix = leaf.upper() if parent.endswith("attn") else leaf
-        tensor = old[
-            f"{parent}.{kind[0].replace('w', 'W')}_{suffix}"
-        ]  # [head d_model d_head], o: [head d_head d_model]
-        if kind == "bias":
-            return tensor.flatten()
-        if leaf in ("q", "k", "v"):
-            return tensor.transpose(1, 2).flatten(0, 1)
-        return tensor.flatten(0, -2).T
-    if module == "unembed":
-        return old["unembed.W_U"].T if kind == "weight" else old["unembed.b_U"]
-    return old[f"{module}.{kind[0]}"]
-
-
-@cache
-def vector_inputs(case: str) -> dict[str, Tensor]:
-    return load_file(VECTORS / case / "inputs.safetensors")
-
-
-@cache
-def vector_dataset(case: str) -> Dataset:
-    """The original's prompts, scored at the last position; those of tracr at all positions after the first."""
-    inputs = vector_inputs(case)
-    scored = torch.zeros_like(inputs["clean"], dtype=torch.bool)
-    scored[:, 1 if case.startswith("tracr") else -1 :] = True
-    return Dataset(inputs["clean"], inputs["corrupted"], scored, {})
-
-
-def vector_model_logits(case: str) -> Tensor:
-    """What the original's model gave on the clean prompts at the scored positions: Float[scored output].
-
-    Of tracr_proportion the file holds the first output only.
-    """
-    inputs = vector_inputs(case)
-    if case == "tracr_proportion":
-        return inputs["model_out"].flatten()[:, None]
-    return inputs["model_out"].flatten(0, 1) if case == "tracr_reverse" else inputs["clean_logits"][:, -1]

@@ -67,7 +67,8 @@ def test_circuits_are_the_same_for_all_who_compute_them(kind, ablation, split_em
         pytest.skip("positions are not in the residual stream")
     how = {"ablation": ablation, "split_embed": split_embed}
     engine, oracle = Engine(double(kind), prompts(True), **how), Reference(bridge(kind), prompts(True), **how)
-    chunked, masked = Engine(double(kind), prompts(True), memory=1, **how), MaskedModel(double(kind), prompts(True), **how)
+    chunked = Engine(double(kind), prompts(True), memory=1, **how)
+    masked = MaskedModel(double(kind), prompts(True), **how)
     assert len(chunked.chunks) == len(prompts(True))
     for circuit in (Circuit.empty(engine.graph), *(random_circuit(engine.graph, seed, 0.6, 0.9) for seed in range(3))):
         expected = oracle.logits(circuit).double()
@@ -87,7 +88,8 @@ def test_without_edges_all_prompts_are_the_first_corrupted_one():
 def test_a_search_under_it_decides_as_the_plain_one():
     threshold = 0.3
     engine = Engine(double("gpt2"), prompts(True), ablation=First())
-    expected = oracle_search(Reference(bridge("gpt2"), prompts(True), ablation=First()), KLDivergence, threshold, "descending")
+    oracle = Reference(bridge("gpt2"), prompts(True), ablation=First())
+    expected = oracle_search(oracle, KLDivergence, threshold, "descending")
     found = acdc_fast(engine, KLDivergence, threshold)
     assert_same(found, expected, 1e-4)
     assert expected.smallest_margin(threshold) > 1e-4 and 0 < found.circuit.n_edges < engine.graph.n_edges

@@ -207,6 +207,6 @@ def test_an_extension_that_does_not_load_is_refused_by_its_file(text, message, w
 
 
 def test_an_unknown_task_is_refused_by_where_it_would_be(write):
-    with pytest.raises(InputError, match=r"unknown task 'nothing': .*acdc/tasks/nothing\.py nor .*extensions/nothing\.py"):
+    with pytest.raises(InputError, match=r"unknown task 'nothing': .*tasks/nothing\.py nor .*extensions/nothing\.py"):
         tasks.load("nothing")
     assert list(tasks.metrics_of("nothing")) == list(tasks.OF_TEXT)

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from acdc import exchange
-from acdc.errors import InputError
 from acdc.catalogue import FORMATS
+from acdc.errors import InputError
 from acdc.exchange import from_networkx, placeholders, read_eap_json, read_original, subgraph, to_networkx
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.trace import key_of

@@ -18,7 +18,10 @@ from tests.small_models import random_circuit
 GRAPH = Graph(n_layers=2, n_heads=4, n_kv_heads=2)
 SETTINGS = {"task": "ioi", "model": "gpt2", "metric": "kl_divergence", "ablation": "zero", "method": "acdc"}
 TRACE = pd.DataFrame(
-    [Tried("logits", "m1", "addition", 0.0, 0.1 + 0.2, 0.1 + 0.2, False), Tried("m1", "m0", "addition", 0, 1e-9, 1e-9, True)]
+    [
+        Tried("logits", "m1", "addition", 0.0, 0.1 + 0.2, 0.1 + 0.2, False),
+        Tried("m1", "m0", "addition", 0.0, 1e-9, 1e-9, True),
+    ]
 )
 
 
@@ -42,7 +45,8 @@ def test_a_circuit_comes_back_with_its_trace_bit_by_bit(tmp_path):
     assert_same(again, one)
     pd.testing.assert_frame_equal(again.trace, TRACE, check_exact=True, check_dtype=False)
     assert again.effects[("logits", "m1", "addition")] == 0.1 + 0.2
-    assert Found.load(tmp_path / "new" / Found.FILE).trace is None and Found.load(tmp_path / "new" / Found.FILE).effects == {}
+    alone = Found.load(tmp_path / "new" / Found.FILE)
+    assert alone.trace is None and alone.effects == {}
 
 
 def test_the_circuits_file_is_written_last(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from tests.test_legacy import legacy_folder
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from acdc.graph import Graph
@@ -18,7 +19,6 @@ from acdc.models.bridge import load_bridge, weights_of
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
 from tests.models import shaken
-from tests.test_legacy import legacy_folder
 
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
 RESET = {model["name"] for model in PAPER["models"] if "reset" in model}

@@ -2,87 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from acdc.data import Dataset
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Edge
 from acdc.methods.acdc import Progress, receivers_in_order
 from acdc.methods.acdc_fast import acdc_fast
-from acdc.metrics import L2, KLDivergence, Metric
 from acdc.models.bridge import weights_of
 from acdc.reference import Reference
-from tests.small_models import (
+from tests.originals import (
+    COUNTED,
+    FILES,
+    METRICS,
     VECTORS,
-    logits_of,
-    measure,
+    key,
+    load,
+    original_key,
     vector_bridge,
     vector_dataset,
     vector_inputs,
     vector_model_logits,
 )
+from tests.small_models import logits_of, measure
 
-
-class FirstLogitL2(L2):
-    """Of the first logit alone: the original unembeds tracr_proportion's one output and three positions."""
-
-    def __init__(self, dataset: Dataset, model_logits: Tensor) -> None:
-        super().__init__(dataset, model_logits[:, :1])
-        self.columns = torch.zeros_like(self.model_logits, dtype=torch.long)
-
-
-FILES = sorted(f"{path.parent.name}/{path.stem}" for path in VECTORS.glob("*/acdc_t*.json"))
-METRICS: dict[str, type[Metric]] = {
-    "tiny3l_mlp": KLDivergence,
-    "small2l": KLDivergence,
-    "tracr_reverse": L2,
-    "tracr_proportion": FirstLogitL2,
-}
 N_SAMPLED = 25
-COUNTED = ("ADDITION", "DIRECT_COMPUTATION")
-
-
-@dataclass
-class Original:
-    """One run of the original, and what ours is given to repeat it."""
-
-    file: str
-    data: dict[str, Any]
-
-    @property
-    def case(self) -> str:
-        return self.file.split("/")[0]
-
-    @property
-    def metric(self) -> type[Metric]:
-        return METRICS[self.case]
-
-    @property
-    def threshold(self) -> float:
-        return self.data["summary"]["threshold"]
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        summary = self.data["summary"]
-        permuted = summary["use_pos_embed"] and "NOSCRAMBLE" not in self.file
-        corrupted = "corrupted_permuted" if permuted else "corrupted"
-        return {"ablation": "zero" if summary["zero_ablation"] else corrupted, "split_embed": summary["use_pos_embed"]}
-
-    @property
-    def head_order(self) -> str:
-        return "ascending" if self.data["summary"]["indices_mode"] == "reverse" else "descending"
-
-
-@cache
-def load(file: str) -> Original:
-    return Original(file, json.loads((VECTORS / f"{file}.json").read_text()))
 
 
 @cache
@@ -90,15 +36,6 @@ def run(file: str) -> Progress:
     original = load(file)
     engine = Engine(weights_of(vector_bridge(original.case)), vector_dataset(original.case), **original.arguments)
     return acdc_fast(engine, original.metric, original.threshold, original.head_order)
-
-
-def key(edge: Edge) -> tuple:
-    """An edge as the original names it: receiver hook, index, sender hook, index."""
-    return (*edge.receiver_hook, *edge.sender_hook)
-
-
-def original_key(row: list) -> tuple:
-    return (row[0], tuple(row[1]), row[2], tuple(row[3]))
 
 
 @pytest.fixture(params=FILES)

@@ -12,7 +12,6 @@ from torch import Tensor
 from acdc.data import Dataset
 from acdc.engine.check import TOLERANCE
 from acdc.engine.model import Engine
-from acdc.found import CONTROL
 from acdc.graph import Circuit, Graph
 from acdc.methods.random_order import random_scores
 from acdc.metrics import Metric
@@ -53,25 +52,23 @@ def node_effects(engine: Engine, kind: type[Metric], circuit: Circuit) -> Iterat
         yield name, value - whole
 
 
-def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[dict[str, Any], Circuit]]:
-    """Yield the circuits that a found one has to beat, with labels: all edges, none, and nested random circuits.
+def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[str, int | None, Circuit]]:
+    """Yield what a found circuit has to beat: all edges, none, and nested circuits of random edges.
 
     Args:
-        seeds: how many random orders of the edges there are.
-        fractions: the random circuits' sizes, as shares of the graph's edges, for every seed. Ports that an edge enters
-            have their direct edge too.
+        seeds: how many random orders of the edges.
+        fractions: of the graph's edges; a random circuit of each for every seed. Ports that receive an edge get their
+            direct edge too.
+
+    Yields:
+        ``full``, ``empty`` or ``random``; the seed of a random one; the circuit.
     """
-    yield control("full"), Circuit.full(graph)
-    yield control("empty"), Circuit.empty(graph)
+    yield "full", None, Circuit.full(graph)
+    yield "empty", None, Circuit.empty(graph)
     for seed in range(seeds):
         scores = random_scores(graph, seed)
         for fraction in fractions:
-            yield control("random", seed), scores.top(round(fraction * int(graph.exists.sum())))
-
-
-def control(method: str, seed: int | None = None) -> dict[str, Any]:
-    """Return the labels of a control."""
-    return {"metric": None, "method": method, "seed": seed, "origin": CONTROL}
+            yield "random", seed, scores.top(round(fraction * int(graph.exists.sum())))
 
 
 def behaviour_rows(

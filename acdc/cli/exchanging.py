@@ -57,7 +57,7 @@ def import_(
 
     Try:
       python -m acdc import ioi.json --format eap_json --task ioi --model-name gpt2 --metric logit_difference \\
-          --ablation corrupted --method eap_ig --size-by n_edges --value 200 --out imported
+          --ablation corrupted --method eap --size-by n_edges --value 200 --out imported
 
     Args:
         file: .pth, .json or .graphml

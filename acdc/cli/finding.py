@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -35,8 +35,8 @@ def find(
     """Find one circuit of a model on prompts of your own.
 
     Writes circuit.json, trace.csv of a method that searches, and scores.csv of one that scores. Killed, it goes on from
-    its checkpoint. The circuit's size is set by --threshold of acdc, --regularisation of sp, --n-edges of eap, eap_ig and
-    random, --n-nodes of hisp.
+    its checkpoint. A flag of the method sets the circuit's size: --threshold of acdc, --regularisation of sp, --n-edges
+    or --n-nodes of methods that score.
 
     Try:
       python -m acdc find --model gpt2 --prompts prompts.csv --metric logit_difference --threshold 0.1 --out found/
@@ -55,13 +55,23 @@ def find(
     """
     from acdc import api
 
-    own = {name.replace("-", "_"): text for name, text in settings.items()}
+    own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
     data = api.read_prompts(loaded, prompts)
-    how = {"device": device, "precision": precision, "folder": out}
-    named = {"metric": metric, "method": method, "ablation": ablation, "task": prompts.stem}
-    found = api.find(loaded, data, engine=engine, **named, **how, **own)
+    found = api.find(
+        loaded,
+        data,
+        metric=metric,
+        method=method,
+        ablation=ablation,
+        engine=engine,
+        device=device,
+        precision=precision,
+        task=prompts.stem,
+        folder=out,
+        **own,
+    )
     found.save(out)
     print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {out / found.FILE}")
 
@@ -115,9 +125,8 @@ def score(
 ) -> None:
     """Score every edge or node once, and cut circuits of the best at several sizes.
 
-    By eap (Syed et al. 2023), eap_ig (Hanna et al. 2024), hisp (Michel et al. 2019, of heads and MLPs) or random.
-    Writes scores.csv, and circuits.json with the circuits. Where at most 200 edges or nodes have a score, a circuit is cut
-    at every size that the scores tell apart.
+    Writes scores.csv, and circuits.json with the circuits. Where at most 200 edges or nodes have a score, a circuit is
+    cut at every size that the scores tell apart.
 
     Try:
       python -m acdc score --task ioi --model data/test/models/tiny-llama --model-name tiny-llama \\
@@ -128,7 +137,7 @@ def score(
         fractions: shares of all edges or, by hisp, of nodes that make a circuit
         out: the folder that is written
         timing: a table of what this call cost
-        settings: the method's settings, such as --ig-steps of eap_ig
+        settings: the method's settings
     """
     from acdc.found import Found
     from acdc.methods import driver

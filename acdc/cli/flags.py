@@ -52,9 +52,17 @@ class EngineFlags:
         """Return the engine; ``resample`` is the seed of a bootstrap resample of the dataset."""
         from acdc.engine.load import load_engine
 
-        how = {"device": self.device, "precision": self.precision, "memory_gib": self.memory_gib}
-        where = {"ablation": self.ablation, "split_embed": self.split_embed, "threads": self.threads}
-        return load_engine(self.model, self.dataset, resample=resample, **how, **where)
+        return load_engine(
+            self.model,
+            self.dataset,
+            ablation=self.ablation,
+            split_embed=self.split_embed,
+            device=self.device,
+            precision=self.precision,
+            memory_gib=self.memory_gib,
+            threads=self.threads,
+            resample=resample,
+        )
 
 
 @Parameter(name="*")

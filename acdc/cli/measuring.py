@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from acdc.cli.flags import EngineFlags
-from acdc.found import SIZE, Found
+from acdc.found import CONTROL, SIZE, Found
 from acdc.tables import read_table, write_table
 
 
@@ -43,8 +43,22 @@ def controls(flags: EngineFlags, *, task: str, seeds: int, out: Path, fractions:
     from acdc.analysis.evaluation import controls as all_controls
 
     engine = flags.load()
-    labels = {"task": task, "model": flags.model_name, "ablation": flags.ablation}
-    named = ((labels | own, circuit) for own, circuit in all_controls(engine.graph, seeds, fractions or []))
+    labels = {"task": task, "model": flags.model_name, "metric": None, "ablation": flags.ablation}
+    ends = {"converged": None, "origin": CONTROL}
+    named = (
+        (
+            {
+                **labels,
+                "method": method,
+                "size_by": None,
+                "value": None,
+                "seed": None if seed is None else str(seed),
+                **ends,
+            },
+            circuit,
+        )
+        for method, seed, circuit in all_controls(engine.graph, seeds, fractions or [])
+    )
     write_table(circuit_rows(engine, tasks.metrics_of(task), named), out)
 
 

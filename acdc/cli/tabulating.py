@@ -64,8 +64,11 @@ def auc_tables(*, auc: Path, ablation: str, out: list[Path]) -> None:
             empty = compared.astype(object).where(compared.notna(), None)
             path.write_text(f"{caption}\n\n{empty.to_markdown(index=False, floatfmt='.3f', missingval='')}\n")
         else:
-            names = {"caption": caption, "label": f"tab:auc-{ablation.replace('_', '-')}"}
-            path.write_text(compared.to_latex(index=False, escape=True, float_format="%.3f", na_rep="", **names))
+            label = f"tab:auc-{ablation.replace('_', '-')}"
+            looks = compared.to_latex(
+                index=False, escape=True, float_format="%.3f", na_rep="", caption=caption, label=label
+            )
+            path.write_text(looks)
 
 
 def faithfulness(*, evaluation: Path, out: Path) -> None:

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from acdc.catalogue import label
+from acdc.catalogue import COMPARED, label
 from acdc.errors import InputError
 from acdc.figures.layout import RANDOM, hollow_handle, in_order, is_compared, method_handles, panels, refuse_not_finite
 from acdc.figures.style import GREY, LEVEL_DASH, PAGE, look, style
 from acdc.found import SEARCH
-from acdc.study import PANEL
 
 COLUMNS, ROW_HEIGHT = 3, 1.75  # panels, inches
 GOODNESS = {"faithful": "1 - CMD", "auc": "AUC of edges"}
@@ -42,7 +41,7 @@ def cost(methods: pd.DataFrame, by: str) -> Figure:
         raise InputError(f"a cost is {' or '.join(UNITS)}, not {by}")
     shown = list(of_searches(methods, by))
     if not shown:
-        raise InputError(f"no search was done by {PANEL} methods: there is nothing to compare")
+        raise InputError(f"no search was done by {COMPARED} methods: there is nothing to compare")
     with style():
         columns, rows = min(len(shown), COLUMNS), -(-len(shown) // COLUMNS)
         size = (PAGE * max(columns, 2) / COLUMNS, 0.9 + ROW_HEIGHT * rows)
@@ -64,7 +63,7 @@ def of_searches(methods: pd.DataFrame, by: str) -> Iterator[tuple[dict[str, str]
     """Yield labels, measure and rows of every panel. A search whose metric is constant has none."""
     for values, rows in methods.groupby(SEARCH, sort=False):
         found = rows[is_compared(rows["method"])]
-        if len(found) < PANEL or rows["is_constant"].any():
+        if len(found) < COMPARED or rows["is_constant"].any():
             continue
         refuse_not_finite(rows["cmd"])
         missing = found[~(found[by] > 0)]

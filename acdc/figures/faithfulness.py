@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acdc.analysis.faithfulness import faithfulness, is_constant, searches
-from acdc.catalogue import label
+from acdc.catalogue import COMPARED, label
 from acdc.errors import InputError
 from acdc.figures.layout import (
     MANY,
@@ -28,7 +28,6 @@ from acdc.figures.layout import (
 )
 from acdc.figures.style import GREY, INK, LEVEL_DASH, PAGE, look, style
 from acdc.found import CONTROL
-from acdc.study import PANEL
 
 LOWEST, HIGHEST = -0.5, 1.6
 """Shares beyond are drawn as arrows at the edge."""
@@ -48,7 +47,7 @@ def curves(evaluation: pd.DataFrame) -> Figure:
     """
     panels = list(of_searches(evaluation))
     if not panels:
-        raise InputError(f"no search was done by {PANEL} methods: there is nothing to compare")
+        raise InputError(f"no search was done by {COMPARED} methods: there is nothing to compare")
     with style():
         figure, grid = canvas(len(panels))
         for axes, (labels, rows) in zip(grid, panels, strict=True):
@@ -71,7 +70,7 @@ def of_searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.D
         found = found[is_compared(found["method"])]
         rows = pd.concat([found, controls[controls["method"] == RANDOM]])
         refuse_not_finite(rows[metric])
-        if found["method"].nunique() >= PANEL and not is_constant(full, empty):
+        if found["method"].nunique() >= COMPARED and not is_constant(full, empty):
             kept = faithfulness(rows[metric].to_numpy(), empty, full)
             rows = rows.assign(size=100 * rows["n_edges"] / n_edges, kept=kept)
             yield labels, rows[rows["n_edges"] > 0]

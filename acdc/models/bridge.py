@@ -81,17 +81,13 @@ def load_bridge(folder: Path) -> TransformerBridge:
 
 def boot_native(config: dict[str, Any]) -> TransformerBridge:
     """Make an untrained TransformerLens native model. Unlike TransformerLens, this knows shortformer positions too."""
-    if config.get("positional_embedding_type") != SHORTFORMER:
-        return untrained(config)
-    bridge = untrained(config | {"positional_embedding_type": "standard"})
-    make_shortformer(bridge)
-    return bridge
-
-
-def untrained(config: dict[str, Any]) -> TransformerBridge:
-    """Make TransformerLens's own native model."""
+    is_shortformer = config.get("positional_embedding_type") == SHORTFORMER
+    known = config | ({"positional_embedding_type": "standard"} if is_shortformer else {})
     # TransformerLens adds this method after the class, where no type checker sees it.
-    return TransformerBridge.boot_native(dict(config))  # type: ignore[attr-defined]
+    bridge: TransformerBridge = TransformerBridge.boot_native(known)  # type: ignore[attr-defined]
+    if is_shortformer:
+        make_shortformer(bridge)
+    return bridge
 
 
 def make_shortformer(bridge: TransformerBridge) -> None:

@@ -1,7 +1,7 @@
 """Define tasks: prompts, metrics and, where one is known, the circuit.
 
-A module ``acdc/tasks/<name>.py``, or a file ``workflow/extensions/<name>.py``, that defines ``TASK`` is a task. Nothing lists
-them: ``load`` imports by name.
+A module ``acdc/tasks/<name>.py``, or a file ``workflow/extensions/<name>.py``, that defines ``TASK`` is a task. No list
+names them: ``load`` imports by name.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ OF_NUMBERS = ("l2", "output_difference")
 
 @dataclass(frozen=True)
 class Task:
-    """What the workflow needs of a task.
+    """Describe a task: its prompts, its metrics, and the circuits that are known.
 
     Attributes:
-        make_dataset: ``(tokenizer, n_prompts, seed, **options) -> Dataset`` of exactly ``n_prompts`` distinct
-            prompts, in random order, so that any split of them is a fair one. Options, with defaults, are
-            what the config may say of the prompts under ``options``. The tokenizer is the model's
-            (a Hugging Face fast tokenizer) or None for a model without one. Raises InputError where the
-            prompts cannot be made: too few exist, an answer is not one token, lengths differ.
+        make_dataset: ``(tokenizer, n_prompts, seed, **options) -> Dataset`` of exactly ``n_prompts`` distinct prompts,
+            in random order, so that any split of them is a fair one. Options have defaults; the config gives them under
+            ``options``. The tokenizer is the model's (a Hugging Face fast tokenizer) or None for a model without one.
+            Raises InputError where the prompts cannot be made: too few exist, an answer is not one token, lengths
+            differ.
         metrics: names in the catalogue.
-        known_circuits: by the model's name in the config, for a circuit is known for a model: by a name that
-            says whence, ``graph -> Circuit``. The first is the one that figures show.
+        known_circuits: by the model's name in the config, then by a name that says where the circuit is from:
+            ``graph -> Circuit``. Figures show the first one.
     """
 
     make_dataset: Callable[..., Dataset]
@@ -61,7 +61,7 @@ def load(name: str) -> Task:
 
 
 def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circuit]]:
-    """Return the circuits that a task knows of a model. Raises InputError where it knows none."""
+    """Return the circuits that are known of a task and a model. Raises InputError where none is."""
     known = load(name).known_circuits
     if model not in known:
         others = f"only of {', '.join(known)}" if known else "of no model"
@@ -72,9 +72,9 @@ def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circ
 
 
 def metrics_of(name: str) -> dict[str, type[Metric]]:
-    """Return the metrics of a task by name: its own, and those that name it in the catalogue.
+    """Return the metrics of a task by name: its own, and those that name the task in the catalogue.
 
-    A task without a module, whose datasets come from a rule, has those of text.
+    A task without a module, whose datasets come from a rule, has the metrics of text.
     """
     try:
         own = load(name).metrics
@@ -85,7 +85,7 @@ def metrics_of(name: str) -> dict[str, type[Metric]]:
 
 
 def check_metrics(name: str, metrics: Iterable[str]) -> None:
-    """Raises InputError for a metric that the task does not have."""
+    """Raise InputError for a metric that the task does not have."""
     known = metrics_of(name)
     unknown = [metric for metric in metrics if metric not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""Docstring completion (Heimersheim and Janiak 2023; Conmy et al. 2023, table 1).
+"""Complete docstrings (Heimersheim and Janiak 2023; Conmy et al. 2023, table 1).
 
 A function's arguments are documented one after another; what follows the last ":param" is the next argument. The
 corrupted ("baseline") prompt has other arguments both in the definition and in the docstring (``random_random``).
@@ -18,28 +18,28 @@ import torch
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
-from acdc.prompts import WORDS, answer_token, check_count, encode, words
+from acdc.prompts import WORDS, answer_token, check_count, encode, needed, words
 from acdc.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 N_MATCHING, N_BEFORE, N_AFTER = 3, 2, 1
-"""Arguments that the docstring is about, and others before and after them in the definition."""
+"""How many arguments the docstring is about, and how many others are before and after them in the definition."""
 N_DESCRIBING, N_ABOUT = 2, 3
-"""Words that describe an argument, and the function."""
+"""How many words describe an argument, and the function."""
 PARAM = "    :param"
 
 
 class Doc(NamedTuple):
-    """What varies between a clean and a corrupted prompt: arguments of the definition and of the docstring."""
+    """Hold what differs between a clean and a corrupted prompt: arguments of the definition and of the docstring."""
 
     definition: list[str]
     documented: list[str]
 
 
 def text(function: str, about: Sequence[str], descriptions: Sequence[Sequence[str]], doc: Doc) -> str:
-    """A function's definition and its docstring up to the argument to predict."""
+    """Write a function's definition and its docstring up to the argument to predict."""
     lines = [
         "",
         f"def {function}(self, {', '.join(doc.definition)}):",
@@ -52,6 +52,8 @@ def text(function: str, about: Sequence[str], descriptions: Sequence[Sequence[st
 
 
 class Prompt(NamedTuple):
+    """Hold a clean prompt, its corrupted one, the next argument, and others."""
+
     clean: str
     corrupted: str
     correct: str
@@ -59,7 +61,7 @@ class Prompt(NamedTuple):
 
 
 def draw(seed: int, arguments: list[str], nouns: list[str]) -> Prompt:
-    """One prompt. Also incorrect are arguments that were drawn for corruptions of other kinds."""
+    """Draw one prompt. Arguments that were drawn for corruptions of other kinds are incorrect too."""
     rng = random.Random(seed)
     documented = N_MATCHING - 1
     sizes = (1, N_MATCHING, documented, documented, N_MATCHING, N_BEFORE, N_AFTER)
@@ -70,18 +72,18 @@ def draw(seed: int, arguments: list[str], nouns: list[str]) -> Prompt:
     descriptions = [rng.sample(nouns, N_DESCRIBING) for _ in range(documented)]
     clean = Doc([*before, *matching, *after], matching[:-1])
     corrupted = Doc([*before, *other_definition, *after], other_documented)
-    texts = (text(function, about, descriptions, doc) for doc in (clean, corrupted))
-    return Prompt(*texts, matching[-1], [argument for argument in drawn if argument != matching[-1]])
+    first, second = (text(function, about, descriptions, doc) for doc in (clean, corrupted))
+    return Prompt(first, second, matching[-1], [argument for argument in drawn if argument != matching[-1]])
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token that TransformerLens 1.x put before every prompt."""
+    """Return the token that TransformerLens 1.x put before every prompt, in a list; none where there is none."""
     token = tokenizer.bos_token_id
     return [] if token is None else [token]
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """Prompts of seeds ``seed``, ``seed + 1``, ...; 0 is the paper's.
+    """Make a dataset of the prompts of seeds ``seed``, ``seed + 1``, ...; the paper's begin at 0.
 
     Returns:
         ``targets``: ``correct``, the next argument; ``incorrect``, 13 others.
@@ -92,10 +94,12 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     check_count("docstring", n_prompts, exist=10**6)
     arguments, nouns = words(WORDS / "docstring_arguments.txt"), words(WORDS / "docstring_nouns.txt")
     prompts = [draw(seed + i, arguments, nouns) for i in range(n_prompts)]
-    # Answers first: of an argument that is two tokens this says more than that two lengths differ.
+    # Answers first: the message that an argument is two tokens says more than the one that two lengths differ.
     correct = torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts])
     incorrect = torch.tensor([[answer_token(tokenizer, p.clean, a) for a in p.incorrect] for p in prompts])
-    clean, corrupted = (same_length(tokenizer, [getattr(p, kind) for p in prompts]) for kind in ("clean", "corrupted"))
+    clean, corrupted = (
+        same_length(needed(tokenizer), [getattr(p, kind) for p in prompts]) for kind in ("clean", "corrupted")
+    )
     scored = torch.zeros_like(clean, dtype=torch.bool)
     scored[:, -1] = True
     about = {"task": "docstring", "seed": seed, "clean": [p.clean for p in prompts]}
@@ -104,7 +108,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
 
 def same_length(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
-    """Int[prompt pos]. Raises InputError where two differ in length."""
+    """Encode texts of one length: Int[prompt pos]. Raises InputError where two differ in length."""
     rows = [beginning(tokenizer) + encode(tokenizer, each) for each in texts]
     if len({len(row) for row in rows}) > 1:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Greater-than (Hanna et al. 2023, arXiv 2305.00586; Conmy et al. 2023, table 1).
+"""Say a later year (greater-than: Hanna et al. 2023, arXiv 2305.00586; Conmy et al. 2023, table 1).
 
 "The war lasted from the year 1732 to 17" is followed by two digits above 32. The corrupted ("baseline") prompt has 01
 for them. Nouns, years, draws and seed are those of acdc/greaterthan/utils.py at bc99ace8, so that 200 prompts of seed
@@ -14,7 +14,7 @@ import torch
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
-from acdc.prompts import WORDS, check_count, encode, words
+from acdc.prompts import WORDS, check_count, encode, needed, words
 from acdc.tasks import Task
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TWO_DIGITS = [f"{i:02}" for i in range(100)]
 
 
 def usable_years(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
-    """Years that are two tokens, century and two digits, without each century's first and last such year.
+    """Return the years that are two tokens, century and two digits, without each century's first and last one.
 
     Raises:
         InputError: the tokenizer has none; only GPT-2's is known to have them.
@@ -44,13 +44,13 @@ def usable_years(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     if not years:
         raise InputError(
             f"task greater_than needs years of two tokens, such as ' 17' and '32', and tokenizer"
-            f" {tokenizer.name_or_path} has none: choose a model with GPT-2's tokenizer"
+            f" {needed(tokenizer).name_or_path} has none: choose a model with GPT-2's tokenizer"
         )
     return years
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """``seed`` 54 is the paper's. Prompts are drawn with replacement, as there.
+    """Make a dataset. ``seed`` 54 is the paper's. As there, prompts are drawn with replacement.
 
     Returns:
         ``targets``: ``answers``, the 100 tokens of two digits; ``right``, which of them are later than the year.

@@ -1,9 +1,9 @@
-"""Induction: a token that occurred before is followed by what followed it then (Conmy et al. 2023, table 1).
+"""Repeat what followed a token the first time (induction: Conmy et al. 2023, table 1).
 
 The paper's sequences, from the model's training text, and its mask of the positions to score are files on the
 Hugging Face hub (ArthurConmy/redwood_attn_2l: validation_data.pt, mask_repeat_candidates.pkl). Local copies of them are
-given under ``options``. Without them the sequences are a substitute: random tokens, of which stretches come again.
-Corrupted ("baseline") prompts are the same sequences in another order.
+given under ``options``. Without them the sequences are a substitute: random tokens with repeated stretches. Corrupted
+("baseline") prompts are the same sequences in another order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHUFFLE_SEED = 42
 STRETCH = 20
-"""Tokens in a row that a substitute sequence repeats."""
+"""How many tokens in a row a substitute sequence repeats."""
 
 
 def make_dataset(
@@ -38,25 +38,26 @@ def make_dataset(
     mask: str | None = None,
     n_vocabulary: int = 50257,
 ) -> Dataset:
-    """Scored are positions where a token and its successor have been seen before, all alike (``mean_over``).
+    """Make a dataset, scored where a token and its successor occurred before, all positions alike (``mean_over``).
 
     Args:
         seed: of the substitute sequences; the paper's are taken in their order.
-        n_tokens: of a sequence.
-        shuffled_among: so many sequences in a row are shuffled for the corrupted ones, always by the paper's seed;
-            its halves of 50 never mix.
-        sequences, mask: files of torch: Int[sequence pos] and Bool[sequence pos].
-        n_vocabulary: of the substitute.
+        n_tokens: the length of a sequence.
+        shuffled_among: how many sequences in a row are shuffled for the corrupted ones, always by the paper's seed. The
+            paper's halves of 50 never mix.
+        sequences, mask: files that torch saved: Int[sequence pos] and Bool[sequence pos].
+        n_vocabulary: the number of tokens that the substitute is drawn from.
 
     Returns:
         ``targets``: ``next``, the token after each position.
 
     Raises:
-        InputError: one file without the other, a file that is not there or of another shape, or too few sequences.
+        InputError: one file is given without the other, a file is missing or of another shape, or there are too few sequences.
     """
     if (sequences is None) != (mask is None):
         raise InputError("task induction: options sequences and mask go together: give both files, or neither")
     if sequences:
+        assert mask is not None
         tokens, scored = read(sequences), read(mask).bool()
         if tokens.shape != scored.shape:
             raise InputError(f"task induction: {sequences} is {[*tokens.shape]} and {mask} is {[*scored.shape]}")
@@ -79,14 +80,14 @@ def make_dataset(
 
 
 def read(path: str) -> Tensor:
-    """A tensor that torch saved. Nothing but tensors is loaded from the file."""
+    """Load a tensor that torch saved, and nothing but tensors. Raises InputError where there is no file."""
     if not Path(path).exists():
         raise InputError(f"task induction: there is no file {path}: check the task's options")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def shuffled(n_prompts: int, among: int) -> Int[Tensor, "prompt"]:
-    """The original's ``shuffle_tensor`` of every ``among`` prompts in a row."""
+    """Return an order of prompts: the original's ``shuffle_tensor`` of every ``among`` prompts in a row."""
     order = []
     for start in range(0, n_prompts, among):
         size = min(among, n_prompts - start)
@@ -95,7 +96,7 @@ def shuffled(n_prompts: int, among: int) -> Int[Tensor, "prompt"]:
 
 
 def repeating(n_prompts: int, n_tokens: int, n_vocabulary: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Random tokens in the first half of a sequence; in the second, stretches of the first."""
+    """Draw sequences: random tokens in the first half, stretches of the first half in the second."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(n_vocabulary, (n_prompts, n_tokens), generator=generator)
     for start in range(n_tokens // 2, n_tokens, STRETCH):
@@ -106,7 +107,7 @@ def repeating(n_prompts: int, n_tokens: int, n_vocabulary: int, seed: int) -> In
 
 
 def repeated(tokens: Int[Tensor, "prompt pos"]) -> Bool[Tensor, "prompt pos"]:
-    """Where a token and the one after it stood together before."""
+    """Return where a token and the one after it stood together before."""
     pairs = torch.stack([tokens[:, :-1], tokens[:, 1:]], -1)  # [prompt pos 2]
     same = (pairs[:, :, None] == pairs[:, None]).all(-1).tril(-1).any(-1)  # [prompt pos]
     return torch.cat([same, torch.zeros_like(same[:, :1])], 1)

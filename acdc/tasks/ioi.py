@@ -1,7 +1,7 @@
-"""Indirect object identification (Wang et al. 2022, arXiv 2211.00593; Conmy et al. 2023, table 1).
+"""Identify the indirect object (Wang et al. 2022, arXiv 2211.00593; Conmy et al. 2023, table 1).
 
 "Then, Mary and John went to the shop. John gave a book to" is followed by the indirect object, " Mary". The
-corrupted ("baseline") prompt names three other people, so that nobody is repeated and none is an answer (ABC).
+corrupted ("baseline") prompt names three other people, so that nobody is repeated and no answer is named (ABC).
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
 from acdc.errors import InputError
-from acdc.prompts import WORDS, Prompt, distinct, following, is_one_token, to_dataset, words
+from acdc.prompts import WORDS, Prompt, distinct, following, is_one_token, needed, to_dataset, words
 from acdc.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Those of the fifteen templates in the appendix of Wang et al. that have a place
-# and an object, without the answer.
+# The templates in the appendix of Wang et al. that have a place and an object (13 of 15), without the answer.
 TEMPLATES = (
     "Then, {first} and {second} went to the {place}. {giver} gave a {object} to",
     "Then, {first} and {second} had a lot of fun at the {place}. {giver} gave a {object} to",
@@ -38,17 +37,17 @@ TEMPLATES = (
 
 
 def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
-    """The names that are one token after a space: names of several would misalign clean and corrupted prompts.
+    """Return the names that are one token after a space. Others would misalign clean and corrupted prompts.
 
     Raises:
-        InputError: fewer than five are left, two for the clean prompt and three for the corrupted one.
+        InputError: fewer than five names are left, two for the clean prompt and three for the corrupted one.
     """
     path = WORDS / "names.txt"
     names = [n for n in words(path) if is_one_token(tokenizer, following(tokenizer, "and", n))]
     if len(names) < 5:
         raise InputError(
-            f"{path} has {len(names)} names that are one token in tokenizer {tokenizer.name_or_path} and a prompt "
-            "needs 5: add names to the file or choose another model for the task"
+            f"{path} has {len(names)} names that are one token in tokenizer {needed(tokenizer).name_or_path} and a"
+            " prompt needs 5: add names to the file or choose another model for the task"
         )
     return names
 
@@ -56,10 +55,10 @@ def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
 def make_dataset(
     tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int, n_templates: int = len(TEMPLATES)
 ) -> Dataset:
-    """Half of the prompts name the indirect object first (ABBA), half second (BABA).
+    """Make a dataset of which half names the indirect object first (ABBA), half second (BABA).
 
     Args:
-        n_templates: how many of ``TEMPLATES``, from the first on.
+        n_templates: how many of ``TEMPLATES`` are used, from the first on.
 
     Returns:
         ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.

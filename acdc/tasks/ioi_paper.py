@@ -1,4 +1,4 @@
-"""Indirect object identification with the prompts that the paper's code makes (Conmy et al. 2023, section 4).
+"""Identify the indirect object in the prompts that the paper's code makes (Conmy et al. 2023, section 4).
 
 One template, ABBA: "Then, Mary and John went to the store. John gave a drink to" is followed by " Mary". The
 corrupted ("baseline") prompt has other names, the two of John no longer the same (ABC). Names, draws and seeds are
@@ -24,11 +24,11 @@ TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {obje
 PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
 OBJECTS = ("ring", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
 IO_SEED, SUBJECT_SEED, FIRST_SUBJECT_SEED = ((seed + 345467) % 5432 for seed in (1, 2, 3))
-"""As the original makes its generators' seeds of those that its experiments name."""
+"""The seeds that the original makes from those that its experiments name."""
 
 
 class Scene(NamedTuple):
-    """Who and what a prompt names. In a clean one, ``giver`` is ``second``."""
+    """Hold who and what a prompt names. In a clean prompt ``giver`` is ``second``."""
 
     first: str
     second: str
@@ -38,6 +38,7 @@ class Scene(NamedTuple):
 
 
 def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
+    """Draw the scenes of the clean prompts."""
     rng, scenes = random.Random((seed + 987654321) % 123456789), []
     for _ in range(n_prompts):
         rng.choice([TEMPLATE])  # the original draws its one template too
@@ -50,10 +51,10 @@ def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
 
 
 def corrupted_scenes(scenes: list[Scene], names: list[str]) -> list[Scene]:
-    """The indirect object, then the subject, then the subject's first mention become other names.
+    """Replace the indirect object, then the subject, then the subject's first mention, by other names.
 
-    Only the first of these draws avoids the names that are there, so a few prompts keep one or repeat one: as the
-    paper has it.
+    As in the paper, only the first of these draws avoids the names that are there, so a few prompts keep a name or
+    repeat one.
     """
     rng = np.random.RandomState(IO_SEED)
     others = [another(rng, names, scene) for scene in scenes]
@@ -65,17 +66,17 @@ def corrupted_scenes(scenes: list[Scene], names: list[str]) -> list[Scene]:
 
 
 def another(rng: np.random.RandomState, names: list[str], scene: Scene) -> str:
-    """A name that is not in the scene."""
+    """Draw a name that is not in the scene."""
     while (name := names[rng.randint(len(names))]) in (scene.first, scene.second):
         pass
     return name
 
 
 def renamed(scene: Scene, name: str, once: bool = False) -> Scene:
-    """The subject's first mention, and unless ``once`` its last one, become ``name``.
+    """Replace the subject's first mention and, unless ``once``, its last one by ``name``.
 
-    The original looks for the first mention of the subject's name, which is the indirect object's place where both
-    have drawn one name.
+    The original looks for the first mention of the subject's name. Where the indirect object has the same name, it
+    finds that.
     """
     place = "first" if scene.first == scene.giver else "second"
     scene_after = scene._replace(**{place: name})
@@ -83,7 +84,7 @@ def renamed(scene: Scene, name: str, once: bool = False) -> Scene:
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """``seed`` 0 is the paper's.
+    """Make a dataset. ``seed`` 0 is the paper's.
 
     Returns:
         ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.

@@ -1,4 +1,4 @@
-"""The month after the one given (Redwood Research, "Automatic patching for discovering circuits").
+"""Say the month after the one given (Redwood Research, "Automatic patching for discovering circuits").
 
 "Last month it was February so this month it is" is followed by " March". The corrupted ("baseline") prompt has
 as many tokens and no month.
@@ -25,11 +25,12 @@ MONTHS = (
 
 
 def month_after(month: str) -> str:
+    """Return the next month."""
     return MONTHS[(MONTHS.index(month) + 1) % 12]
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """One prompt a month.
+    """Make a dataset of one prompt a month.
 
     Returns:
         ``targets``: ``correct``, the next month; ``incorrect``, the given month.

@@ -1,4 +1,4 @@
-"""The month that continues a sequence, which may pass from December to January: see ``acdc.sequences``."""
+"""Say the month that continues a sequence, which may pass from December to January: see ``acdc.sequences``."""
 
 from acdc.known import from_file
 from acdc.sequences import Continuation

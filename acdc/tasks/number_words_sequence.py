@@ -1,4 +1,4 @@
-"""The number word that continues a sequence from one to twelve: see ``acdc.sequences``."""
+"""Say the number word that continues a sequence from one to twelve: see ``acdc.sequences``."""
 
 from acdc.known import from_file
 from acdc.sequences import Continuation

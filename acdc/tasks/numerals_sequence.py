@@ -1,4 +1,4 @@
-"""The numeral that continues a sequence from 1 to 12: see ``acdc.sequences``."""
+"""Say the numeral that continues a sequence from 1 to 12: see ``acdc.sequences``."""
 
 from acdc.known import from_file
 from acdc.sequences import Continuation

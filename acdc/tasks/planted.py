@@ -1,7 +1,7 @@
-"""The task of the model that the workflow builds with a known circuit, see ``acdc.models.toy.planted``.
+"""Answer with a successor: the task of the model with a planted circuit, see ``acdc.models.toy.planted``.
 
-Seven different tokens, then one of the second to sixth again; the answer is the successor of what followed
-it the first time. The corrupted ("baseline") prompt is another one of the same form.
+A prompt has seven different tokens, then one of the second to sixth again. The answer is the successor of the token
+that followed it the first time. The corrupted ("baseline") prompt is another one of the same form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
-    """``targets``: ``correct``; ``incorrect``, the answer of the corrupted prompt, which is another one."""
+    """Make a dataset.
+
+    Returns:
+        ``targets``: ``correct``; ``incorrect``, the answer of the corrupted prompt, which is another one.
+
+    Raises:
+        InputError: more prompts are asked for than exist, or none.
+    """
     rng = random.Random(seed)
     check_count("planted", n_prompts, exist=perm(model.N_TOKENS, model.N_POS - 1) * (model.N_POS - 3))
     clean: dict[tuple[int, ...], None] = {}
@@ -42,13 +49,13 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
 
 
 def draw(rng: random.Random) -> tuple[int, ...]:
-    """One prompt."""
+    """Draw one prompt."""
     tokens = rng.sample(range(model.N_TOKENS), model.N_POS - 1)
     return (*tokens, tokens[rng.randrange(1, model.N_POS - 2)])
 
 
 def answer(prompt: tuple[int, ...]) -> int:
-    """The successor of what followed the last token the first time."""
+    """Return the successor of the token that followed the last token the first time."""
     return (prompt[prompt.index(prompt[-1]) + 1] + 1) % model.N_TOKENS
 
 

@@ -1,6 +1,6 @@
-"""The paper's tracr task ``proportion``: the share of tokens so far that are "x" (Conmy et al. 2023, section 4).
+"""Say the share of tokens so far that are "x": the paper's tracr task ``proportion`` (Conmy et al. 2023, section 4).
 
-Strings of four of the letters w, x, y, z; the corrupted ("baseline") prompts are strings of that kind too.
+Prompts are strings of four of the letters w, x, y, z. So are the corrupted ("baseline") prompts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ KNOWN = {"tracr_proportion": {"published": from_file("tracr_proportion"), "compi
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    """Make a dataset, see ``acdc.models.toy.rasp.dataset``."""
     strings = list(product(PROGRAM.vocabulary, repeat=4))
     return dataset.make_dataset("tracr_proportion", PROGRAM, strings, n_prompts, seed)
 

@@ -1,6 +1,6 @@
-"""The paper's tracr task ``reverse``: "BOS 1 2 3" gives "3 2 1" (Conmy et al. 2023, section 4).
+"""Reverse a string, "BOS 1 2 3" to "3 2 1": the paper's tracr task ``reverse`` (Conmy et al. 2023, section 4).
 
-All six orders of three tokens; the corrupted ("baseline") prompts are the same in another order.
+Prompts are the six orders of three tokens. The corrupted ("baseline") prompts are the same in another order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from acdc.tasks import OF_NUMBERS, Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    """Make a dataset, see ``acdc.models.toy.rasp.dataset``."""
     return dataset.make_dataset("tracr_reverse", PROGRAM, list(permutations(PROGRAM.vocabulary)), n_prompts, seed)
 
 

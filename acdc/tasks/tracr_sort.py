@@ -1,6 +1,6 @@
-"""Sorting a string without repetitions: "BOS 3 1 5 2" gives "1 2 3 5". Not in the paper.
+"""Sort a string without repetitions: "BOS 3 1 5 2" gives "1 2 3 5". Not in the paper.
 
-Four of five tokens in any order. Of its circuit, only what the weights say is known.
+Prompts have four of five tokens in any order. The known circuit is read off the weights.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from acdc.tasks import OF_NUMBERS, Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
+    """Make a dataset, see ``acdc.models.toy.rasp.dataset``."""
     return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary, 4)), n_prompts, seed)
 
 

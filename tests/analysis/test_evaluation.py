@@ -10,8 +10,7 @@ import torch
 
 from acdc.analysis.evaluation import behaviour_rows, circuit_rows, controls, node_effects
 from acdc.data import Dataset
-from acdc.graph import Circuit, EdgeScores, Graph
-from acdc.methods.driver import sizes_of
+from acdc.graph import Circuit, Graph
 from acdc.metrics import KLDivergence
 from tests.small_models import OF_TEXT, engine, measure, prompts, random_circuit, reference
 
@@ -22,16 +21,16 @@ FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 def by_seed(seeds: int) -> dict[int, list[Circuit]]:
     """Random circuits."""
     found: dict[int, list[Circuit]] = {}
-    for labels, circuit in controls(GRAPH, seeds, FRACTIONS):
-        if labels["method"] == "random":
-            found.setdefault(labels["seed"], []).append(circuit)
+    for method, seed, circuit in controls(GRAPH, seeds, FRACTIONS):
+        if method == "random" and seed is not None:
+            found.setdefault(seed, []).append(circuit)
     return found
 
 
 def test_controls_have_all_edges_and_none():
-    (full, every), (empty, none), *_ = controls(GRAPH, 1, FRACTIONS)
-    assert (full["method"], every.n_edges) == ("full", GRAPH.n_edges)
-    assert (empty["method"], none.n_edges) == ("empty", 0)
+    full, empty, *_ = controls(GRAPH, 1, FRACTIONS)
+    assert (*full[:2], full[2].n_edges) == ("full", None, GRAPH.n_edges)
+    assert (*empty[:2], empty[2].n_edges) == ("empty", None, 0)
 
 
 def test_every_seed_has_a_circuit_of_every_fraction():
@@ -108,21 +107,3 @@ def test_behaviour_is_counted_by_hand():
     assert (corrupted["accuracy"], corrupted["prefers_correct"]) == (0.0, 0.25)
     assert clean["logit_difference"] == pytest.approx((-2 - 1 + 4 - 1) / 4)
     assert clean["kl_divergence"] == pytest.approx(0, abs=1e-6) and corrupted["kl_divergence"] > 1
-
-
-def test_a_small_graph_is_cut_between_scores_and_never_between_equal_ones():
-    graph = Graph(n_layers=1, n_heads=1, n_kv_heads=1)
-    score = np.where(graph.exists, 0.0, np.nan)
-    first, second = (tuple(edge) for edge in np.argwhere(graph.exists)[:2])
-    score[first], score[second] = 2.0, 1.0
-    n_edges = int(graph.exists.sum())
-    scores = EdgeScores(graph, score)
-    assert sizes_of(scores, [0.5]) == [1, 2, n_edges]
-    assert [int(scores.top(n).present.sum()) for n in (1, 2, n_edges)] == [1, 2, n_edges]
-    assert scores.top(2).present[first] and scores.top(2).present[second]
-
-
-def test_a_large_graph_is_cut_at_fractions_of_its_edges():
-    graph = Graph(n_layers=4, n_heads=4, n_kv_heads=4)
-    scores = EdgeScores(graph, np.where(graph.exists, np.random.default_rng(0).random(graph.exists.shape), np.nan))
-    assert sizes_of(scores, [0.01, 0.5, 0.5]) == [round(0.01 * graph.exists.sum()), round(0.5 * graph.exists.sum())]

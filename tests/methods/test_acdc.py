@@ -11,8 +11,8 @@ from acdc.graph import Edge, Graph, Node
 from acdc.methods.acdc import Progress, receivers_in_order, receivers_of_layer, sender_order
 from acdc.methods.acdc_fast import Acdc, acdc_fast
 from acdc.metrics import KLDivergence
-from tests.small_models import OF_TEXT, engine, reference
 from tests.search import assert_same, oracle_search
+from tests.small_models import OF_TEXT, engine, reference
 
 FLOAT_ERROR = 1e-4
 RUNS = [

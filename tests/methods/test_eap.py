@@ -15,17 +15,8 @@ from acdc.methods import gradients
 from acdc.methods.eap import eap, eap_ig, edge_scores
 from acdc.metrics import L2, KLDivergence, LogitDifference
 from acdc.models.bridge import weights_of
-from tests.small_models import (
-    LEARNED_POSITIONS,
-    SETUPS,
-    VECTORS,
-    bridge,
-    engine,
-    prompts,
-    random_circuit,
-    vector_bridge,
-    vector_inputs,
-)
+from tests.originals import VECTORS, vector_bridge, vector_inputs
+from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
 
 setups = pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 

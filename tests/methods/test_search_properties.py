@@ -26,8 +26,8 @@ from acdc.methods.acdc_fast import acdc_fast
 from acdc.metrics import L2, Metric
 from acdc.models.bridge import weights_of
 from acdc.reference import Reference
-from tests.small_models import LEARNED_POSITIONS, N_VOCAB, OF_TEXT, ablations_of, random_bridge, random_circuit
 from tests.search import assert_same, oracle_search
+from tests.small_models import LEARNED_POSITIONS, N_VOCAB, OF_TEXT, ablations_of, random_bridge, random_circuit
 
 KINDS = ("gpt2", "attention_only", "llama", "pythia", "shortformer", "bidirectional")
 METRICS: dict[str, type[Metric]] = {**OF_TEXT, "l2": L2}

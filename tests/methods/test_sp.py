@@ -17,7 +17,6 @@ from acdc.models.bridge import weights_of
 from tests.small_models import SETUPS, bridge, prompts
 
 
-
 def engine(kind: str, ablation: str = "corrupted") -> Engine:
     """In float64, with weights of its own."""
     return Engine(weights_of(bridge(kind)).to("cpu", torch.float64), prompts(True), ablation=ablation)

@@ -15,16 +15,10 @@ from acdc.graph import Circuit
 from acdc.models import sources
 from acdc.models.bridge import PROCESSED, load_bridge, weights_of
 from acdc.models.sources import from_folder
-from tests.small_models import VECTORS, bridge, build, prompts, random_circuit, vector_inputs
+from tests.originals import VECTORS, vector_inputs
+from tests.small_models import bridge, build, prompts, random_circuit
 
 CASES = ("small2l", "tiny3l_mlp")
-
-
-def legacy_folder(folder: Path, config: dict, state: dict) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    torch.save(state, folder / "model_final.pth")
-    return folder
 
 
 def of_vectors(folder: Path, case: str, **changes) -> Path:

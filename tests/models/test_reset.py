@@ -25,8 +25,8 @@ from acdc.models.bridge import PROCESSED, load_bridge, weights_of
 from acdc.models.reset import RESET
 from acdc.models.sources import from_builder, from_model
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
+from tests.plain_model import OTHERS, assert_described
 from tests.small_models import KINDS, build, prompts, save_hugging_face
-from tests.models.test_bridge import OTHERS, assert_described
 
 PROGRAMS = {"tracr_reverse": tracr_reverse, "tracr_proportion": tracr_proportion, "tracr_sort": tracr_sort}
 MODELS = (*KINDS, "processed gpt2", *PROGRAMS)

@@ -22,8 +22,7 @@ from acdc.methods.hisp import hisp
 from acdc.metrics import L2, OutputDifference
 from acdc.models.bridge import load_bridge, weights_of
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
-from tests.small_models import VECTORS, vector_dataset
-from tests.test_vectors import COUNTED, FILES, key, load, original_key
+from tests.originals import COUNTED, FILES, VECTORS, key, load, original_key, vector_dataset
 
 PROGRAMS = {
     "tracr_reverse": tracr_reverse.PROGRAM,

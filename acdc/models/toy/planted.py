@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from acdc.graph import Circuit, Edge, Graph, Node, Port
-from acdc.models.bridge import save_native, untrained
+from acdc.models.bridge import boot_native, save_native
 
 N_TOKENS, N_POS, N_HEADS, N_JUNK = 12, 8, 4, 16
 NOISE = 0.02
@@ -54,7 +54,7 @@ CONFIG: dict[str, Any] = {
 
 def build(folder: Path) -> None:
     """Write the model to ``folder``."""
-    bridge = untrained(CONFIG)
+    bridge = boot_native(CONFIG)
     generator = torch.Generator().manual_seed(CONFIG["seed"])
     tensors = {name: torch.zeros_like(t) for name, t in bridge.state_dict().items()}
     for name, tensor in tensors.items():
@@ -100,7 +100,7 @@ def write_embeddings(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def write_head(tensors: dict[str, torch.Tensor], head: Node, reads: dict[str, torch.Tensor], writes: str) -> None:
-    """Write a head's weights: q, k and v as ``reads``, Float[d_head d_model]; the value goes to ``writes`` unchanged."""
+    """Write a head: q, k and v as ``reads``, Float[d_head d_model]. The value goes to ``writes`` unchanged."""
     d_head = CONFIG["d_head"]
     rows = slice(head.head_index * d_head, (head.head_index + 1) * d_head)
     for name, weight in reads.items():
