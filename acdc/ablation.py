@@ -18,7 +18,7 @@ The four that ship, with their sources:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,7 @@ Written = list[Float[Tensor, "..."]]
 """A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender."""
 
 
+@runtime_checkable
 class Senders(Protocol):
     """Tell an ablation what a model's senders write."""
 

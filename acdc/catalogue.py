@@ -15,6 +15,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
@@ -462,16 +463,22 @@ def extended(attribute: str) -> Iterator[Any]:
             yield getattr(extension(path), attribute)
 
 
-def assigned(path: Path) -> set[str]:
+def assigned(path: Path) -> frozenset[str]:
     """Return the names that a file assigns at its top level.
 
     Raises:
         InputError: the file is no Python.
     """
+    return assigned_at(path, path.stat().st_mtime_ns)
+
+
+@cache
+def assigned_at(path: Path, changed: int) -> frozenset[str]:
+    """See ``assigned``; ``changed`` is when the file was."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except SyntaxError as error:
         raise InputError(f"extension {path} is no Python: {error}") from error
     targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
     targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
+    return frozenset(target.id for target in targets if isinstance(target, ast.Name))

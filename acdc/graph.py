@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -416,7 +416,7 @@ class Scores:
     graph: Graph
     score: Float[np.ndarray, "..."]
 
-    def absolute(self) -> Self:
+    def absolute(self) -> Scores:
         """Return the scores without their signs, for what matters most, whether it helps or harms."""
         return replace(self, score=np.abs(self.score))
 

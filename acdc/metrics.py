@@ -6,7 +6,8 @@ tokens whose logits it reads, so that no others are computed. None stands for al
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from torch import Tensor
 from acdc.data import Dataset
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Measure circuits on one dataset.
 
@@ -29,6 +31,10 @@ class Metric(Protocol):
 
     def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
         """Measure a circuit's logits at ``columns``, or states of several circuits at once."""
+
+
+MetricKind = Callable[[Dataset, Float[Tensor, "row d_vocab"]], Metric]
+"""What makes a metric for a dataset from the whole model's logits: a metric's class."""
 
 
 class KLDivergence:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.engine.memory import resident
 from acdc.engine.model import Engine
@@ -30,9 +31,10 @@ from acdc.engine.removals import Removals
 from acdc.engine.weights import Block, Weights
 from acdc.graph import Circuit, Node
 from acdc.methods import speculation
-from acdc.methods.acdc import Progress, Step, acdc, layer_steps, sender_order
-from acdc.metrics import STANDARD
+from acdc.methods.acdc import Progress, receivers_of_layer, sender_order
+from acdc.methods.acdc_fast import Acdc, Step
 from acdc.models.architecture import Architecture
+from acdc.tasks import OF_TEXT
 from benchmarks.flops import unavoidable
 from benchmarks.instruments import Profile, rates
 
@@ -62,10 +64,6 @@ class Setup:
     dataset: Dataset
     kind: type
     bridge: Callable | None
-
-
-class TooLateError(Exception):
-    """A search takes longer than it may."""
 
 
 @dataclass
@@ -202,7 +200,7 @@ def sampled_layers(graph, every: int) -> list[int]:
 def sampled_receivers(circuit: Circuit, layer: int) -> Iterator[Node]:
     """One receiver of each kind that some present edge leads on from."""
     seen = set()
-    for node, kind in layer_steps(circuit.graph, layer):
+    for node, kind in receivers_of_layer(circuit.graph, layer):
         if kind == "addition" and stratum(node) not in seen and circuit.is_read(circuit.graph.receiver_index[node]):
             seen.add(stratum(node))
             yield node
@@ -278,19 +276,13 @@ def nearest(known: dict, key: tuple[int, str]) -> tuple[int, str]:
     return min(known, key=distance)
 
 
-def full_search(engine: Engine, metric: list, threshold: float, minutes: float) -> tuple[Progress, float] | None:
+def full_search(engine: Engine, kind: type, threshold: float, minutes: float) -> tuple[Progress, float] | None:
     """The whole search and its seconds; None if it takes longer than it may."""
-    start = time.perf_counter()
-
-    def check(progress: Progress, n_edges: int) -> None:
+    start, search = time.perf_counter(), Acdc(engine, kind, threshold, head_order="descending")
+    for _ in search.steps():
         if time.perf_counter() - start > 60 * minutes:
-            raise TooLateError
-
-    try:
-        progress = acdc(engine, metric, threshold, after_step=check)
-    except TooLateError:
-        return None
-    return progress, time.perf_counter() - start
+            return None
+    return search.progress, time.perf_counter() - start
 
 
 def ideal_seconds(found: Sample, tried: Counter, rate: dict[str, float]) -> float:
@@ -306,7 +298,7 @@ def measure(name: str, setup: Setup, threshold: float, density: float | None, ar
     """One row of the table."""
     engine = Engine(setup.weights, setup.dataset, ablation="corrupted")
     metric, every = engine.metric(setup.kind), arguments.every
-    whole = full_search(engine, metric, threshold, arguments.minutes) if density is None else None
+    whole = full_search(engine, setup.kind, threshold, arguments.minutes) if density is None else None
     background = whole[0].circuit if whole else random_background(engine.graph, density if density else 0.03)
     tried = tried_in(whole[0]) if whole else strata(background)
     row = {"regime": name, "threshold": threshold}
@@ -348,7 +340,7 @@ def n_bytes(weights: Weights) -> int:
 
 
 def setup_of(arguments) -> Setup:
-    kind = STANDARD[arguments.metric]
+    kind = METRICS[arguments.metric].load()
     if arguments.model_kind == "gpt2":
         weights = random_weights().to(arguments.device, torch.float32)
         bridge = None if arguments.no_hooks else lambda: gpt2_bridge(weights)
@@ -391,7 +383,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, help="with folder: discovery.safetensors of a task")
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--positions", type=int, default=15)
-    parser.add_argument("--metric", choices=STANDARD, default="kl_divergence")
+    parser.add_argument("--metric", choices=OF_TEXT, default="kl_divergence")
     parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=regime.__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=10)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acdc.engine import Engine, layers, patched, removals
+from acdc.engine import layers, patched, removals
 from acdc.engine.linear import Linear, sums
+from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 
 REPEATS = 5

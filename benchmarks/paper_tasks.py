@@ -22,10 +22,11 @@ import torch
 import yaml
 
 from acdc import tasks
-from acdc.analysis.evaluation import random_circuits
+from acdc.catalogue import METHODS, METRICS
 from acdc.engine.model import Engine
 from acdc.graph import Circuit
-from acdc.methods.acdc import acdc
+from acdc.methods.acdc_fast import acdc_fast
+from acdc.methods.random_order import random_scores
 from acdc.metrics import Metric
 from acdc.models.architecture import Architecture
 from benchmarks.acdc_speed import GPT2, random_weights
@@ -61,13 +62,14 @@ def searches(task: dict[str, Any], n_prompts: int | None, share: float, device: 
     definition = tasks.load(task["name"])
     dataset = definition.make_dataset(gpt2_tokenizer(), n_prompts or task["n_prompts"], task["seed"])
     weights = random_weights(SHAPES[task["model"]]).to(device, torch.float32)
+    settings = METHODS["acdc"].parse(task.get("methods", {}).get("acdc", {}))
     for ablation in task["ablations"]:
         engine = Engine(weights, dataset, ablation=ablation)
         for search in task["searches"]:
-            metric = engine.metric(definition.metrics[search["metric"]])
-            threshold = share * spread(engine, metric)
+            kind = METRICS[search["metric"]].load()
+            threshold = share * spread(engine, engine.metric(kind))
             start = time.perf_counter()
-            found = acdc(engine, metric, threshold, head_order=task.get("head_order", "descending"))
+            found = acdc_fast(engine, kind, threshold, settings["head_order"])
             yield {
                 "task": task["name"],
                 "metric": search["metric"],
@@ -85,7 +87,7 @@ def searches(task: dict[str, Any], n_prompts: int | None, share: float, device: 
 def spread(engine: Engine, metric: list[Metric]) -> float:
     """How far apart a metric is for all edges, none, and halves of them."""
     graph = engine.graph
-    halves = [circuit for _, circuit in random_circuits(graph, 3, [0.5])]
+    halves = [random_scores(graph, seed).top(round(0.5 * int(graph.exists.sum()))) for seed in range(3)]
     circuits = [Circuit.full(graph), Circuit.empty(graph), *halves]
     values = [engine.measure(metric, engine.finals(circuit))[0] for circuit in circuits]
     return max(values) - min(values)

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.graph import Circuit
-from acdc.metrics import STANDARD
 from acdc.models.bridge import load_bridge, weights_of
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     weights = weights_of(load_bridge(arguments.model)).to("cpu", torch.float32)
     dataset = Dataset.load(arguments.dataset).select(slice(arguments.prompts))
     model = MaskedModel(weights, dataset, ablation="corrupted")
-    metric = model.metric(STANDARD[arguments.metric])
+    metric = model.metric(METRICS[arguments.metric].load())
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "nodes": model.logits_of_nodes,
         "edges": lambda share: on_edges(model, share),

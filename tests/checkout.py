@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,28 @@ import psutil
 import yaml
 
 from acdc.tables import read_table
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "workflow/config/test.yaml"
 SMALL: dict[str, Any] = yaml.safe_load((ROOT / CONFIG).read_text())
-# Jobs call plain `python`: it has to be the one that runs the tests.
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""Jobs call plain `python`: it has to be the one that runs the tests."""
 SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
 
 
+@cache
+def quick_path() -> str:
+    """Return a PATH whose `python` starts jobs quickly, see ``tests.forked``."""
+    if sys.platform != "linux":
+        return PATH
+    folder = Path(tempfile.mkdtemp())
+    forked.start(folder)
+    return f"{folder}:{PATH}"
+
+
 class Checkout:
-    """A copy of the repository's files, without what is generated."""
+    """A copy of the repository's files, without what is generated. What ``start`` starts, it starts as a user does."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "a checkout"
@@ -38,7 +51,8 @@ class Checkout:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         """Standard error goes where standard output goes: Snakemake tells of errors on either."""
-        settings = {"env": {**ENVIRONMENT, **environment}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        everything = {**os.environ, "PATH": quick_path(), **environment}
+        settings = {"env": everything, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.run(command, cwd=self.root, text=True, **settings)
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -49,7 +63,7 @@ class Checkout:
 
     def start(self, *command: str) -> psutil.Popen:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return psutil.Popen(command, cwd=self.root, env=ENVIRONMENT, **quiet)
+        return psutil.Popen(command, cwd=self.root, env={**os.environ, "PATH": PATH}, **quiet)
 
     def write(self, name: str, text: str) -> str:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ from acdc.engine.check import TOLERANCE
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph
 from acdc.methods.random_order import random_scores
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 
 def circuit_rows(
-    engine: Engine, metrics: Mapping[str, type[Metric]], circuits: Iterable[tuple[dict[str, Any], Circuit]]
+    engine: Engine, metrics: Mapping[str, MetricKind], circuits: Iterable[tuple[dict[str, Any], Circuit]]
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per circuit: its labels, its size, and every metric on the engine's dataset.
 
@@ -35,7 +35,7 @@ def circuit_rows(
         yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
 
 
-def node_effects(engine: Engine, kind: type[Metric], circuit: Circuit) -> Iterator[tuple[str, float]]:
+def node_effects(engine: Engine, kind: MetricKind, circuit: Circuit) -> Iterator[tuple[str, float]]:
     """Yield each node's name, and how much the metric rises without the circuit's edges that leave the node.
 
     Raises:
@@ -72,7 +72,7 @@ def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[t
 
 
 def behaviour_rows(
-    dataset: Dataset, logits: Mapping[str, Float[Tensor, "scored d_vocab"]], metrics: Mapping[str, type[Metric]]
+    dataset: Dataset, logits: Mapping[str, Float[Tensor, "scored d_vocab"]], metrics: Mapping[str, MetricKind]
 ) -> Iterator[dict[str, Any]]:
     """Measure whether the model does the task at all: yield one row for clean and one for corrupted prompts.
 

@@ -20,7 +20,7 @@ from acdc.engine.model import Engine
 from acdc.engine.runs import Rows, ablated_run, fixed_outputs, full_attention, project, project_all, run
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
-from acdc.metrics import Metric
+from acdc.metrics import Metric, MetricKind
 
 
 @dataclass
@@ -82,7 +82,7 @@ class MaskedModel:
         self.changes = clean.sender - self.ablated.sender
         self.model_logits = self.readout(clean.state["final", 0, 0])
 
-    def metric(self, kind: type[Metric]) -> Metric:
+    def metric(self, kind: MetricKind) -> Metric:
         """Return a metric for this model and its prompts."""
         return kind(self.dataset, self.model_logits)
 
@@ -154,7 +154,7 @@ class MaskedModel:
         mask: Mask,
         first: int,
         n: int,
-        changes: list[Float[Tensor, "sender row d_model"]],
+        changes: list[Float[Tensor, "_sender row d_model"]],
         added: Float[Tensor, "receiver row d_model"] | None,
     ) -> Float[Tensor, "n row d_model"]:
         """Sum what edges change in the inputs of ``n`` receivers from ``first`` on, and what is added to them."""
@@ -169,7 +169,7 @@ class MaskedModel:
         self,
         mask: Mask,
         layer: int,
-        changes: list[Float[Tensor, "sender row d_model"]],
+        changes: list[Float[Tensor, "_sender row d_model"]],
         added: Float[Tensor, "receiver row d_model"] | None,
     ) -> Float[Tensor, "head row d_model"]:
         """Compute the changes of what a layer's heads write."""

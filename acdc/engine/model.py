@@ -20,7 +20,7 @@ from acdc.engine.runs import fixed_outputs
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
 from acdc.graph import Circuit
-from acdc.metrics import Metric
+from acdc.metrics import Metric, MetricKind
 
 LOGIT_BYTES = 2**25
 """Logits are computed for as many candidates at once as fit into this many bytes. On a CPU they stay in its cache."""
@@ -95,7 +95,7 @@ class Engine:
         """Compute the logits of a circuit. Every other edge is ablated."""
         return torch.cat([self.logits(final[0]) for final in self.finals(circuit)])
 
-    def finals(self, circuit: Circuit) -> list[Float[Tensor, "1 scored d_model"]]:
+    def finals(self, circuit: Circuit) -> list[Float[Tensor, "1 _scored d_model"]]:
         """Compute the final residual stream of a circuit, chunk by chunk.
 
         Raises:
@@ -106,12 +106,12 @@ class Engine:
         circuit = circuit.reaching_logits()
         return [chunk.final(circuit) for chunk in self.chunks]
 
-    def metric(self, kind: type[Metric]) -> list[Metric]:
+    def metric(self, kind: MetricKind) -> list[Metric]:
         """Return a metric for this model and dataset, one for each chunk."""
         logits = self.model_logits.split([len(chunk.rows.scored) for chunk in self.chunks])
         return [kind(part, of_part) for part, of_part in zip(self.parts, logits, strict=True)]
 
-    def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state scored d_model"]]) -> list[float]:
+    def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state _scored d_model"]]) -> list[float]:
         """Compute the metric of every state: its mean over the dataset, see ``Dataset.mean_over``."""
         total = torch.zeros((), dtype=torch.float64)
         for chunk, part, of_part, final in zip(self.chunks, self.parts, metric, finals, strict=True):

@@ -252,7 +252,7 @@ class Patch:
         k: Float[Tensor, "head state row d_head"],
         v: Float[Tensor, "head state row d_head"],
         all_live: bool,
-    ) -> Float[Tensor, "head state query d_head"]:
+    ) -> Float[Tensor, "head state computed d_head"]:
         """Attend at all live rows, from queries at every row; or at scored rows, from queries there."""
         rows = self.rows
         k, v = (x.unflatten(2, (rows.n_prompts, rows.n_pos)) for x in (k, v))

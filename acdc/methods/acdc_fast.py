@@ -15,7 +15,7 @@ from acdc.graph import Circuit, Edge, Kind, Node
 from acdc.methods.acdc import HeadOrder, Progress, Tried, receivers_of_layer, sender_order
 from acdc.methods.driver import Outcome, Search
 from acdc.methods.speculation import Speculation
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 N_ROUNDINGS = 16
 """Roundings of its largest logit that a metric may be off by. In 245 random searches none was off by half of it."""
@@ -34,7 +34,7 @@ class Acdc(Search):
 
     unit = "edge"
 
-    def __init__(self, engine: Engine, kind: type[Metric], threshold: float, *, head_order: HeadOrder) -> None:
+    def __init__(self, engine: Engine, kind: MetricKind, threshold: float, *, head_order: HeadOrder) -> None:
         self.engine, self.metric, self.threshold = engine, engine.metric(kind), threshold
         self.head_order = head_order
         self.progress = Progress.start(engine.graph)
@@ -114,7 +114,7 @@ class Acdc(Search):
 
 def acdc_fast(
     engine: Engine,
-    kind: type[Metric],
+    kind: MetricKind,
     threshold: float,
     head_order: HeadOrder = "descending",
     after_layer: Callable[[Progress], None] = lambda progress: None,

@@ -24,7 +24,7 @@ from acdc.catalogue import METHODS, METRICS, Method, check_suits
 from acdc.engine.model import Engine
 from acdc.found import FOUND, Found
 from acdc.graph import Circuit, Scores
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 EVERY_SIZE = 200
 """Where no more edges or nodes than this have a score, circuits are cut at every size that the scores tell apart."""
@@ -104,7 +104,7 @@ class Scored(NamedTuple):
 class Score(Protocol):
     """Score every edge or node once."""
 
-    def __call__(self, engine: Engine, kind: type[Metric], **settings: Any) -> Scored:
+    def __call__(self, engine: Engine, kind: MetricKind, **settings: Any) -> Scored:
         """Return the scores on the engine's prompts, by a metric."""
 
 

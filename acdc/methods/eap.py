@@ -15,15 +15,15 @@ from acdc.engine.model import Engine
 from acdc.graph import EdgeScores
 from acdc.methods.driver import Scored
 from acdc.methods.gradients import gradients, over_prompts
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 
-def eap(engine: Engine, kind: type[Metric]) -> Scored:
+def eap(engine: Engine, kind: MetricKind) -> Scored:
     """Score edges by the gradient at the clean run: positive where removing an edge makes the metric worse."""
     return eap_ig(engine, kind, ig_steps=1)
 
 
-def eap_ig(engine: Engine, kind: type[Metric], *, ig_steps: int) -> Scored:
+def eap_ig(engine: Engine, kind: MetricKind, *, ig_steps: int) -> Scored:
     """Score edges as ``eap`` does, by the mean gradient over inputs between the ablated and the clean embeddings.
 
     Args:
@@ -32,7 +32,7 @@ def eap_ig(engine: Engine, kind: type[Metric], *, ig_steps: int) -> Scored:
     return Scored(over_prompts(engine, lambda model: edge_scores(model, kind, ig_steps)), evaluations=ig_steps)
 
 
-def edge_scores(model: MaskedModel, kind: type[Metric], steps: int) -> EdgeScores:
+def edge_scores(model: MaskedModel, kind: MetricKind, steps: int) -> EdgeScores:
     """Return the signed first-order effect of removing each edge, on the model's prompts."""
     metric, gradient = model.metric(kind), torch.zeros(())
     for step in range(1, steps + 1):

@@ -17,13 +17,13 @@ from acdc.engine.model import Engine
 from acdc.graph import NodeScores
 from acdc.methods.driver import Scored
 from acdc.methods.gradients import gradients, over_prompts
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 SMALLEST_NORM = 1e-6
 """A layer's scores are divided by no smaller norm (as in the original)."""
 
 
-def hisp(engine: Engine, kind: type[Metric]) -> Scored:
+def hisp(engine: Engine, kind: MetricKind) -> Scored:
     """Score every port and MLP by its importance, which is at least 0."""
     scores = over_prompts(engine, lambda model: slopes(model, kind))
     layer = np.array([node.layer for node in engine.graph.receivers])
@@ -32,7 +32,7 @@ def hisp(engine: Engine, kind: type[Metric]) -> Scored:
     return Scored(scores, evaluations=1)
 
 
-def slopes(model: MaskedModel, kind: type[Metric]) -> NodeScores:
+def slopes(model: MaskedModel, kind: MetricKind) -> NodeScores:
     """Average over prompts the size of the metric's slope in the share of each port's value and MLP's output."""
     graph, changes = model.graph, model.changes
     at_receivers, of_shares = gradients(model, model.metric(kind))

@@ -7,10 +7,10 @@ import numpy as np
 from acdc.engine.model import Engine
 from acdc.graph import EdgeScores, Graph
 from acdc.methods.driver import Scored
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 
-def random_order(engine: Engine, kind: type[Metric], *, order_seed: int) -> Scored:
+def random_order(engine: Engine, kind: MetricKind, *, order_seed: int) -> Scored:
     """Score the edges of an engine's model at random."""
     return Scored(random_scores(engine.graph, order_seed), evaluations=0)
 

@@ -23,7 +23,7 @@ from acdc.engine.masked import masked_models
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph, NodeScores
 from acdc.methods.driver import Outcome, Search
-from acdc.metrics import Metric
+from acdc.metrics import MetricKind
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 """The temperature and the ends of the distribution before it is clamped to [0, 1], as in the original."""
@@ -64,7 +64,7 @@ class Sp(Search):
     def __init__(
         self,
         engine: Engine,
-        kind: type[Metric],
+        kind: MetricKind,
         regularisation: float,
         *,
         steps: int,

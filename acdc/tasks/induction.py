@@ -52,7 +52,7 @@ def make_dataset(
         ``targets``: ``next``, the token after each position.
 
     Raises:
-        InputError: one file is given without the other, a file is missing or of another shape, or there are too few sequences.
+        InputError: a file is given without the other, is missing or of another shape, or there are too few sequences.
     """
     if (sequences is None) != (mask is None):
         raise InputError("task induction: options sequences and mask go together: give both files, or neither")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -26,9 +27,12 @@ RUNS = [
 runs = pytest.mark.parametrize(("kind", "ablation", "metric", "threshold", "head_order"), RUNS)
 
 
-def search(kind: str, ablation: str, metric: str, threshold: float, head_order: str = "descending") -> Progress:
+def afresh(kind: str, ablation: str, metric: str, threshold: float, head_order: str = "descending") -> Progress:
     setup = engine(kind, ablation, several=True)
     return acdc_fast(setup, OF_TEXT[metric], threshold, head_order)
+
+
+search = cache(afresh)
 
 
 @runs
@@ -45,7 +49,7 @@ def test_search_decides_as_one_forward_pass_per_edge_does(kind, ablation, metric
 def test_block_size_changes_no_decision(monkeypatch, kind, ablation, metric, threshold, head_order, size):
     usual = search(kind, ablation, metric, threshold, head_order)
     monkeypatch.setattr("acdc.methods.speculation.Speculation.size", size)
-    other = search(kind, ablation, metric, threshold, head_order)
+    other = afresh(kind, ablation, metric, threshold, head_order)
     assert_same(other, usual, FLOAT_ERROR)
     assert other.evaluations >= len(other.trace) and (size > 1 or other.evaluations == len(other.trace))
 
@@ -53,14 +57,14 @@ def test_block_size_changes_no_decision(monkeypatch, kind, ablation, metric, thr
 def test_little_memory_changes_no_decision_and_tries_one_edge_at_a_time(monkeypatch):
     usual = search(*RUNS[1])
     monkeypatch.setattr("acdc.engine.removals.CPU_BYTES", 1)
-    other = search(*RUNS[1])
+    other = afresh(*RUNS[1])
     assert_same(other, usual, FLOAT_ERROR)
     assert other.evaluations == len(other.trace) < usual.evaluations
 
 
 @runs
 def test_again_is_the_same_bytes(kind, ablation, metric, threshold, head_order):
-    first, second = (search(kind, ablation, metric, threshold, head_order) for _ in range(2))
+    first, second = (find(kind, ablation, metric, threshold, head_order) for find in (search, afresh))
     assert json.dumps(first.trace) == json.dumps(second.trace)
     assert first.evaluations == second.evaluations
 

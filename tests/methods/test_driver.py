@@ -23,11 +23,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "acdc": {**LABELS, "method": "acdc", "metric": "kl_divergence", "head_order": "descending"},
     "sp": {
         **{**LABELS, "method": "sp", "metric": "kl_divergence"},
-        **{"steps": 60, "learning_rate": 0.1, "prompts_per_step": 3, "seed": 0},
+        **{"steps": 25, "learning_rate": 0.1, "prompts_per_step": 3, "seed": 0},
     },
 }
 VALUE = "0.05"
-RUNS = [("acdc", 1), ("acdc", 3), ("sp", 1), ("sp", 25)]
+RUNS = [("acdc", 1), ("acdc", 3), ("sp", 1), ("sp", 12)]
 runs = pytest.mark.parametrize(("method", "n_saves"), RUNS)
 searches = pytest.mark.parametrize("method", SETTINGS)
 
@@ -136,7 +136,7 @@ def test_a_circuit_says_how_it_was_found(method):
     (afresh,) = setup.measure(setup.metric(kind), setup.finals(found.circuit))
     assert found.result["final_metric"] == pytest.approx(afresh, abs=1e-5)
     assert found.result["origin"] == "found" and found.result["evaluations"] > 0
-    assert found.trace is not None and (len(found.trace) == 60 if method == "sp" else found.effects)
+    assert found.trace is not None and (len(found.trace) == 25 if method == "sp" else found.effects)
 
 
 def test_a_near_tie_is_warned_of(capsys):

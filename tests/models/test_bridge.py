@@ -19,6 +19,7 @@ from acdc.errors import InputError
 from acdc.models.bridge import architecture_of, boot_native, check_folder, load_bridge, load_tokenizer, weights_of
 from acdc.models.toy import tiny_llama
 from acdc.models.toy.word_tokenizer import task_tokenizer
+from tests.plain_model import OTHERS, assert_described
 from tests.small_models import KINDS, NATIVE, bridge, prompts, save_hugging_face
 
 

@@ -16,7 +16,7 @@ from acdc.models import sources
 from acdc.models.bridge import PROCESSED, load_bridge, weights_of
 from acdc.models.sources import from_folder
 from tests.originals import VECTORS, vector_inputs
-from tests.small_models import bridge, build, prompts, random_circuit
+from tests.small_models import bridge, build, legacy_folder, prompts, random_circuit
 
 CASES = ("small2l", "tiny3l_mlp")
 

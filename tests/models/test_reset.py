@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from acdc import tasks
-from acdc.__main__ import main
+from acdc.cli import main
 from acdc.data import Dataset
 from acdc.engine.check import check_engine
 from acdc.engine.model import Engine
 from acdc.errors import InputError
-from acdc.graph import Circuit, Graph
 from acdc.models.bridge import PROCESSED, load_bridge, weights_of
 from acdc.models.reset import RESET
 from acdc.models.sources import from_builder, from_model
@@ -221,44 +218,9 @@ class TestRefusals:
             load_bridge(tmp_path)
 
 
-class TestCommandLine:
-    @pytest.fixture(autouse=True)
-    def call(self, monkeypatch) -> Callable[..., None]:
-        def call(*arguments: object) -> None:
-            monkeypatch.setattr(sys, "argv", ["acdc", *map(str, arguments)])
-            main()
-
-        return call
-
-    def test_the_stage_model_notes_seed_and_head_outputs_beside_a_copy(self, call, trained, tmp_path):
-        source = trained("tracr_sort")
-        call("model", "--reset", source, "--seed", 7, "--head-outputs", "--out", tmp_path / "reset")
-        assert json.loads((tmp_path / "reset" / RESET).read_text()) == {"seed": 7, "head_outputs": True}
-        for path in source.iterdir():
-            assert (tmp_path / "reset" / path.name).read_bytes() == path.read_bytes()
-
-    @pytest.mark.parametrize(
-        ("model", "known"),
-        [
-            ("tracr_reverse", ["published", "compiled"]),
-            ("tracr_reverse_reset", ["published (trained)", "compiled (trained)"]),
-        ],
-    )
-    def test_its_circuits_are_compared_with_the_trained_models_under_its_own_name(self, model, known, call, tmp_path):
-        """The paper's numbers, which are of trained models, stand beside those of trained models only."""
-        graph = Graph(4, 1, 1, split_embed=True)
-        labels = {"task": "tracr_reverse", "model": model, "metric": "l2", "ablation": "zero", "method": "acdc"}
-        found = {
-            "settings": {**labels, "threshold": "0.1"},
-            "result": {"n_edges": 106, "n_nodes": 1, "final_metric": 0.0, "evaluations": 1, "note": "-"},
-            "circuit": Circuit.full(graph).to_json(),
-        }
-        (tmp_path / "circuit.json").write_text(json.dumps(found))
-        (tmp_path / "evaluation.csv").write_text("setting,l2\n0.1,0\n")
-        call(
-            *("recover", "--task", "tracr_reverse", "--model-name", "tracr_reverse", "--out", tmp_path / "out.csv"),
-            *("--circuits", tmp_path / "circuit.json", "--evaluation", tmp_path / "evaluation.csv"),
-        )
-        table = pd.read_csv(tmp_path / "out.csv")
-        assert set(table.model) == {model} and list(dict.fromkeys(table.known)) == known
-        assert (table.tpr == 1).all()
+def test_the_stage_model_notes_seed_and_head_outputs_beside_a_copy(trained, tmp_path):
+    source = trained("tracr_sort")
+    main(["model", "--reset", str(source), "--seed", "7", "--head-outputs", "--out", str(tmp_path / "reset")])
+    assert json.loads((tmp_path / "reset" / RESET).read_text()) == {"seed": 7, "head_outputs": True}
+    for path in source.iterdir():
+        assert (tmp_path / "reset" / path.name).read_bytes() == path.read_bytes()
