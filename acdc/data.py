@@ -37,8 +37,9 @@ class Dataset:
     """
 
     clean: Int[Tensor, "prompt pos"]
-    corrupted: Int[Tensor, "prompt pos"]
-    scored: Bool[Tensor, "prompt pos"]
+    # Of one shape with ``clean``: __post_init__ compares them, and its message names all three.
+    corrupted: Int[Tensor, "_prompt _pos"]
+    scored: Bool[Tensor, "_prompt _pos"]
     targets: dict[str, Shaped[Tensor, "prompt ..."]]
     about: dict[str, Any] = field(default_factory=dict)
     mean_over: Literal["prompts", "positions"] = "prompts"

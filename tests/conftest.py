@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -28,6 +28,14 @@ if os.environ.get("ACDC_SHAPES", "0") != "0":
 torch.set_num_threads(1)
 settings.register_profile("acdc", deadline=None, derandomize=True, max_examples=8)
 settings.load_profile("acdc")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Leave shapes and types unchecked, as they are when no test runs: what the code itself refuses is seen."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

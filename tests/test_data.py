@@ -69,7 +69,7 @@ def test_scored_rows_go_by_prompt_and_then_position():
 
 
 @pytest.mark.parametrize("name", ("clean", "corrupted", "scored"))
-def test_shapes_that_differ_are_refused(name):
+def test_shapes_that_differ_are_refused(name, unchecked):
     with pytest.raises(ValueError, match=r"one shape.*\(4, 6\)"):
         replace(dataset(), **{name: getattr(dataset(), name)[:, :-1]})
 

@@ -13,7 +13,7 @@ from acdc.errors import InputError
 from acdc.found import Found
 from acdc.graph import Circuit, Graph
 
-Point = tuple[float, float]
+Point = tuple[float | int, float | int]
 """A point of a ROC curve: false positive rate, true positive rate."""
 
 

@@ -94,7 +94,9 @@ def test_acdc_keeps_what_costs_the_threshold(engine, threshold, kept):
     assert found.metric == pytest.approx(4.5 - spared)
 
 
-@pytest.mark.parametrize(("regularisation", "kept"), [(3, {"a0.h0.v", "a0.h1.v"}), (60, {"a0.h0.v"}), (1000, set())])
+@pytest.mark.parametrize(
+    ("regularisation", "kept"), [(3.0, {"a0.h0.v", "a0.h1.v"}), (60.0, {"a0.h0.v"}), (1000.0, set())]
+)
 def test_sp_keeps_a_node_while_it_saves_more_than_its_regularisation(engine, regularisation, kept):
     """Six nodes in three groups of two: each has a sixth of the regularisation. At the first score, 1.6, a step up
     raises the expected share by 0.14 and the chance to be above 0 by 0.037: 6 x 0.14 is more than 60 / 6 x 0.037 and
