@@ -87,9 +87,9 @@ class Setting:
         if self.choices and value not in self.choices:
             raise InputError(f"{self.flag} must be one of {', '.join(self.choices)}, not {text!r}")
         if isinstance(value, (int, float)):
-            if self.least is not None and value < self.least:
+            if self.least is not None and not value >= self.least:  # nan is neither
                 raise InputError(f"{self.flag} must be at least {self.least:g}, not {text}")
-            if self.above is not None and value <= self.above:
+            if self.above is not None and not value > self.above:
                 raise InputError(f"{self.flag} must be more than {self.above:g}, not {text}")
         return value
 

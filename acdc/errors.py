@@ -1,4 +1,4 @@
-"""The one error that users meet."""
+"""Define the one error that users meet."""
 
 
 class InputError(Exception):

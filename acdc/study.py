@@ -69,7 +69,7 @@ class Search:
 
     @property
     def is_known(self) -> bool:
-        """Whether a circuit is known to compare with."""
+        """Return whether a circuit is known to compare with."""
         return self.task["known_circuit"]
 
     def drawn(self, method: Method) -> list[str]:
@@ -290,7 +290,7 @@ class Study:
 
     @property
     def has_known(self) -> bool:
-        """Whether some search has a known circuit."""
+        """Return whether some search has a known circuit."""
         return any(search.is_known for search in self.searches)
 
     def reset_pairs(self) -> list[str]:

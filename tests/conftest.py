@@ -20,7 +20,7 @@ CHECKED = (
     *("models.bridge", "models.reset"),
 )
 """Modules whose annotations of shapes and types are checked at every call while tests run. ACDC_SHAPES=0 leaves it."""
-if os.environ.get("ACDC_SHAPES", "0") != "0":
+if os.environ.get("ACDC_SHAPES") != "0":
     # Before any of them is imported: nothing above imports acdc.
     install_import_hook([f"acdc.{name}" for name in CHECKED], "beartype.beartype")
 

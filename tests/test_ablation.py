@@ -51,20 +51,17 @@ CASES = [
     ("gpt2", Backwards()),
     ("bidirectional", Backwards()),
 ]
-cases = pytest.mark.parametrize(
-    ("kind", "ablation"), CASES, ids=[f"{kind}-{type(ablation).__name__}" for kind, ablation in CASES]
-)
+CASES = [(*case, split) for case in CASES for split in (False, True) if not split or case[0] in LEARNED_POSITIONS]
 
 
 def double(kind: str):
     return weights_of(bridge(kind)).to("cpu", torch.float64)
 
 
-@cases
-@pytest.mark.parametrize("split_embed", (False, True))
+@pytest.mark.parametrize(
+    ("kind", "ablation", "split_embed"), CASES, ids=[f"{k}-{type(a).__name__}-{s}" for k, a, s in CASES]
+)
 def test_circuits_are_the_same_for_all_who_compute_them(kind, ablation, split_embed):
-    if split_embed and kind not in LEARNED_POSITIONS:
-        pytest.skip("positions are not in the residual stream")
     how = {"ablation": ablation, "split_embed": split_embed}
     engine, oracle = Engine(double(kind), prompts(True), **how), Reference(bridge(kind), prompts(True), **how)
     chunked = Engine(double(kind), prompts(True), memory=1, **how)

@@ -149,3 +149,20 @@ def test_a_file_of_another_name_is_another_model(model):
     before = fingerprint.of_model(model)
     (model / "model.safetensors").rename(model / "other.safetensors")
     assert fingerprint.of_model(model) != before
+
+
+def test_a_file_that_is_replaced_by_an_older_one_is_read_again(model, tmp_path):
+    """As by ``mv``, ``cp -p`` and ``rsync -t``, which keep the time that a file was written at."""
+    (tmp_path / "older").write_bytes(b"others")
+    later(tmp_path / "older", -1000)
+    fingerprint.write_digests(model)
+    before = fingerprint.of_model(model)
+    (tmp_path / "older").replace(model / "model.safetensors")
+    assert fingerprint.of_model(model) != before
+
+
+def test_a_file_that_is_gone_makes_another_model(model):
+    fingerprint.write_digests(model)
+    before = fingerprint.of_model(model)
+    (model / "more/config.json").unlink()
+    assert fingerprint.of_model(model) != before

@@ -1,4 +1,4 @@
-"""The command line: one command per rule of the workflow, and some for people.
+"""Make the command line: one command per rule of the workflow, and some for people.
 
 A command is a typed function with a docstring; cyclopts makes flags and help of both. It was chosen over typer because
 a flag may take a list (``--values 0.1 0.3``), a dataclass may hold the flags that commands share, and a command's

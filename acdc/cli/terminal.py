@@ -45,7 +45,7 @@ def heading(found: Found) -> str:
 
 
 def layers(nodes: Iterable[Node]) -> Table:
-    """A row for every layer."""
+    """Return a table with a row for every layer."""
     grid = Table("layer", "nodes", title="Nodes", title_justify="left")
     ordered = sorted(nodes, key=lambda node: (node.layer, node.component == "mlp", node.head or 0))
     for layer, group in groupby(ordered, key=lambda node: node.layer):
@@ -56,7 +56,7 @@ def layers(nodes: Iterable[Node]) -> Table:
 
 
 def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
-    """One row a node; the effect is what removing all that it sends does to the circuit's metric."""
+    """Return a table with a row per node: what removing all that it sends does to the circuit's metric."""
     title = f"Nodes by effect ({min(most, len(effects))} of {len(effects)})"
     grid = Table("node", title=title, title_justify="left", min_width=len(title))
     grid.add_column("effect", justify="right")
@@ -66,7 +66,7 @@ def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
 
 
 def table(title: str, edges: Iterable[Edge], effects: Effects) -> Table:
-    """One row an edge; the effect is what its removal did to the metric when it was tried."""
+    """Return a table with a row per edge: what its removal did to the metric when it was tried."""
     grid = Table("sender", "receiver", "kind", title=title, title_justify="left")
     if effects:
         grid.add_column("effect", justify="right")
@@ -89,7 +89,7 @@ def compared(first: Circuit, second: Circuit, most: int) -> RenderableType:
 
 
 def only(name: str, circuit: Circuit, other: Circuit, most: int) -> Iterator[Table]:
-    """The edges that the other circuit lacks, where there are some."""
+    """Yield a table of the edges that the other circuit lacks, where there are some."""
     others = set(other.edges)
     alone = [edge for edge in circuit.edges if edge not in others]
     if alone:

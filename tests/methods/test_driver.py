@@ -23,7 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "acdc": {**LABELS, "method": "acdc", "metric": "kl_divergence", "head_order": "descending"},
     "sp": {
         **{**LABELS, "method": "sp", "metric": "kl_divergence"},
-        **{"steps": 25, "learning_rate": 0.1, "prompts_per_step": 3, "seed": 0},
+        **{"steps": 25, "learning_rate": 0.4, "prompts_per_step": 3, "seed": 0},
     },
 }
 VALUE = "0.05"
