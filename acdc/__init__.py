@@ -1,6 +1,6 @@
 """Find circuits in transformers: see README.md and ``python -m acdc --help``.
 
-``acdc.load_model``, ``acdc.prompts``, ``acdc.find`` and ``acdc.load`` are all that a notebook needs.
+``acdc.load_model``, ``acdc.text``, ``acdc.find`` and ``acdc.load`` are all that a notebook needs.
 """
 
 from __future__ import annotations

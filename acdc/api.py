@@ -22,8 +22,8 @@ from acdc.methods import driver
 from acdc.methods.acdc import acdc
 from acdc.metrics import Metric
 from acdc.models.bridge import load_bridge, load_tokenizer
-from acdc.prompts import Prompt, to_dataset
 from acdc.reference import Reference
+from acdc.text import Prompt, to_dataset
 
 
 @dataclass(eq=False)

@@ -86,14 +86,25 @@ def of_file(path: Path) -> str:
 def of_model(folder: Path) -> str:
     """Return the SHA-256 of a model's folder: of all its files, by name.
 
-    What ``write_digests`` wrote is taken where nothing in the folder is newer, for weights take long to read.
+    What ``write_digests`` wrote is taken where it is of these very files and none has changed since, for weights take
+    long to read.
+    """
+    text = (folder / DIGESTS).read_text(encoding="utf-8") if is_current(folder) else digests(folder)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_current(folder: Path) -> bool:
+    """Return whether the list of digests is of the folder's files as they are.
+
+    A file's change time tells more than its modification time, which a move or a copy may bring along.
     """
     known = folder / DIGESTS
-    if known.exists() and all(path.stat().st_mtime_ns <= known.stat().st_mtime_ns for path in files_of(folder)):
-        text = known.read_text(encoding="utf-8")
-    else:
-        text = digests(folder)
-    return hashlib.sha256(text.encode()).hexdigest()
+    if not known.exists():
+        return False
+    listed = [line.partition("  ")[2] for line in known.read_text(encoding="utf-8").splitlines()]
+    files = list(files_of(folder))
+    unchanged = all(path.stat().st_ctime_ns < known.stat().st_ctime_ns for path in files)
+    return unchanged and listed == [str(path.relative_to(folder)) for path in files]
 
 
 def write_digests(folder: Path) -> None:

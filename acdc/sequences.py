@@ -14,7 +14,7 @@ from math import perm
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
-from acdc.prompts import WORDS, Prompt, answer_token, distinct, to_dataset, words
+from acdc.text import WORDS, Prompt, answer_token, distinct, to_dataset, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

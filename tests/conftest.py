@@ -1,4 +1,4 @@
-"""Settings of all tests: shapes are checked, one thread, the same random cases every time."""
+"""Settings of all tests: one thread, the same random cases every time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CHECKED = (
     *("engine", "methods", "metrics", "data", "graph", "ablation", "reference", "analysis"),
     *("models.bridge", "models.reset"),
 )
-"""Modules whose annotations of shapes and types are checked at every call while tests run. ACDC_SHAPES=0 leaves it."""
-if os.environ.get("ACDC_SHAPES") != "0":
+"""Modules whose annotations of shapes and types are checked at every call where ACDC_SHAPES=1: tests/test_shapes.py."""
+if os.environ.get("ACDC_SHAPES") == "1":
     # Before any of them is imported: nothing above imports acdc.
     install_import_hook([f"acdc.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,15 +113,21 @@ def model(tmp_path) -> Path:
     return folder
 
 
+def write_digests(folder: Path) -> None:
+    """Write digests some ticks of the clock after the files, as of any model that takes longer to write than these."""
+    time.sleep(0.02)
+    fingerprint.write_digests(folder)
+
+
 def later(path: Path, seconds: int) -> None:
     """Change the time that a file was written at."""
-    time = path.stat().st_mtime_ns + seconds * 10**9
-    os.utime(path, ns=(time, time))
+    changed = path.stat().st_mtime_ns + seconds * 10**9
+    os.utime(path, ns=(changed, changed))
 
 
 def test_digests_are_taken_where_nothing_is_newer(model, monkeypatch):
     expected = fingerprint.of_model(model)
-    fingerprint.write_digests(model)
+    write_digests(model)
     assert "more/config.json" in (model / fingerprint.DIGESTS).read_text()
     monkeypatch.setattr(fingerprint, "of_file", pytest.fail)
     assert fingerprint.of_model(model) == expected
@@ -128,19 +135,19 @@ def test_digests_are_taken_where_nothing_is_newer(model, monkeypatch):
 
 @pytest.mark.parametrize("file", ("model.safetensors", "more/config.json", "another.json"))
 def test_a_file_that_changes_is_read_again(file, model):
-    fingerprint.write_digests(model)
+    write_digests(model)
     before = fingerprint.of_model(model)
     (model / file).write_bytes(b"others")
     later(model / file, 10)
     after = fingerprint.of_model(model)
     assert after != before
-    fingerprint.write_digests(model)
+    write_digests(model)
     later(model / fingerprint.DIGESTS, 20)
     assert fingerprint.of_model(model) == after
 
 
 def test_a_copy_of_a_model_is_the_same_model(model, tmp_path):
-    fingerprint.write_digests(model)
+    write_digests(model)
     shutil.copytree(model, tmp_path / "copy")
     assert fingerprint.of_model(tmp_path / "copy") == fingerprint.of_model(model)
 
@@ -155,14 +162,14 @@ def test_a_file_that_is_replaced_by_an_older_one_is_read_again(model, tmp_path):
     """As by ``mv``, ``cp -p`` and ``rsync -t``, which keep the time that a file was written at."""
     (tmp_path / "older").write_bytes(b"others")
     later(tmp_path / "older", -1000)
-    fingerprint.write_digests(model)
+    write_digests(model)
     before = fingerprint.of_model(model)
     (tmp_path / "older").replace(model / "model.safetensors")
     assert fingerprint.of_model(model) != before
 
 
 def test_a_file_that_is_gone_makes_another_model(model):
-    fingerprint.write_digests(model)
+    write_digests(model)
     before = fingerprint.of_model(model)
     (model / "more/config.json").unlink()
     assert fingerprint.of_model(model) != before

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from tests.models.test_legacy import legacy_folder
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from acdc.graph import Graph
 from acdc.models.bridge import load_bridge, weights_of
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
+from tests.models.test_legacy import legacy_folder
 from tests.small_models import shaken
 
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())

@@ -413,7 +413,7 @@ def test_the_small_study_has_every_stage_of_the_default_one(fresh):
 
 TOY = '''"""The same month again."""
 
-from acdc.prompts import Prompt, distinct, to_dataset
+from acdc.text import Prompt, distinct, to_dataset
 from acdc.tasks import Task
 from acdc.tasks.months import MONTHS, month_after
 

@@ -57,7 +57,7 @@ class Engine:
         self.ablation = named(ablation)
         self.graph = weights.architecture.graph(split_embed)
         if self.ablation.position_order(dataset.clean.shape[1]) is not None:
-            weights.architecture.check_learned(f"{type(self.ablation).__name__} ablation")
+            weights.architecture.check_learned(f"ablation {ablation if isinstance(ablation, str) else 'of this kind'}")
         size = prompts_per_chunk(weights, self.graph, dataset, memory)
         self.parts = [dataset.select(slice(i, i + size)) for i in range(0, len(dataset), size)]
         self.scratch = Scratch(weights.embed, weights.architecture.d_model)

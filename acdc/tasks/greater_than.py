@@ -14,8 +14,8 @@ import torch
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
-from acdc.prompts import WORDS, check_count, encode, needed, words
 from acdc.tasks import Task
+from acdc.text import WORDS, check_count, encode, needed, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.errors import InputError
-from acdc.prompts import check_count
 from acdc.tasks import Task
+from acdc.text import check_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
 from acdc.errors import InputError
-from acdc.prompts import WORDS, Prompt, distinct, following, is_one_token, needed, to_dataset, words
 from acdc.tasks import Task
+from acdc.text import WORDS, Prompt, distinct, following, is_one_token, needed, to_dataset, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,8 +14,8 @@ import numpy as np
 
 from acdc.data import Dataset
 from acdc.known import from_file
-from acdc.prompts import WORDS, Prompt, to_dataset, words
 from acdc.tasks import Task
+from acdc.text import WORDS, Prompt, to_dataset, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,8 +10,8 @@ import random
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
-from acdc.prompts import Prompt, distinct, to_dataset
 from acdc.tasks import Task
+from acdc.text import Prompt, distinct, to_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

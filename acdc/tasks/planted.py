@@ -14,8 +14,8 @@ import torch
 
 from acdc.data import Dataset
 from acdc.models.toy import planted as model
-from acdc.prompts import check_count
 from acdc.tasks import Task
+from acdc.text import check_count
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:

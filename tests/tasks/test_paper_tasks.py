@@ -16,8 +16,8 @@ from acdc.errors import InputError
 from acdc.metrics import MaxLogitDifference, NegativeLogLikelihood, ProbabilityDifference
 from acdc.models.bridge import weights_of
 from acdc.models.toy.word_tokenizer import word_tokenizer
-from acdc.prompts import WORDS
 from acdc.tasks import greater_than, induction, ioi_paper
+from acdc.text import WORDS
 from tests.gpt2 import gpt2_tokenizer
 from tests.small_models import N_VOCAB, bridge
 

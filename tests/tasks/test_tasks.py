@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, GPT2Config, LlamaConfig
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.models.toy.word_tokenizer import task_tokenizer, task_words, word_tokenizer
-from acdc.prompts import WORDS, Prompt, to_dataset, words
 from acdc.tasks import ioi, load
 from acdc.tasks.months import MONTHS
+from acdc.text import WORDS, Prompt, to_dataset, words
 
 SIZES = {"ioi": 60, "months": 12, "months_sequence": 60}
 TOKENIZER = task_tokenizer()

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from acdc.prompts import WORDS, words
 from acdc.tasks import ioi, months
+from acdc.text import WORDS, words
 
 UNKNOWN, PAD = "<unk>", "<pad>"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from acdc.data import Dataset
 from acdc.models.toy.rasp import Value, is_numerical, run
 from acdc.models.toy.rasp.compiler import Program
-from acdc.prompts import check_count
+from acdc.text import check_count
 
 
 def make_dataset(
