@@ -30,6 +30,14 @@ settings.register_profile("acdc", deadline=None, derandomize=True, max_examples=
 settings.load_profile("acdc")
 
 
+FIRST = ("test_workflow.py", "test_paper_config.py", "test_extending.py", "test_style.py")
+"""Files whose tests take longest: started last, one worker would wait for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Leave shapes and types unchecked, as they are when no test runs: what the code itself refuses is seen."""

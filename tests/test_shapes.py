@@ -11,10 +11,7 @@ import sys
 
 from tests.checkout import ROOT
 
-FILES = (
-    *("tests/test_data.py", "tests/test_metrics.py", "tests/test_ablation.py"),
-    *("tests/analysis/test_evaluation.py", "tests/methods/test_sp.py"),
-)
+FILES = (*("tests/test_data.py", "tests/test_metrics.py", "tests/test_graph.py", "tests/methods/test_sp.py"),)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

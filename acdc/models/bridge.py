@@ -84,7 +84,7 @@ def boot_native(config: dict[str, Any]) -> TransformerBridge:
     is_shortformer = config.get("positional_embedding_type") == SHORTFORMER
     known = config | ({"positional_embedding_type": "standard"} if is_shortformer else {})
     # TransformerLens adds this method after the class, where no type checker sees it.
-    bridge: TransformerBridge = TransformerBridge.boot_native(known)  # type: ignore[attr-defined]
+    bridge: TransformerBridge = TransformerBridge.boot_native(known)
     if is_shortformer:
         make_shortformer(bridge)
     return bridge

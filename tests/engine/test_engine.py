@@ -253,6 +253,6 @@ def test_double_precision_agrees_with_single(kind):
 
 @pytest.mark.parametrize(("ablation", "split_embed"), [("corrupted", True), ("corrupted_permuted", False)])
 def test_rotary_positions_can_be_neither_split_off_nor_permuted(ablation, split_embed):
-    setting = "split_embed" if split_embed else "CorruptedPermuted ablation"
+    setting = "split_embed" if split_embed else "ablation corrupted_permuted"
     with pytest.raises(InputError, match=f"{setting} needs position embeddings .* rotary ones: leave it out"):
         Engine(weights_of(bridge("llama")), prompts(False), ablation=ablation, split_embed=split_embed)
