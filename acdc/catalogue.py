@@ -160,7 +160,7 @@ class Metric(Declared):
         unit: of its values; empty where they have none.
         is_distance: it measures how far a circuit is from the whole model: 0 there, where its slope is 0 too.
         as_share: figures draw the share of the whole model's value that a circuit keeps.
-        published: how data/published names it; empty where the paper has nothing of it.
+        published: how acdc/assets/published names it; empty where the paper has nothing of it.
         tasks: tasks that have this metric though their own modules do not list it.
     """
 
@@ -189,7 +189,7 @@ class Level(Declared):
     """What is counted when a circuit is compared with a known one.
 
     Attributes:
-        published: how data/published names it; empty where the paper has nothing of it.
+        published: how acdc/assets/published names it; empty where the paper has nothing of it.
     """
 
     published: str = ""
