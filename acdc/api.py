@@ -16,7 +16,7 @@ from acdc.catalogue import METHODS, METRICS, Method
 from acdc.data import Dataset
 from acdc.engine.load import engine_of, identity
 from acdc.errors import InputError
-from acdc.found import FOUND, Found
+from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.methods import driver
 from acdc.methods.acdc import acdc
@@ -159,7 +159,7 @@ def sized(method: Method, settings: dict[str, Any]) -> tuple[str, dict[str, Any]
     Raises:
         InputError: the value is missing or no number.
     """
-    key = method.sized_by or f"n_{method.keeps}"
+    key = method.size_by
     if key not in settings:
         raise InputError(
             f"method {method.name} needs {key}: give it as {key}=NUMBER (--{key.replace('_', '-')} NUMBER)"
@@ -183,9 +183,9 @@ def plain(model: Model, data: Dataset, settings: dict[str, Any]) -> Found:
     oracle = Reference(model.bridge, data, ablation=settings["ablation"], split_embed=settings["split_embed"])
     measure = measured_by(oracle, METRICS[settings["metric"]].load())
     progress = acdc(oracle.graph, measure, float(settings["value"]), settings["head_order"])
-    result = {"final_metric": progress.metric, "evaluations": progress.evaluations, "tried": len(progress.trace)}
-    trace = pd.DataFrame([row._asdict() for row in progress.trace])
-    return Found(settings, progress.circuit, result | {"converged": True, "origin": FOUND}, trace)
+    more = {"tried": len(progress.trace)}
+    outcome = driver.Outcome(progress.circuit, progress.metric, progress.evaluations, progress.trace, more=more)
+    return driver.found_of(settings, outcome)
 
 
 def measured_by(oracle: Reference, kind: type[Metric]) -> Callable[[Circuit], float]:

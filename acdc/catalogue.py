@@ -28,7 +28,7 @@ EXTENSIONS = Path(__file__).parents[1] / "workflow/extensions"
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What all declarations have.
+    """One declaration: the base of all sorts.
 
     Attributes:
         name: in configs, paths, flags and tables.
@@ -131,6 +131,11 @@ class Method(Declared):
     help: str = ""
 
     @property
+    def size_by(self) -> str:
+        """Return what sets the size of this method's circuits, as tables name it."""
+        return self.sized_by or f"n_{self.keeps}"
+
+    @property
     def values_key(self) -> str:
         """Return the key of a config's search that lists this method's values."""
         return f"{self.sized_by}s"
@@ -154,7 +159,7 @@ class Method(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Declared):
-    """What a search minimises and tables report.
+    """A metric: a search minimises it, and tables report it.
 
     Attributes:
         unit: of its values; empty where they have none.
@@ -173,7 +178,7 @@ class Metric(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class AblationEntry(Declared):
-    """What a removed edge carries.
+    """An ablation: it decides what a removed edge carries.
 
     Attributes:
         run: what figures call the run without any edge.
@@ -186,7 +191,7 @@ class AblationEntry(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Level(Declared):
-    """What is counted when a circuit is compared with a known one.
+    """A level of comparison with a known circuit: the things that are counted.
 
     Attributes:
         published: how acdc/assets/published names it; empty where the paper has nothing of it.

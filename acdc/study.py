@@ -23,7 +23,7 @@ from acdc.errors import InputError
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 PLACE = "{study}/{model}/{task}"
-"""Of a task on a model, in every folder."""
+"""The part of every path that names a task on a model."""
 SEARCH = f"{PLACE}/{{metric}}/{{ablation}}"
 FOUND = f"results/{SEARCH}/{{method}}"
 """The folder of what one method found by one search."""
@@ -205,10 +205,6 @@ class Study:
         if (self.root / "acdc/tasks" / f"{name}.py").exists():
             return [f"acdc.tasks.{name}"]
         return [f"acdc_extension_{name}"] if fingerprint.extension_path(name).exists() else []
-
-    def task_file(self, name: str) -> list[str]:
-        """Return the file of a task's module, from the repository's root; none where a rule makes its dataset."""
-        return [str(fingerprint.path_of(module).relative_to(self.root)) for module in self.task_sources(name)]
 
     def task_rule(self, name: str) -> Path:
         """Return where the rule is that makes a task's dataset, for those who prefer a rule to a module."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from acdc import __version__, fingerprint
-from acdc.ablation import named
 from acdc.data import Dataset
 from acdc.engine.check import check_engine
 from acdc.engine.model import Engine
@@ -67,7 +66,7 @@ def engine_of(
     weights = weights_of(bridge).to(place, getattr(torch, precision))
     memory = round(memory_gib * 2**30)
     engine = Engine(weights, data, ablation=ablation, split_embed=split_embed, memory=memory)
-    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if named(ablation).is_plain else None
+    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if engine.ablation.is_plain else None
     check_engine(engine, bridge_logits(bridge, data, data.clean).to(place), corrupted)
     return engine
 

@@ -159,7 +159,11 @@ def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Pat
                 save_state(checkpoint, settings, run.state())
     if sentence := run.warning():
         print(f"acdc: warning: {sentence}", file=sys.stderr)
-    outcome = run.outcome()
+    return found_of(settings, run.outcome())
+
+
+def found_of(settings: dict[str, Any], outcome: Outcome) -> Found:
+    """Return an outcome with the settings that led to it."""
     result = {"final_metric": outcome.final_metric, "evaluations": outcome.evaluations, **outcome.more}
     trace = pd.DataFrame([row._asdict() for row in outcome.trace])
     return Found(settings, outcome.circuit, result | {"converged": outcome.converged, "origin": FOUND}, trace)
@@ -189,7 +193,7 @@ def score(
         circuit = ranked.top(n)
         (final,) = engine.measure(bound, engine.finals(circuit))
         result = {"final_metric": final, "evaluations": evaluations, "converged": True, "origin": FOUND}
-        found.append(Found(settings | {"size_by": f"n_{method.keeps}", "value": str(n)}, circuit, result, scores=rows))
+        found.append(Found(settings | {"size_by": method.size_by, "value": str(n)}, circuit, result, scores=rows))
     return found
 
 
