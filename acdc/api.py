@@ -144,13 +144,16 @@ def find(
         "precision": precision,
     }
     if engine == "plain":
-        return plain(model, data, full | {"size_by": chosen.sized_by, "value": value})
-    fast = engine_of(model.bridge, data, ablation, split_embed, device, precision)
-    full |= {"device": fast.device.type}
-    if chosen.kind == "search":
-        (found,) = driver.find(fast, full, [value], folder)
-        return found
-    return driver.score(fast, full, sizes=[int(value)])[0]
+        found = plain(model, data, full | {"size_by": chosen.size_by, "value": value})
+    else:
+        fast = engine_of(model.bridge, data, ablation, split_embed, device, precision)
+        full |= {"device": fast.device.type}
+        if chosen.kind == "search":
+            return driver.find_one(fast, full, value, folder)  # written when it is found
+        (found,) = driver.score(fast, full, sizes=[int(value)])
+    if folder:
+        found.save(folder)
+    return found
 
 
 def sized(method: Method, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:

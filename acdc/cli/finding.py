@@ -72,7 +72,6 @@ def find(
         folder=out,
         **own,
     )
-    found.save(out)
     print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {out / found.FILE}")
 
 

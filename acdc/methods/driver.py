@@ -122,17 +122,21 @@ def find(
         values: thresholds of ACDC, regularisations of SP, as texts.
         folder: where each value's circuit, trace and checkpoint go, in a folder of the value's name; None for nowhere.
     """
-    method = METHODS[settings["method"]]
     for value in values:
-        own = settings | {"size_by": method.sized_by, "value": value}
-        place = folder / value if folder else None
-        found = finished(place, own) if place else None
-        if found is None:
-            found = search(engine, method, own, place)
-            if place:
-                found.save(place)
-                (place / CHECKPOINT).unlink(missing_ok=True)
-        yield found
+        yield find_one(engine, settings, value, folder / value if folder else None)
+
+
+def find_one(engine: Engine, settings: dict[str, Any], value: str, folder: Path | None = None) -> Found:
+    """Return the circuit of one value, see ``find``; its files go into the folder itself."""
+    method = METHODS[settings["method"]]
+    own = settings | {"size_by": method.size_by, "value": value}
+    found = finished(folder, own) if folder else None
+    if found is None:
+        found = search(engine, method, own, folder)
+        if folder:
+            found.save(folder)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+    return found
 
 
 def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
