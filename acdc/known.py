@@ -11,23 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
+from acdc.assets import asset
 from acdc.errors import InputError
 from acdc.graph import PORTS, Circuit, Graph, Node, Port, any_along
 
-CIRCUITS = Path(__file__).parent / "assets/circuits"
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 def from_file(name: str) -> Callable[[Graph], Circuit]:
     """Return the function that ``Task.known_circuits`` takes, for acdc/assets/circuits/<name>.yaml."""
-    return partial(load_circuit, CIRCUITS / f"{name}.yaml")
+    return partial(load_circuit, asset("circuits", f"{name}.yaml"))
 
 
-def load_circuit(path: Path, graph: Graph) -> Circuit:
+def load_circuit(path: Path | Traversable, graph: Graph) -> Circuit:
     """Read the circuit that a file states.
 
     Raises:

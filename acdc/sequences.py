@@ -14,7 +14,7 @@ from math import perm
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
-from acdc.text import WORDS, Prompt, answer_token, distinct, to_dataset, words
+from acdc.text import Prompt, answer_token, distinct, to_dataset, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ class Continuation:
             InputError: there is no tokenizer, it splits a member, or fewer prompts exist than are asked for.
         """
         rng = random.Random(seed)
-        items, starts = words(WORDS / "items.txt"), len(self.members) - (0 if self.cyclic else N_GIVEN)
+        items, starts = words("items"), len(self.members) - (0 if self.cyclic else N_GIVEN)
         # Members of several tokens could give clean and corrupted prompts one length and still misalign them.
         for member in self.members:
             answer_token(tokenizer, "done in", member)

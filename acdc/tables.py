@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 TEXTS = ("size_by", "value")
 """Columns that stay as the config writes them: a threshold of 1e-3 is not 0.001 in a path."""
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path | Traversable) -> pd.DataFrame:
     """Read one table. Lines that begin with # are comments."""
-    return pd.read_csv(path, dtype={name: str for name in TEXTS}, comment="#")
+    with path.open("rb") as file:
+        return pd.read_csv(file, dtype={name: str for name in TEXTS}, comment="#")
 
 
 def read_tables(paths: Sequence[Path]) -> pd.DataFrame:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from acdc.assets import asset
 from acdc.data import Dataset, pad
 from acdc.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-WORDS = Path(__file__).parent / "assets/words"
 
 
 class Prompt(NamedTuple):
@@ -26,9 +25,9 @@ class Prompt(NamedTuple):
     incorrect: str
 
 
-def words(path: Path) -> list[str]:
-    """Read a list of words, in the file's order."""
-    return path.read_text(encoding="utf-8").split()
+def words(name: str) -> list[str]:
+    """Return the words of acdc/assets/words/<name>.txt, in the file's order."""
+    return asset("words", f"{name}.txt").read_text(encoding="utf-8").split()
 
 
 def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: int) -> list[Prompt]:
@@ -126,6 +125,46 @@ def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return next(token for token in candidates if token is not None)
 
 
+def of_tokens(prompts: Sequence[Sequence[Any]], **about: Any) -> Dataset:
+    """Make a dataset of prompts of token ids, scored at the last token of each.
+
+    Args:
+        prompts: for each a clean prompt and a corrupted one, as token ids of one length, then the correct and the
+            incorrect answer, a token id each.
+        about: goes into the dataset's ``about``.
+
+    Raises:
+        InputError: a clean prompt and its corrupted one differ in length, or have no token.
+    """
+    pairs = [([int(token) for token in clean], [int(token) for token in other]) for clean, other, *_ in prompts]
+    for i, (clean, other) in enumerate(pairs):
+        if len(clean) != len(other) or not clean:
+            raise InputError(
+                f"prompt {i} has {len(clean)} tokens and its corrupted prompt {len(other)}: they need as many, and one"
+            )
+    answers = torch.tensor([[int(correct), int(incorrect)] for *_, correct, incorrect in prompts])
+    return last_scored(pairs, 0, {"correct": answers[:, 0], "incorrect": answers[:, 1]}, about)
+
+
+def last_scored(
+    pairs: list[tuple[list[int], list[int]]], padding: int, targets: dict[str, Tensor], about: dict[str, Any]
+) -> Dataset:
+    """Return the dataset of pairs of clean and corrupted tokens, scored at the last token of each.
+
+    Args:
+        padding: the token that shorter prompts are padded with on the right.
+    """
+    tokens = pad([clean for clean, _ in pairs], padding)  # [prompt pos]
+    last = torch.tensor([len(clean) - 1 for clean, _ in pairs])
+    return Dataset(
+        clean=tokens,
+        corrupted=pad([corrupted for _, corrupted in pairs], padding),
+        scored=torch.arange(tokens.shape[1]) == last[:, None],
+        targets=targets,
+        about=about,
+    )
+
+
 def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: list[Prompt], **about: Any) -> Dataset:
     """Make a dataset of prompts, in the order given, scored at the last token of each.
 
@@ -145,13 +184,6 @@ def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: list[Prompt],
         "correct": torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts]),
         "incorrect": torch.tensor([answer_token(tokenizer, p.clean, p.incorrect) for p in prompts]),
     }
-    pairs, padding = [aligned(tokenizer, p) for p in prompts], pad_token(needed(tokenizer))
-    tokens = pad([clean for clean, _ in pairs], padding)  # [prompt pos]
-    last = torch.tensor([len(clean) - 1 for clean, _ in pairs])
-    return Dataset(
-        clean=tokens,
-        corrupted=pad([corrupted for _, corrupted in pairs], padding),
-        scored=torch.arange(tokens.shape[1]) == last[:, None],
-        targets=targets,
-        about={**about, "clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]},
-    )
+    pairs = [aligned(tokenizer, p) for p in prompts]
+    texts = {"clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]}
+    return last_scored(pairs, pad_token(needed(tokenizer)), targets, {**about, **texts})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from acdc.assets import asset
 from acdc.catalogue import ABLATIONS
 from acdc.found import LABELS, Found
 from acdc.tables import read_table, read_tables, write_table
@@ -26,7 +27,7 @@ def table(*files: Path, out: Path) -> None:
     write_table(read_tables(files), out)
 
 
-def auc(*, recovery: Path, published: Path, out: Path) -> None:
+def auc(*, recovery: Path, out: Path, published: Path | None = None) -> None:
     """Compute areas under ROC curves, beside the published ones.
 
     Two a curve: by the paper's rule, which takes the lowest staircase through the points that no other beats, and by
@@ -34,12 +35,12 @@ def auc(*, recovery: Path, published: Path, out: Path) -> None:
 
     Args:
         recovery: the study's table
-        published: the paper's areas
         out: the table, .csv
+        published: the paper's areas; those that ship, if left out
     """
     from acdc.analysis.published import auc_table
 
-    write_table(auc_table(read_table(recovery), read_table(published)), out)
+    write_table(auc_table(read_table(recovery), read_table(published or asset("published", "auc.csv"))), out)
 
 
 def auc_tables(*, auc: Path, ablation: str, out: list[Path]) -> None:

@@ -11,12 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import markupsafe
 
+from acdc.assets import asset
 from acdc.catalogue import METRICS, label
 from acdc.errors import InputError
 from acdc.figures.edges import INPUT_NAMES, INPUTS, arrow_ends, counted, input_of, line_width, strongest
@@ -24,7 +24,6 @@ from acdc.found import Found
 from acdc.graph import Edge, Node
 from acdc.trace import key_of
 
-ASSETS = Path(__file__).parents[1] / "assets/page"
 FILES = {"page": "page.html", "css": "page.css", "script": "page.js", "library": "cytoscape.min.js"}
 MOST_EDGES = 1000
 """More of a circuit make a browser slow; the strongest are drawn, and the page says so."""
@@ -72,7 +71,7 @@ def filled(data: dict[str, Any], title: str, size: str) -> str:
     """Put the data and the assets into the page."""
     # A "</script>" in a name would end the data.
     text = json.dumps(data, allow_nan=False).replace("</", "<\\/")
-    assets = {name: (ASSETS / file).read_text(encoding="utf-8") for name, file in FILES.items()}
+    assets = {name: asset("page", file).read_text(encoding="utf-8") for name, file in FILES.items()}
     environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
     template = environment.from_string(assets.pop("page"))
     parts = {name: markupsafe.Markup(part) for name, part in {**assets, "data": text}.items()}

@@ -19,7 +19,7 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
 from acdc.tasks import Task
-from acdc.text import WORDS, answer_token, check_count, encode, needed, words
+from acdc.text import answer_token, check_count, encode, needed, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +92,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
         InputError: there is no tokenizer, or it splits arguments so that prompts differ in length.
     """
     check_count("docstring", n_prompts, exist=10**6)
-    arguments, nouns = words(WORDS / "docstring_arguments.txt"), words(WORDS / "docstring_nouns.txt")
+    arguments, nouns = words("docstring_arguments"), words("docstring_nouns")
     prompts = [draw(seed + i, arguments, nouns) for i in range(n_prompts)]
     # Answers first: the message that an argument is two tokens says more than the one that two lengths differ.
     correct = torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts])

@@ -15,7 +15,7 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.known import from_file
 from acdc.tasks import Task
-from acdc.text import WORDS, check_count, encode, needed, words
+from acdc.text import check_count, encode, needed, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     Raises:
         InputError: there is no tokenizer, or none like GPT-2's.
     """
-    nouns, years = words(WORDS / "greater_than_nouns.txt"), usable_years(tokenizer)
+    nouns, years = words("greater_than_nouns"), usable_years(tokenizer)
     check_count("greater_than", n_prompts, exist=len(nouns) * len(years))
     generator = torch.Generator().manual_seed(seed)
     chosen = [torch.randint(0, len(of), (n_prompts,), generator=generator).tolist() for of in (nouns, years)]

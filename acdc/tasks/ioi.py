@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.tasks import Task
-from acdc.text import WORDS, Prompt, distinct, following, is_one_token, needed, to_dataset, words
+from acdc.text import Prompt, distinct, following, is_one_token, needed, to_dataset, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,11 +42,10 @@ def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     Raises:
         InputError: fewer than five names are left, two for the clean prompt and three for the corrupted one.
     """
-    path = WORDS / "names.txt"
-    names = [n for n in words(path) if is_one_token(tokenizer, following(tokenizer, "and", n))]
+    names = [n for n in words("names") if is_one_token(tokenizer, following(tokenizer, "and", n))]
     if len(names) < 5:
         raise InputError(
-            f"{path} has {len(names)} names that are one token in tokenizer {needed(tokenizer).name_or_path} and a"
+            f"names.txt has {len(names)} names that are one token in tokenizer {needed(tokenizer).name_or_path} and a"
             " prompt needs 5: add names to the file or choose another model for the task"
         )
     return names
@@ -71,7 +70,7 @@ def make_dataset(
     templates = TEMPLATES[:n_templates]
     rng = random.Random(seed)
     names = usable_names(tokenizer)
-    places, objects = words(WORDS / "places.txt"), words(WORDS / "objects.txt")
+    places, objects = words("places"), words("objects")
 
     def draw(done: int) -> Prompt:
         template, place, item = rng.choice(templates), rng.choice(places), rng.choice(objects)

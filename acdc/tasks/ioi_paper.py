@@ -15,7 +15,7 @@ import numpy as np
 from acdc.data import Dataset
 from acdc.known import from_file
 from acdc.tasks import Task
-from acdc.text import WORDS, Prompt, to_dataset, words
+from acdc.text import Prompt, to_dataset, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +92,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     Raises:
         InputError: there is no tokenizer, or it is not GPT-2's and splits names.
     """
-    names = words(WORDS / "ioi_names.txt")
+    names = words("ioi_names")
     scenes = clean_scenes(n_prompts, seed, names)
     prompts = [
         Prompt(TEMPLATE.format(**clean._asdict()), TEMPLATE.format(**other._asdict()), clean.first, clean.second)

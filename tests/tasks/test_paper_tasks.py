@@ -17,7 +17,7 @@ from acdc.metrics import MaxLogitDifference, NegativeLogLikelihood, ProbabilityD
 from acdc.models.bridge import weights_of
 from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.tasks import greater_than, induction, ioi_paper
-from acdc.text import WORDS
+from acdc.text import words as word_list
 from tests.gpt2 import gpt2_tokenizer
 from tests.small_models import N_VOCAB, bridge
 
@@ -181,7 +181,7 @@ def test_greater_than_draws_as_torchs_global_generator_does():
         torch.random.manual_seed(54)
         nouns, years = (torch.randint(0, n, (200,)).tolist() for n in (120, 604))
     expected = zip(nouns, years, strict=True)
-    words, usable = (WORDS / "greater_than_nouns.txt").read_text().split(), greater_than.usable_years(gpt2_tokenizer())
+    words, usable = word_list("greater_than_nouns"), greater_than.usable_years(gpt2_tokenizer())
     texts = [f"The {words[i]} lasted from the year {usable[j]} to {usable[j][:2]}" for i, j in expected]
     assert make("greater_than").about["clean"] == texts
 

@@ -15,7 +15,7 @@ from acdc.errors import InputError
 from acdc.models.toy.word_tokenizer import task_tokenizer, task_words, word_tokenizer
 from acdc.tasks import ioi, load
 from acdc.tasks.months import MONTHS
-from acdc.text import WORDS, Prompt, to_dataset, words
+from acdc.text import Prompt, to_dataset, words
 
 SIZES = {"ioi": 60, "months": 12, "months_sequence": 60}
 TOKENIZER = task_tokenizer()
@@ -31,7 +31,7 @@ def answers(dataset: Dataset, target: str) -> list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    names = words(WORDS / "names.txt")
+    names = words("names")
     return [word for word in re.findall(r"\w+", text) if word in names]
 
 
@@ -143,11 +143,11 @@ def test_ioi_uses_every_template():
 
 def test_ioi_leaves_out_names_that_the_tokenizer_splits_or_does_not_know():
     known = word_tokenizer(task_words() - {"Mary"}, split="Michael")
-    assert {*words(WORDS / "names.txt")} - {*ioi.usable_names(known)} == {"Mary", "Michael"}
+    assert {*words("names")} - {*ioi.usable_names(known)} == {"Mary", "Michael"}
 
 
 def test_ioi_needs_five_names():
-    names = words(WORDS / "names.txt")
+    names = words("names")
     other_words = task_words() - {*names}
     make("ioi", 5, tokenizer=word_tokenizer(other_words | {*names[:5]}))
     tokenizer = word_tokenizer(other_words | {*names[:4]})
@@ -156,11 +156,10 @@ def test_ioi_needs_five_names():
         make("ioi", 5, tokenizer=tokenizer)
 
 
-def test_ioi_prompts_can_be_exhausted(tmp_path, monkeypatch):
+def test_ioi_prompts_can_be_exhausted(monkeypatch):
     """Every prompt that is said to exist is found, and not one more is promised."""
-    for file, content in {"names": "Ann Bob Cyd Dan Eve", "places": "shop", "objects": "pen"}.items():
-        (tmp_path / f"{file}.txt").write_text(content)
-    monkeypatch.setattr(ioi, "WORDS", tmp_path)
+    few = {"names": ["Ann", "Bob", "Cyd", "Dan", "Eve"], "places": ["shop"], "objects": ["pen"]}
+    monkeypatch.setattr(ioi, "words", few.__getitem__)
     tokenizer = word_tokenizer(task_words() | {"Ann", "Bob", "Cyd", "Dan", "Eve"})
     exist = 2 * len(ioi.TEMPLATES) * 20
     assert len({*make("ioi", exist, tokenizer=tokenizer).about["clean"]}) == exist

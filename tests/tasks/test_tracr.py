@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 from functools import cache
 
-import pandas as pd
 import pytest
 import torch
 
 from acdc import tasks
 from acdc.analysis.recovery import edge_confusion, original_node_confusion, original_nodes, pessimistic_auc
+from acdc.assets import asset
 from acdc.catalogue import ABLATIONS
 from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
-from acdc.known import CIRCUITS
 from acdc.methods.acdc_fast import acdc_fast
 from acdc.methods.eap import eap
 from acdc.methods.hisp import hisp
 from acdc.metrics import L2, OutputDifference
 from acdc.models.bridge import load_bridge, weights_of
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
+from acdc.tables import read_table
 from tests.originals import COUNTED, FILES, VECTORS, key, load, original_key, vector_dataset
 
 PROGRAMS = {
@@ -32,7 +32,6 @@ PROGRAMS = {
 }
 ALL_PROMPTS = {"tracr_reverse": 6, "tracr_proportion": 256, "tracr_proportion_paper": 256, "tracr_sort": 120}
 PAPER = ("tracr_reverse", "tracr_proportion")
-PUBLISHED = CIRCUITS.parent / "published"
 all_tasks = pytest.mark.parametrize("name", ALL_PROMPTS)
 
 
@@ -93,7 +92,7 @@ def test_roc_points_are_the_originals_at_all_thresholds(name, theirs, ours, find
 @pytest.mark.parametrize("name", PAPER)
 def test_published_points_come_back_without_the_permutation(name, find):
     """At every threshold from 1e-5 on; at 4e-6 one run of the paper's has an edge less."""
-    published = pd.read_csv(PUBLISHED / "roc_points.csv", comment="#").query("task == @name and score >= 1e-5")
+    published = read_table(asset("published", "roc_points.csv")).query("task == @name and score >= 1e-5")
     for row in published.itertuples():
         found = find(name, "corrupted", row.score)
         known = tasks.known_circuits(name, name)["published"](found.graph)
@@ -107,8 +106,8 @@ def test_published_points_come_back_without_the_permutation(name, find):
     [("tracr_reverse", (0.2, 0.3125), (0.2, 0.312)), ("tracr_proportion", (0.6, 8 / 11), (0.679, 0.75))],
 )
 def test_areas_of_the_published_points_are_the_printed_ones_only_for_reverse(name, from_points, printed):
-    points = pd.read_csv(PUBLISHED / "roc_points.csv", comment="#").query("task == @name and score >= 1e-6")
-    areas = pd.read_csv(PUBLISHED / "auc.csv", comment="#")
+    points = read_table(asset("published", "roc_points.csv")).query("task == @name and score >= 1e-6")
+    areas = read_table(asset("published", "auc.csv"))
     areas = areas.query("task == @name and ablation == 'corrupted' and method == 'acdc'")
     for level, area, says in zip(("edge", "node"), from_points, printed, strict=True):
         pairs = zip(points[f"{level}_fpr"], points[f"{level}_tpr"], strict=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from acdc.assets import asset
 from acdc.tasks import ioi, months
-from acdc.text import WORDS, words
+from acdc.text import words
 
 UNKNOWN, PAD = "<unk>", "<pad>"
 
@@ -34,7 +35,8 @@ def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrained
 
 def task_words() -> set[str]:
     """Return all words that prompts and answers of the tasks ioi, months and months_sequence are made of."""
-    lists = {word for path in sorted(WORDS.glob("*.txt")) for word in words(path)}
+    names = [file.name.removesuffix(".txt") for file in asset("words").iterdir() if file.name.endswith(".txt")]
+    lists = {word for name in names for word in words(name)}
     templates = " ".join([*ioi.TEMPLATES, months.CLEAN, months.CORRUPTED, "done in."])
     return lists | {*months.MONTHS} | {*re.findall(r"\w+|[^\w\s]", re.sub(r"\{\w+\}", "", templates))}
 

@@ -1,0 +1,15 @@
+"""Find the files that ship with the package: word lists, known circuits, published numbers, models, the page."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+
+def asset(*path: str) -> Traversable:
+    """Return a file or folder of the package's assets; it need not exist.
+
+    Args:
+        path: below ``acdc/assets``, such as ``"words", "names.txt"``.
+    """
+    return files(__name__).joinpath(*path)
