@@ -1,6 +1,6 @@
-"""Find circuits in transformers: see README.md and ``python -m acdc --help``.
+"""Find circuits in transformers: see README.md, docs/python.md and ``acdc --help``.
 
-``acdc.load_model``, ``acdc.text``, ``acdc.find`` and ``acdc.load`` are all that a notebook needs.
+A notebook needs ``load_model``, ``prompts`` (or ``task_prompts``), ``find`` and ``load``.
 """
 
 from __future__ import annotations
@@ -8,14 +8,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acdc.api import Model, find, load, load_model, prompts
-    from acdc.found import Found
+    from acdc.api import find, load, load_model, metric, prompts, task_prompts
+    from acdc.data import Dataset
+    from acdc.errors import InputError
+    from acdc.found import Found, Sweep
     from acdc.graph import Circuit, Edge, Graph, Node
+    from acdc.models.model import Model
 
 __version__ = "0.1.0"
-__all__ = ["Circuit", "Edge", "Found", "Graph", "Model", "Node", "find", "load", "load_model", "prompts"]
+# fmt: off
+__all__ = [
+    "Circuit", "Dataset", "Edge", "Found", "Graph", "InputError", "Model", "Node", "Sweep",
+    "find", "load", "load_model", "metric", "prompts", "task_prompts",
+]
+# fmt: on
 
-HOMES = {"Circuit": "graph", "Edge": "graph", "Graph": "graph", "Node": "graph", "Found": "found"}
+HOMES = {
+    **dict.fromkeys(("Circuit", "Edge", "Graph", "Node"), "graph"),
+    **dict.fromkeys(("Found", "Sweep"), "found"),
+    **{"Dataset": "data", "InputError": "errors", "Model": "models.model"},
+}
 
 
 def __getattr__(name: str) -> Any:

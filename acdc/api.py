@@ -2,180 +2,319 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Number
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
-import pandas as pd
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
-from acdc import fingerprint
+from acdc import catalogue, tasks
 from acdc.catalogue import METHODS, METRICS, Method
 from acdc.data import Dataset
-from acdc.engine.load import engine_of, identity
+from acdc.engine.load import settings_of
 from acdc.errors import InputError
-from acdc.found import Found
+from acdc.found import Found, Sweep
 from acdc.graph import Circuit
 from acdc.methods import driver
 from acdc.methods.acdc import acdc
 from acdc.metrics import Metric
-from acdc.models.bridge import load_bridge, load_tokenizer
+from acdc.models.model import Model, load_model
 from acdc.reference import Reference
-from acdc.text import Prompt, to_dataset
+from acdc.text import Prompt, of_tokens, to_dataset
+
+__all__ = ["find", "load", "load_model", "metric", "prompts", "task_prompts"]
+
+Function = TypeVar("Function", bound=Callable[..., torch.Tensor])
+Values = Sequence[float | str]
+MetricLike = str | Callable[..., torch.Tensor] | catalogue.Metric
 
 
-@dataclass(eq=False)
-class Model:
-    """A model to find circuits in.
-
-    Attributes:
-        name: as it stands in tables.
-        bridge: the model in TransformerLens, for whoever wants to look at it.
-        tokenizer: the model's; None where it has none.
-        sha256: of its weights' files.
-    """
-
-    name: str
-    bridge: TransformerBridge = field(repr=False)
-    tokenizer: Any = field(repr=False)
-    sha256: str
-
-
-def load_model(source: str | Path) -> Model:
-    """Load a model from a folder as ``save_pretrained`` writes it, or from the Hugging Face hub by its name.
-
-    Raises:
-        InputError: there is neither such a folder nor such a model on the hub.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        return of_folder(folder, folder.name)
-    import tempfile
-
-    from acdc.models.sources import from_hub
-
-    with tempfile.TemporaryDirectory() as temporary:
-        from_hub(str(source), "main", Path(temporary), shortformer=False)
-        return of_folder(Path(temporary), str(source).rpartition("/")[2])
-
-
-def of_folder(folder: Path, name: str) -> Model:
-    return Model(name, load_bridge(folder), load_tokenizer(folder), fingerprint.of_model(folder))
+# Prompts.
 
 
 def prompts(
-    model: Model, clean: Sequence[str], corrupted: Sequence[str], correct: Sequence[str], incorrect: Sequence[str]
+    model: Model,
+    table: str | Path | Mapping[str, Any] | Any | None = None,
+    *,
+    clean: Sequence[Any] = (),
+    corrupted: Sequence[Any] = (),
+    correct: Sequence[Any] = (),
+    incorrect: Sequence[Any] = (),
 ) -> Dataset:
-    """Return clean prompts, a corrupted one for each, and two answers that may follow the clean one after a space.
+    """Make a dataset of clean prompts, a corrupted one for each, and two answers that may follow the clean one.
 
     Args:
-        clean, corrupted: texts of as many tokens, pair by pair.
-        correct, incorrect: words of one token each.
+        model: whose tokenizer is used.
+        table: the four columns by name, in place of the four lists: a CSV file, a pandas DataFrame, a
+            ``datasets.Dataset`` or a dictionary.
+        clean, corrupted: texts, as many tokens each pair; or lists of token ids, or Int[prompt pos].
+        correct, incorrect: answers of one token each: words that follow the clean text after a space, or token ids
+            where the prompts are token ids.
+
+    Returns:
+        The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts.
 
     Raises:
-        InputError: the lists differ in length, a pair of prompts differs in tokens, or an answer is not one token.
+        InputError: the lists differ in length, a pair of prompts differs in tokens, an answer is not one token, or a
+            column is missing.
     """
-    columns = {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": incorrect}
+    lists = {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": incorrect}
+    columns = {name: list(column) for name, column in (lists if table is None else columns_of(table)).items()}
     lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1 or not len(clean):
+    if len(set(lengths.values())) > 1 or not lengths["clean"]:
         said = ", ".join(f"{n} {name}" for name, n in lengths.items())
         raise InputError(f"prompts need one entry of each kind: there are {said}")
     rows = [Prompt(*row) for row in zip(*columns.values(), strict=True)]
-    return to_dataset(model.tokenizer, rows, task="prompts")
+    of_text = [isinstance(value, str) for row in rows for value in row]
+    if all(of_text):
+        return to_dataset(model.tokenizer, rows, task="prompts")
+    if any(of_text):
+        raise InputError("prompts and answers are all texts or all token ids: these are some of both")
+    return of_tokens(rows, task="prompts")
 
 
-def read_prompts(model: Model, path: Path) -> Dataset:
-    """Return the prompts of a CSV file with the columns clean, corrupted, correct and incorrect.
+def columns_of(table: Any) -> dict[str, Iterable[Any]]:
+    """Return the four columns of a table.
 
     Raises:
-        InputError: a column is missing, or as ``prompts``.
+        InputError: a column is missing, or the file is no CSV.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := [name for name in Prompt._fields if name not in table]:
-        raise InputError(f"{path} has no column {missing[0]}: it needs {', '.join(Prompt._fields)}")
-    return prompts(model, *(table[name].tolist() for name in Prompt._fields))
+    where = str(table) if isinstance(table, (str, Path)) else "the table"
+    if isinstance(table, (str, Path)):
+        table = read_csv(Path(table))
+    names = list(getattr(table, "column_names", None) or table)
+    if missing := [name for name in Prompt._fields if name not in names]:
+        raise InputError(f"{where} has no column {missing[0]}: it needs {', '.join(Prompt._fields)}")
+    return {name: table[name] for name in Prompt._fields}
+
+
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """Return the columns of a CSV file by name; every entry is the text that stands there."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return {name: [row[name] or "" for row in rows] for name in reader.fieldnames or ()}
+
+
+def task_prompts(model: Model, task: str | Path, n_prompts: int, *, seed: int = 0, **options: Any) -> Dataset:
+    """Make prompts of a task that ships, such as ``ioi``, or of one that a file of yours defines.
+
+    Args:
+        task: the name of a module of ``acdc.tasks``, or the path of a file that assigns ``TASK``.
+        n_prompts: pairs of prompts.
+        seed: of the prompts.
+        options: the task's, see its module.
+
+    Raises:
+        InputError: there is no such task, or the model's tokenizer cannot make its prompts.
+    """
+    is_file = isinstance(task, Path) or task.endswith(".py")
+    definition = tasks.of_file(Path(task)) if is_file else tasks.load(str(task))
+    tasks.check_options(str(task), definition, options)
+    return definition.make_dataset(model.tokenizer, n_prompts, seed, **options)
+
+
+# Metrics.
+
+
+def metric(
+    function: Function | None = None,
+    *,
+    name: str | None = None,
+    label: str | None = None,
+    unit: str = "",
+    is_distance: bool = False,
+) -> Any:
+    """Declare a metric of your own, as a decorator: then tables and figures have its label and unit.
+
+    Args:
+        function: ``(logits, dataset) -> values``, see ``acdc.metrics.FunctionMetric``. Lower is better.
+        name: in tables; by default the function's.
+        label: in figures; by default the name with spaces.
+        unit: of its values.
+        is_distance: whether it is 0 at the whole model, where its slope is 0 too.
+
+    Returns:
+        The function itself.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    if function is None:
+        return lambda later: metric(later, name=name, label=label, unit=unit, is_distance=is_distance)
+    named = str(name or getattr(function, "__name__", ""))
+    own = named if named.isidentifier() else "own_metric"
+    shown = label or own.replace("_", " ")
+    METRICS.add(catalogue.Metric(name=own, label=shown, unit=unit, is_distance=is_distance, function=function))
+    return function
+
+
+def named(chosen: MetricLike) -> str:
+    """Return the name of a metric in the catalogue; a function that is not there yet is added.
+
+    Raises:
+        InputError: there is no metric of that name.
+    """
+    if isinstance(chosen, str):
+        return METRICS[chosen].name
+    if isinstance(chosen, catalogue.Metric):
+        if METRICS.entries.get(chosen.name) != chosen:
+            METRICS.add(chosen)
+        return chosen.name
+    known = [entry.name for entry in METRICS.values() if entry.function is chosen]
+    if not known:
+        metric(chosen)
+        return named(chosen)
+    return known[0]
+
+
+# Circuits.
+
+
+@overload
+def find(
+    model: Model,
+    prompts: Dataset,
+    *,
+    metric: MetricLike,
+    thresholds: Values,
+    method: str = ...,
+    ablation: str = ...,
+    engine: Literal["fast", "plain"] = ...,
+    split_embed: bool = ...,
+    device: str = ...,
+    precision: str = ...,
+    memory_gib: float = ...,
+    task: str = ...,
+    folder: str | Path | None = ...,
+    **settings: Any,
+) -> Sweep: ...
+
+
+@overload
+def find(
+    model: Model,
+    prompts: Dataset,
+    *,
+    metric: MetricLike,
+    method: str = ...,
+    ablation: str = ...,
+    engine: Literal["fast", "plain"] = ...,
+    split_embed: bool = ...,
+    device: str = ...,
+    precision: str = ...,
+    memory_gib: float = ...,
+    task: str = ...,
+    folder: str | Path | None = ...,
+    **settings: Any,
+) -> Found: ...
 
 
 def find(
     model: Model,
-    data: Dataset,
+    prompts: Dataset,
     *,
-    metric: str,
+    metric: MetricLike,
     method: str = "acdc",
     ablation: str = "corrupted",
     engine: Literal["fast", "plain"] = "fast",
     split_embed: bool = False,
     device: str = "auto",
     precision: str = "float32",
+    memory_gib: float = 2.0,
     task: str = "prompts",
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     **settings: Any,
-) -> Found:
-    """Find one circuit.
+) -> Found | Sweep:
+    """Find a circuit, or several of a sweep.
 
     Args:
-        data: the prompts to find it on, see ``prompts``.
-        metric: what is minimised, by its name in the catalogue.
+        model: see ``load_model``.
+        prompts: what to find it on, see ``prompts``.
+        metric: what is minimised: a name in the catalogue, or a function, see ``acdc.metric``.
         method, ablation: names in the catalogue.
         engine: ``plain`` runs ACDC as the paper writes it, by one forward pass through TransformerLens per tried edge:
             slow, for whoever doubts the fast one.
         split_embed: token and position embeddings are two senders.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto`` takes CUDA where there is one; or any device of torch.
         precision: ``float32`` or ``float64``.
+        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
         task: what tables call the prompts.
-        folder: where the circuit and, meanwhile, a checkpoint are written; a killed run goes on from there.
+        folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
+            from there when it is made again; of a sweep, each value has a folder of its name there.
         settings: the method's, and what sets the circuit's size: ``threshold`` of ACDC, ``regularisation`` of SP,
-            ``n_edges`` or ``n_nodes`` of methods that score.
+            ``n_edges`` or ``n_nodes`` of methods that score. ``thresholds=[...]``, ``regularisations=[...]``,
+            ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
+
+    Returns:
+        The circuit with its trace; or a sweep of circuits, in the order of the values.
 
     Raises:
         InputError: a name is unknown, a setting is not the method's, or the engine does not cover the model.
     """
-    chosen = METHODS[method]
-    value, own = sized(chosen, settings)
-    labels = {"method": method, "task": task, "model": model.name, "metric": metric, "ablation": ablation}
-    full = {
-        **labels,
-        **chosen.parse({name: str(setting) for name, setting in own.items()}),
-        "split_embed": split_embed,
-        **identity(labels, model.sha256, data),
-        "engine": engine,
-        "precision": precision,
-    }
+    if not isinstance(model, Model):
+        raise InputError(f"find needs a model of acdc.load_model, not {type(model).__name__}: load it first")
+    chosen, measured = METHODS[method], named(metric)
+    values, is_sweep, own = sized(chosen, settings)
+    labels = {"method": method, "task": task, "model": model.name, "metric": measured, "ablation": ablation}
+    parsed = chosen.parse({name: str(setting) for name, setting in own.items()})
+    catalogue.check_suits(chosen, METRICS[measured])
+    full = settings_of(labels, parsed, model.sha256, prompts, split_embed=split_embed, precision=precision)
+    where = Path(folder) if folder else None
     if engine == "plain":
-        found = plain(model, data, full | {"size_by": chosen.size_by, "value": value})
+        found = [plain(model, prompts, full | {"size_by": chosen.size_by, "value": value}) for value in values]
     else:
-        fast = engine_of(model.bridge, data, ablation, split_embed, device, precision)
-        full |= {"device": fast.device.type}
-        if chosen.kind == "search":
-            return driver.find_one(fast, full, value, folder)  # written when it is found
-        (found,) = driver.score(fast, full, sizes=[int(value)])
-    if folder:
-        found.save(folder)
-    return found
+        made = model.engine(
+            prompts,
+            ablation=ablation,
+            split_embed=split_embed,
+            device=device,
+            precision=precision,
+            memory_gib=memory_gib,
+        )
+        full |= {"engine": engine, "device": made.device.type}
+        if chosen.kind == "score":
+            found = driver.score(made, full, sizes=[int(value) for value in values])
+        elif is_sweep:
+            found = list(driver.find(made, full, values, where))
+        else:
+            found = [driver.find_one(made, full, values[0], where)]
+    sweep = Sweep(replace(one, model=model) for one in found)
+    if where and (engine == "plain" or chosen.kind == "score"):  # a search writes what it finds when it is found
+        sweep.save(where) if is_sweep else sweep[0].save(where)
+    return sweep if is_sweep else sweep[0]
 
 
-def sized(method: Method, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the value that sets a circuit's size, as a text, and the other settings.
+def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, dict[str, Any]]:
+    """Return the values that set circuits' sizes, as texts, whether they are a sweep, and the other settings.
 
     Raises:
-        InputError: the value is missing or no number.
+        InputError: there is no value, or one is no number.
     """
-    key = method.size_by
-    if key not in settings:
-        raise InputError(
-            f"method {method.name} needs {key}: give it as {key}=NUMBER (--{key.replace('_', '-')} NUMBER)"
-        )
-    value = str(settings[key])
-    try:
-        (float if method.kind == "search" else int)(value)
-    except ValueError:
-        raise InputError(f"{key} must be a number, not {value!r}") from None
-    return value, {name: setting for name, setting in settings.items() if name != key}
+    one = method.size_by
+    several = method.values_key if method.kind == "search" else one
+    given = [name for name in dict.fromkeys((one, several)) if name in settings]
+    if len(given) != 1:
+        flag = f"--{one.replace('_', '-')} NUMBER"
+        raise InputError(f"method {method.name} needs {one}: give it as {one}=NUMBER or {several}=[...] ({flag})")
+    (name,) = given
+    value = settings[name]
+    is_sweep = not isinstance(value, (str, Number))
+    if name != (several if is_sweep else one) or (is_sweep and not len(value)):
+        raise InputError(f"{one} is one number and {several} a list of numbers: got {name}={value!r}")
+    values = [str(entry) for entry in (value if is_sweep else [value])]
+    for text in values:
+        try:
+            (float if method.kind == "search" else int)(text)
+        except ValueError:
+            raise InputError(f"{name} must be a number, not {text!r}") from None
+    return values, is_sweep, {key: setting for key, setting in settings.items() if key != name}
 
 
-def plain(model: Model, data: Dataset, settings: dict[str, Any]) -> Found:
+def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
     """Run ACDC as the paper writes it, on the oracle.
 
     Raises:
@@ -183,30 +322,33 @@ def plain(model: Model, data: Dataset, settings: dict[str, Any]) -> Found:
     """
     if settings["method"] != "acdc":
         raise InputError(f"method {settings['method']} has no plain form: leave engine out, or take method acdc")
-    oracle = Reference(model.bridge, data, ablation=settings["ablation"], split_embed=settings["split_embed"])
+    oracle = Reference(model.bridge, prompts, ablation=settings["ablation"], split_embed=settings["split_embed"])
     measure = measured_by(oracle, METRICS[settings["metric"]].load())
     progress = acdc(oracle.graph, measure, float(settings["value"]), settings["head_order"])
     more = {"tried": len(progress.trace)}
     outcome = driver.Outcome(progress.circuit, progress.metric, progress.evaluations, progress.trace, more=more)
-    return driver.found_of(settings, outcome)
+    return driver.found_of(settings | {"engine": "plain"}, outcome)
 
 
-def measured_by(oracle: Reference, kind: type[Metric]) -> Callable[[Circuit], float]:
+def measured_by(oracle: Reference, kind: Callable[..., Metric]) -> Callable[[Circuit], float]:
     """Return what measures a circuit's metric by the oracle: its mean over the dataset."""
-    metric = kind(oracle.dataset, oracle.logits(Circuit.full(oracle.graph)))
+    bound = kind(oracle.dataset, oracle.logits(Circuit.full(oracle.graph)))
 
     def measure(circuit: Circuit) -> float:
         logits = oracle.logits(circuit)
-        columns = logits if metric.columns is None else logits.gather(1, metric.columns)
-        return torch.dot(metric(columns).double(), oracle.dataset.weight).item()
+        columns = logits if bound.columns is None else logits.gather(1, bound.columns)
+        return torch.dot(bound(columns).double(), oracle.dataset.weight).item()
 
     return measure
 
 
 def load(path: str | Path, trace: str | Path | None = None) -> Found:
-    """Return the circuit of a file that acdc wrote, with its trace where its file is given.
+    """Return the circuit of a file that acdc wrote, with the trace or the scores beside it.
+
+    Args:
+        trace: its trace, where that is elsewhere.
 
     Raises:
         InputError: the file holds no circuit.
     """
-    return Found.load(Path(path), Path(trace) if trace else None)
+    return Found.load(path, Path(trace) if trace else None)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
@@ -167,6 +168,7 @@ class Metric(Declared):
         as_share: figures draw the share of the whole model's value that a circuit keeps.
         published: how acdc/assets/published names it; empty where the paper has nothing of it.
         tasks: tasks that have this metric though their own modules do not list it.
+        function: in place of code, for a metric of a notebook: see ``acdc.metrics.FunctionMetric``.
     """
 
     unit: str = ""
@@ -174,6 +176,15 @@ class Metric(Declared):
     as_share: bool = False
     published: str = ""
     tasks: tuple[str, ...] = ()
+    function: Callable[..., Any] | None = None
+
+    def load(self) -> Any:
+        """Import the code and return it: what makes the metric for a dataset."""
+        if self.function is None:
+            return super().load()
+        from acdc.metrics import FunctionMetric
+
+        return partial(FunctionMetric, self.function)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,15 +222,26 @@ Entry = TypeVar("Entry", bound=Declared)
 
 
 class Catalogue(Mapping[str, Entry], Generic[Entry]):
-    """The declarations of one sort by name: those that ship, then those of extensions."""
+    """The declarations of one sort by name: those that ship, those of extensions, and those that a notebook adds."""
 
     def __init__(self, sort: str, attribute: str, *entries: Entry) -> None:
         self.sort, self.attribute = sort, attribute
         self.own = {entry.name: entry for entry in entries}
+        self.added: dict[str, Entry] = {}
 
     @property
     def entries(self) -> dict[str, Entry]:
-        return self.own | {entry.name: entry for entry in extended(self.attribute)}
+        return self.own | {entry.name: entry for entry in extended(self.attribute)} | self.added
+
+    def add(self, entry: Entry) -> None:
+        """Add a declaration for this process, in place of an earlier added one of its name.
+
+        Raises:
+            InputError: the name is taken by one that ships or by an extension.
+        """
+        if entry.name in self.entries and entry.name not in self.added:
+            raise InputError(f"there is a {self.sort} {entry.name} already: give yours another name")
+        self.added[entry.name] = entry
 
     def __getitem__(self, name: str) -> Entry:
         """Return the declaration of that name. Raises InputError where there is none."""
@@ -447,17 +469,28 @@ def extension(path: Path) -> ModuleType:
     """
     name = f"acdc_extension_{path.stem}"
     known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(path):
-        return known
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader  # a file that ends in .py has both
+    return known if known is not None and known.__file__ == str(path) else run_file(path, name, "extension")
+
+
+def run_file(path: Path, name: str, sort: str) -> ModuleType:
+    """Run a Python file as the module of that name.
+
+    Args:
+        sort: what messages call the file.
+
+    Raises:
+        InputError: the file fails when it is run; the message has the file and the error.
+    """
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec  # a loader of a file has one
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise InputError(f"extension {path} does not load: {type(error).__name__}: {error}") from error
+        raise InputError(f"{sort} {path} does not load: {type(error).__name__}: {error}") from error
     return module
 
 

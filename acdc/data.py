@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from acdc.fingerprint import of_tensors
 
 
 @dataclass(eq=False)
@@ -74,13 +75,8 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """Return the SHA-256 of all that results depend on: tokens, scored positions and targets."""
-        digest = hashlib.sha256(self.mean_over.encode())
-        parts = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored, **self.targets}
-        for name, tensor in sorted(parts.items()):
-            digest.update(
-                f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes()
-            )
-        return digest.hexdigest()
+        tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored, **self.targets}
+        return of_tensors(tensors, beside=self.mean_over)
 
     def share(self, part: Dataset) -> float:
         """Return the weight of a part's mean in this dataset's mean."""
@@ -100,6 +96,24 @@ class Dataset:
         part = Dataset(*tokens, targets, about, self.mean_over)
         part.pool = self.pool
         return part
+
+    def __getitem__(self, prompts: int | slice | list[int]) -> Dataset:
+        """Return some of the prompts, as ``select`` does."""
+        return self.select([prompts] if isinstance(prompts, int) else prompts)
+
+    def __repr__(self) -> str:
+        size = f"{len(self)} prompts of up to {self.clean.shape[1]} tokens, {int(self.scored.sum())} scored positions"
+        return f"Dataset({size}; {', '.join(self.targets)})"
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the dataset with its tensors on a device; itself where they are there."""
+        if self.clean.device == torch.device(device):
+            return self
+        clean, corrupted, scored = (tensor.to(device) for tensor in (self.clean, self.corrupted, self.scored))
+        targets = {name: tensor.to(device) for name, tensor in self.targets.items()}
+        moved = Dataset(clean, corrupted, scored, targets, self.about, self.mean_over)
+        moved.pool = self.pool.to(device)
+        return moved
 
     def resample(self, seed: int) -> Dataset:
         """Draw as many prompts with replacement, for a bootstrap resample."""

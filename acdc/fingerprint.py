@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from acdc import catalogue
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PACKAGE = Path(__file__).parent
-COMPUTES_NOTHING = ("acdc", "acdc.catalogue", "acdc.errors", "acdc.fingerprint", "acdc.cli", "acdc.figures")
+COMPUTES_NOTHING = (
+    *("acdc", "acdc.catalogue", "acdc.errors", "acdc.fingerprint"),
+    *("acdc.cli", "acdc.figures", "acdc.views", "acdc.exchange"),
+)
 DIGESTS = "sha256.txt"
 """In a model's folder: the SHA-256 of its files, from when it was made."""
 
@@ -27,31 +38,34 @@ def of_search(method: str, metric: str, ablation: str) -> str:
         method, metric, ablation: names in the catalogue.
     """
     entries = (catalogue.METHODS[method], catalogue.METRICS[metric], catalogue.ABLATIONS[ablation])
-    return code("acdc.engine.load", "acdc.methods.driver", *(entry.source for entry in entries))
+    found_by = code("acdc.engine.load", "acdc.methods.driver", *(entry.source for entry in entries))
+    function = catalogue.METRICS[metric].function
+    return of_text(found_by + of_function(function)) if function else found_by
 
 
-def code(*modules: str) -> str:
-    """Return the SHA-256 of these modules and of all of the package that they import."""
+def code(*modules: str | Path) -> str:
+    """Return the SHA-256 of these modules, or files, and of all of the package that they import."""
     digest = hashlib.sha256()
-    for name in sorted(closure(modules)):
+    for name in sorted(closure(modules), key=str):
         digest.update(f"{name}\n".encode() + path_of(name).read_bytes())
     return digest.hexdigest()
 
 
-def closure(modules: tuple[str, ...]) -> set[str]:
-    """Return these modules and all of the package that they import."""
-    found: set[str] = set()
+def closure(modules: tuple[str | Path, ...]) -> set[str | Path]:
+    """Return these modules, or files, and all of the package that they import."""
+    found: set[str | Path] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name not in found and not any(name == n or name.startswith(f"{n}.") for n in COMPUTES_NOTHING[1:]):
+        left_out = any(name == n or str(name).startswith(f"{n}.") for n in COMPUTES_NOTHING[1:])
+        if name not in found and not left_out:
             found.add(name)
             todo += imported(name)
     return found - {"acdc"}
 
 
 @cache
-def imported(module: str) -> tuple[str, ...]:
+def imported(module: str | Path) -> tuple[str, ...]:
     """Return the modules of the package that a module imports anywhere in its source."""
     tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
     names = set()
@@ -64,8 +78,10 @@ def imported(module: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.startswith("acdc.") and path_of(name).exists()))
 
 
-def path_of(module: str) -> Path:
-    """Return the file of a module of the package or of an extension; it need not exist."""
+def path_of(module: str | Path) -> Path:
+    """Return the file of a module of the package or of an extension, or the file itself; it need not exist."""
+    if isinstance(module, Path):
+        return module
     if module.startswith("acdc_extension_"):
         return extension_path(module.removeprefix("acdc_extension_"))
     path = PACKAGE.joinpath(*module.split(".")[1:])
@@ -75,6 +91,66 @@ def path_of(module: str) -> Path:
 def extension_path(name: str) -> Path:
     """Return where an extension of that name is; it need not exist."""
     return catalogue.EXTENSIONS / f"{name}.py"
+
+
+def of_text(text: str) -> str:
+    """Return the SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_tensors(tensors: Mapping[str, Tensor], beside: str = "") -> str:
+    """Return the SHA-256 of tensors, their names, types, shapes and values, and of a text beside them."""
+    digest = hashlib.sha256(beside.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def of_function(function: Callable[..., Any]) -> str:
+    """Return the SHA-256 of a function: its code, and the values and functions of its module that it reads.
+
+    It is another one each time where a value cannot be told from others, so that nothing is reused by mistake.
+    """
+    digest = hashlib.sha256()
+    for part in parts_of(function, getattr(function, "__module__", "__main__"), set()):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def parts_of(value: Any, module: str, seen: set[int]) -> Iterator[bytes]:
+    """Yield bytes that are others where a value is another; functions of a module by their code."""
+    if id(value) in seen:
+        return
+    if isinstance(value, CodeType):
+        yield value.co_code + repr(value.co_names).encode()
+        for constant in value.co_consts:
+            yield from parts_of(constant, module, seen)
+    elif isinstance(value, FunctionType) and value.__module__ == module:
+        seen.add(id(value))
+        read = [value.__globals__[name] for name in names_in(value.__code__) if name in value.__globals__]
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        for part in (value.__code__, value.__defaults__, value.__kwdefaults__, *cells, *read):
+            yield from parts_of(part, module, seen)
+    elif isinstance(value, ModuleType):
+        yield value.__name__.encode()
+    else:
+        yield pickled(value)
+
+
+def names_in(code: CodeType) -> list[str]:
+    """Return the names that a function's code, and the functions inside it, look up."""
+    inner = [names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return sorted({*code.co_names, *chain.from_iterable(inner)})
+
+
+def pickled(value: Any) -> bytes:
+    """Return a value pickled; random bytes where that would not tell it from others."""
+    kind = value if isinstance(value, type) else type(value)
+    try:
+        return pickle.dumps(value) if kind.__module__ != "__main__" else os.urandom(32)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return os.urandom(32)
 
 
 def of_file(path: Path) -> str:
@@ -89,8 +165,7 @@ def of_model(folder: Path) -> str:
     What ``write_digests`` wrote is taken where it is of these very files and none has changed since, for weights take
     long to read.
     """
-    text = (folder / DIGESTS).read_text(encoding="utf-8") if is_current(folder) else digests(folder)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return of_text((folder / DIGESTS).read_text(encoding="utf-8") if is_current(folder) else digests(folder))
 
 
 def is_current(folder: Path) -> bool:

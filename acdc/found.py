@@ -1,20 +1,30 @@
-"""Hold what was found: a circuit with how it was found, what it measured, and its trace."""
+"""Hold what was found: circuits with how they were found, what they measured, and their traces."""
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import pandas as pd
 
+from acdc import views
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.tables import read_table, write_json, write_table
 from acdc.trace import Effects, effects_of
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from matplotlib.figure import Figure
+
+    from acdc.data import Dataset
+    from acdc.metrics import MetricKind
+    from acdc.models.model import Model
 
 FOUND, IMPORTED, CONTROL = "found", "imported", "control"
 """Where a circuit is from: a search of ours, another tool, or nobody looked for it."""
@@ -29,7 +39,7 @@ has it.
 """
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Found:
     """A circuit, and where it is from.
 
@@ -40,11 +50,12 @@ class Found:
             where nobody knows), ``origin`` (``found`` or ``imported``), and what else its method says.
         trace: what the method did, a row per tried edge or step; None where it is not at hand.
         scores: of every edge or node, a row each; None where the method gives none or they are not at hand.
+        model: that it was found in, while it is in memory; files and pickles leave it out.
     """
 
     FILE: ClassVar[str] = "circuit.json"
-    TRACE: ClassVar[str] = "trace.csv"
     SEVERAL: ClassVar[str] = "circuits.json"
+    TRACE: ClassVar[str] = "trace.csv"
     SCORES: ClassVar[str] = "scores.csv"
 
     settings: dict[str, Any]
@@ -52,9 +63,25 @@ class Found:
     result: dict[str, Any]
     trace: pd.DataFrame | None = None
     scores: pd.DataFrame | None = None
+    model: Model | None = None
+
+    def __repr__(self) -> str:
+        return f"Found({views.title_of(self.settings)}; {self.circuit.counts})"
+
+    def _repr_html_(self) -> str:
+        """Return the interactive page, for a notebook."""
+        return views.in_frame(self.page())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"model": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Found:
+        parts = (self.settings, self.circuit, self.result, self.trace, self.scores)
+        return Found(*copy.deepcopy(parts, memo), model=self.model)
 
     @property
     def value(self) -> str:
+        """Return what sets the circuit's size, as a text, such as its threshold."""
         return self.settings["value"]
 
     @property
@@ -64,6 +91,7 @@ class Found:
 
     @property
     def sizes(self) -> dict[str, int]:
+        """Return the numbers of edges and nodes."""
         return {"n_edges": self.circuit.n_edges, "n_nodes": len(self.circuit.nodes)}
 
     @cached_property
@@ -75,38 +103,93 @@ class Found:
         """Return the circuit as a row of a table: its labels, how it ended, where it is from, its size."""
         return {**self.labels, "converged": self.result["converged"], "origin": self.result["origin"], **self.sizes}
 
-    def save(self, folder: Path) -> None:
-        """Write ``circuit.json`` and, before it, ``trace.csv`` and ``scores.csv`` where there are such."""
-        self.save_tables(folder)
-        write_json(self.to_json(), folder / self.FILE)
+    # To look at.
 
-    def save_tables(self, folder: Path) -> None:
+    def evaluate(
+        self,
+        prompts: Dataset,
+        *,
+        metrics: Mapping[str, MetricKind] | None = None,
+        seeds: int = 3,
+        model: Model | None = None,
+    ) -> pd.DataFrame:
+        """Measure the circuit on other prompts, beside random circuits of its size, all edges and none.
+
+        Args:
+            prompts: see ``acdc.prompts``. They should be others than those that the circuit was found on.
+            metrics: by name; by default the metric of the search and, where the prompts have answers, KL divergence
+                and logit difference.
+            seeds: random orders of the edges.
+            model: in place of the one that the circuit was found in; needed for a circuit that was loaded.
+
+        Returns:
+            A row per circuit: ``circuit`` (``found``, ``full``, ``empty``, ``random``), ``seed`` of a random one,
+            ``n_edges``, ``n_nodes``, and each metric's mean over the prompts, lower is better.
+
+        Raises:
+            InputError: there is no model, or the circuit is of another one.
+        """
+        return Sweep([self]).evaluate(prompts, metrics=metrics, seeds=seeds, model=model)
+
+    def page(self, path: str | Path | None = None) -> str:
+        """Return an interactive page of the circuit as HTML, and write it where a path is given."""
+        return Sweep([self]).page(path)
+
+    def draw(self, *, max_edges: int = 120) -> Figure:
+        """Draw the circuit as a matplotlib figure; edges are as wide as their effects or, without a trace, scores."""
+        return views.draw_found(self, max_edges=max_edges)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row per edge, and the effect of removing it where there is a trace."""
+        return self.circuit.to_frame(self.effects or None)
+
+    def to_networkx(self) -> nx.DiGraph:
+        """Return a networkx graph of the circuit with the effects in its trace, see ``acdc.exchange.to_networkx``."""
+        return self.circuit.to_networkx(self.effects)
+
+    # Files.
+
+    def save(self, path: str | Path) -> None:
+        """Write the circuit to a .json file, or as ``circuit.json`` into a folder, and its tables beside it.
+
+        They are ``trace.csv`` and ``scores.csv`` beside ``circuit.json``, and ``NAME.trace.csv`` and
+        ``NAME.scores.csv`` beside any other ``NAME.json``.
+        """
+        file = Path(path) if Path(path).suffix == ".json" else Path(path) / self.FILE
+        if self.trace is None:
+            beside(file, self.TRACE).unlink(missing_ok=True)  # it would be taken for this circuit's
+        self.save_tables(file)
+        write_json(self.to_json(), file)
+
+    def save_tables(self, file: Path) -> None:
+        """Write the trace and the scores beside a file of circuits, where there are such."""
         for table, name in ((self.trace, self.TRACE), (self.scores, self.SCORES)):
             if table is not None:
-                write_table(table, folder / name)
+                write_table(table, beside(file, name))
 
     @classmethod
-    def save_all(cls, found: Sequence[Found], folder: Path) -> None:
-        """Write circuits of one scoring: ``circuits.json`` and, before it, ``scores.csv``."""
-        found[0].save_tables(folder)
-        write_json([one.to_json() for one in found], folder / cls.SEVERAL)
+    def load(cls, path: str | Path, trace: Path | None = None) -> Found:
+        """Read a circuit, and its trace or its scores where they are beside it.
 
-    @classmethod
-    def load(cls, path: Path, trace: Path | None = None) -> Found:
-        """Read a circuit, and its trace from a file of its own.
+        Args:
+            trace: its trace, where it is elsewhere.
 
         Raises:
             InputError: the file holds no circuit, or more than one.
         """
-        found = list(cls.load_all([path]))
+        file = Path(path)
+        found = list(cls.load_all([file]))
         if len(found) != 1:
-            raise InputError(f"{path} holds {len(found)} circuits: give a file of one")
+            raise InputError(f"{file} holds {len(found)} circuits: give a file of one")
         (one,) = found
-        one.trace = read_table(trace) if trace else None
+        if trace or beside(file, cls.TRACE).exists():
+            one.trace = read_table(trace or beside(file, cls.TRACE))
+        elif beside(file, cls.SCORES).exists():
+            one.scores = read_table(beside(file, cls.SCORES))
         return one
 
     @classmethod
-    def load_all(cls, paths: Sequence[Path]) -> Iterator[Found]:
+    def load_all(cls, paths: Iterable[Path]) -> Iterator[Found]:
         """Read every circuit in the files, each of which holds one (circuit.json) or a list (circuits.json).
 
         Raises:
@@ -124,11 +207,102 @@ class Found:
             yield from found
 
     def to_json(self) -> dict[str, Any]:
+        """Return all but the tables and the model."""
         return {"settings": self.settings, "result": self.result | self.sizes, "circuit": self.circuit.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Found:
+        """Return what ``to_json`` described. Raises KeyError where an entry is missing."""
         circuit, settings = Circuit.from_json(data["circuit"]), data["settings"]
         if missing := [key for key in (*LABELS, *SIZE) if key not in settings]:
             raise KeyError(f"settings lack {missing[0]}")
         return cls(settings, circuit, {k: v for k, v in data["result"].items() if k not in ("n_edges", "n_nodes")})
+
+
+def beside(file: Path, table: str) -> Path:
+    """Return where a circuit's table is: ``trace.csv`` beside circuit.json, ``NAME.trace.csv`` beside NAME.json."""
+    return file.with_name(table if file.name in (Found.FILE, Found.SEVERAL) else f"{file.stem}.{table}")
+
+
+class Sweep(Sequence[Found]):
+    """The circuits of one search at several sizes, in the order in which they were asked for."""
+
+    def __init__(self, found: Iterable[Found]) -> None:
+        self.found = tuple(found)
+
+    @overload
+    def __getitem__(self, index: int) -> Found: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sweep: ...
+
+    def __getitem__(self, index: int | slice) -> Found | Sweep:
+        return Sweep(self.found[index]) if isinstance(index, slice) else self.found[index]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __repr__(self) -> str:
+        if not self.found:
+            return "Sweep(no circuits)"
+        first = self.found[0].settings
+        sizes = ", ".join(f"{one.value}: {one.circuit.n_edges:,}" for one in self.found)
+        return f"Sweep({views.title_of(first, with_size=False)}; edges by {first['size_by']} {sizes})"
+
+    def _repr_html_(self) -> str:
+        """Return the interactive page, for a notebook."""
+        return views.in_frame(self.page())
+
+    def at(self, value: float | str) -> Found:
+        """Return the circuit of one value.
+
+        Raises:
+            InputError: there is none.
+        """
+        for one in self.found:
+            if str(value) == one.value or float(one.value) == value:
+                return one
+        raise InputError(f"there is no circuit of {value}: there are {', '.join(one.value for one in self.found)}")
+
+    def evaluate(
+        self,
+        prompts: Dataset,
+        *,
+        metrics: Mapping[str, MetricKind] | None = None,
+        seeds: int = 3,
+        model: Model | None = None,
+    ) -> pd.DataFrame:
+        """Measure the circuits on other prompts, see ``Found.evaluate``; random circuits are of each one's size."""
+        first = self.found[0]
+        used = model or first.model
+        if used is None:
+            raise InputError("a circuit from a file does not know its model: give it as model=acdc.load_model(...)")
+        engine = used.engine(
+            prompts,
+            ablation=first.settings["ablation"],
+            split_embed=first.circuit.graph.split_embed,
+            precision=first.settings.get("precision", "float32"),
+        )
+        measured_by = metrics or views.metrics_for(prompts, first.settings["metric"])
+        return views.evaluate(self.found, engine, measured_by, seeds)
+
+    def page(self, path: str | Path | None = None, *, start: str | None = None) -> str:
+        """Return an interactive page of the circuits as HTML, and write it where a path is given.
+
+        Args:
+            start: the value that is shown first.
+        """
+        text = views.page(self.found, start or self.found[0].value)
+        if path:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder per circuit, VALUE/circuit.json; of one scoring, ``circuits.json`` and ``scores.csv``."""
+        if self.found[0].scores is None:
+            for one in self.found:
+                one.save(Path(folder) / one.value)
+            return
+        file = Path(folder) / Found.SEVERAL
+        self.found[0].save_tables(file)
+        write_json([one.to_json() for one in self.found], file)

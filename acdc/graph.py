@@ -8,12 +8,22 @@ receiver (Conmy et al. 2023, section 2.2; node set of the original's ``TLACDCCor
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from acdc import views
+from acdc.errors import InputError
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from acdc.trace import Effects
 
 Component = Literal["embed", "tok_embed", "pos_embed", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v"]
@@ -247,9 +257,11 @@ class Graph:
         return {key: getattr(self, key) for key in keys}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Circuit:
     """Hold a subset of a graph's edges.
+
+    Circuits of one graph are compared with ``==`` and joined with ``|``, ``&`` and ``-``. ``len`` counts edges.
 
     Attributes:
         present: Bool[sender receiver], the addition edges in the circuit.
@@ -258,7 +270,55 @@ class Circuit:
 
     graph: Graph
     present: Bool[np.ndarray, "sender receiver"]
-    direct: Bool[np.ndarray, "receiver"] = field(repr=False)
+    direct: Bool[np.ndarray, "receiver"]
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.counts})"
+
+    def __len__(self) -> int:
+        return self.n_edges
+
+    def __iter__(self) -> Iterator[Edge]:
+        return self.edges
+
+    def __contains__(self, edge: object) -> bool:
+        if not isinstance(edge, Edge) or edge.receiver not in self.graph.receiver_index:
+            return False
+        receiver = self.graph.receiver_index[edge.receiver]
+        if edge.kind == "direct":
+            return bool(self.direct[receiver])
+        sender = self.graph.sender_index.get(edge.sender)
+        return sender is not None and bool(self.present[sender, receiver])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        same = self.graph == other.graph and np.array_equal(self.present, other.present)
+        return same and np.array_equal(self.direct, other.direct)
+
+    # Circuits can be changed: they cannot be keys.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Circuit) -> Circuit:
+        """Return the circuit of the edges in either."""
+        return self._with(other, np.logical_or)
+
+    def __and__(self, other: Circuit) -> Circuit:
+        """Return the circuit of the edges in both."""
+        return self._with(other, np.logical_and)
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        """Return the circuit of this one's edges that are not in the other."""
+        return self._with(other, np.greater)
+
+    def _with(self, other: Circuit, joined: np.ufunc) -> Circuit:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        if self.graph != other.graph:
+            raise InputError(
+                f"these are circuits of two models, {self!r} and {other!r}: only circuits of one graph can be joined"
+            )
+        return Circuit(self.graph, joined(self.present, other.present), joined(self.direct, other.direct))
 
     @classmethod
     def full(cls, graph: Graph) -> Circuit:
@@ -316,6 +376,11 @@ class Circuit:
         return int(self.present.sum() + self.direct.sum())
 
     @property
+    def counts(self) -> str:
+        """Return the numbers of edges and nodes in words."""
+        return f"{self.n_edges:,} of {self.graph.n_edges:,} edges, {len(self.nodes)} nodes"
+
+    @property
     def edges(self) -> Iterator[Edge]:
         """Yield the edges by receiver, then sender, in topological order; a port's direct edge after its others."""
         for r, receiver in enumerate(self.graph.receivers):
@@ -351,6 +416,16 @@ class Circuit:
                 sends[[graph.sender_index[node] for node in graph.consumers(receiver)]] = True
         return fed
 
+    @property
+    def is_connected(self) -> bool:
+        """Return whether a path of present edges leads from an embedding to the logits, through whichever ports."""
+        graph = self.graph
+        reached = np.array([node.layer < 0 for node in graph.senders])
+        for r, receiver in enumerate(graph.receivers):
+            if (self.present[:, r] & reached).any() and (self.direct[r] or not graph.has_direct[r]):
+                reached[[graph.sender_index[node] for node in graph.consumers(receiver)]] = True
+        return bool((self.present[:, -1] & reached).any())
+
     def is_read(self, receiver: int) -> bool:
         """Return whether a component that depends on this receiver sends along some edge; True for the logits."""
         node = self.graph.receivers[receiver]
@@ -381,6 +456,22 @@ class Circuit:
             self.direct[receiver] = is_present
         else:
             self.present[self.graph.sender_index[edge.sender], receiver] = is_present
+
+    def to_frame(self, effects: Effects | None = None) -> pd.DataFrame:
+        """Return a table with a row per edge: ``sender``, ``receiver``, ``kind``, and ``effect`` where it is given.
+
+        Args:
+            effects: what removing edges does to the metric, see ``acdc.trace``.
+        """
+        return views.edges_frame(self, effects)
+
+    def to_networkx(self, effects: Effects | None = None) -> nx.DiGraph:
+        """Return a networkx graph of components and ports, see ``acdc.exchange.to_networkx``."""
+        return views.to_networkx(self, effects)
+
+    def draw(self, effects: pd.DataFrame | None = None, title: str = "", *, max_edges: int = 120) -> Figure:
+        """Draw the circuit as a matplotlib figure, see ``acdc.figures.draw``; edges are alike without effects."""
+        return views.draw(self, effects, title, max_edges=max_edges)
 
     def to_json(self) -> dict[str, Any]:
         """Return the graph and the edges, by the names of their nodes."""

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc.data import Dataset
+from acdc.errors import InputError
 
 
 @runtime_checkable
@@ -35,6 +36,49 @@ class Metric(Protocol):
 
 MetricKind = Callable[[Dataset, Float[Tensor, "row d_vocab"]], Metric]
 """What makes a metric for a dataset from the whole model's logits: a metric's class."""
+
+
+class FunctionMetric:
+    """Measure circuits by a function ``(logits, dataset) -> values``, where lower is better.
+
+    The function gets ``logits`` Float[row d_vocab], one row per scored position, on the device of the computation, and
+    the dataset of those rows, whose ``scored_rows`` tell each row's prompt and position. It returns Float[row].
+
+    Args:
+        function: the function; SP and the methods that take gradients need it differentiable.
+
+    Raises:
+        InputError: it does not return one finite number per scored position.
+    """
+
+    columns = None
+
+    def __init__(
+        self, function: Callable[..., Tensor], dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]
+    ) -> None:
+        self.function, self.dataset = function, dataset.to(model_logits.device)
+        if not self(model_logits).isfinite().all():
+            raise InputError(f"{self.name} gives a value that is not finite on the whole model's logits")
+
+    def __call__(self, logits: Float[Tensor, "... row d_vocab"]) -> Float[Tensor, "... row"]:
+        states = logits.reshape(-1, *logits.shape[-2:])
+        return torch.stack([self.of_state(state) for state in states]).view(logits.shape[:-1])
+
+    def of_state(self, logits: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row"]:
+        """Measure one circuit's logits."""
+        values = self.function(logits, self.dataset)
+        if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
+            got = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise InputError(
+                f"{self.name} must return a tensor of one number per scored position, shape ({len(logits)},), and "
+                f"returned {got}: the mean over them is taken for you"
+            )
+        return values
+
+    @property
+    def name(self) -> str:
+        """Return what messages call the function."""
+        return f"metric {getattr(self.function, '__name__', type(self.function).__name__)}"
 
 
 class KLDivergence:

@@ -20,6 +20,7 @@ import yaml
 from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, COMPARED, LEVELS, METHODS, METRICS, Method, check_suits, methods
 from acdc.errors import InputError
+from acdc.models.pinned import wheel_of
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 PLACE = "{study}/{model}/{task}"
@@ -103,7 +104,7 @@ class Study:
 
     def __init__(self, config: Mapping[str, Any], root: Path) -> None:
         self.root = root
-        self.config = with_defaults(schema(root), validated(config, schema(root)))
+        self.config = with_pins(with_defaults(schema(root), validated(config, schema(root))))
         self.name: str = self.config["study"]
         check(self)
 
@@ -168,6 +169,11 @@ class Study:
         flags = [part for s in METHODS[w.method].settings if s.name in own for part in (s.flag, str(own[s.name]))]
         return flags
 
+    def task_flags(self, w: Any) -> list[str]:
+        """Return a task as flags: its name, and the file of one that is neither in the package nor an extension."""
+        module = self.task(w).get("module")
+        return ["--task", w.task, *(["--module", module] if module else [])]
+
     def values(self, w: Any) -> list[str]:
         """Return the values that a job runs its method with: its own, or all where a search is one job."""
         own = getattr(w, "value", None)
@@ -200,8 +206,11 @@ class Study:
 
     # Where tasks are from.
 
-    def task_sources(self, name: str) -> list[str]:
-        """Return the module of a task: of the package, or an extension; none where a rule makes its dataset."""
+    def task_sources(self, name: str) -> list[str | Path]:
+        """Return the module of a task: a file, of the package, or an extension; none where a rule makes its dataset."""
+        files = [task["module"] for task in self.tasks if task["name"] == name and "module" in task]
+        if files:
+            return [Path(file) for file in dict.fromkeys(files)]
         if (self.root / "acdc/tasks" / f"{name}.py").exists():
             return [f"acdc.tasks.{name}"]
         return [f"acdc_extension_{name}"] if fingerprint.extension_path(name).exists() else []
@@ -387,6 +396,24 @@ def with_defaults(rules: Mapping[str, Any], value: Any, whole: Mapping[str, Any]
     return filled
 
 
+def with_pins(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose pinned models have the wheels that they stand for.
+
+    Raises:
+        InputError: no model of that name is pinned.
+    """
+    models = [
+        {**without(entry, "pinned"), **wheel_of(entry["pinned"])} if "pinned" in entry else entry
+        for entry in config["models"]
+    ]
+    return {**config, "models": models}
+
+
+def without(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return an entry of the config less one key."""
+    return {name: value for name, value in entry.items() if name != key}
+
+
 def resolved(rule: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a rule of the schema, or what it refers to."""
     return whole["$defs"][rule["$ref"].rpartition("/")[2]] if "$ref" in rule else rule
@@ -409,7 +436,7 @@ def explain(error: jsonschema.ValidationError) -> str:
     if error.validator == "pattern" or (error.validator == "type" and "pattern" in rules):
         return f"{error.instance!r} is not {rules.get('description', 'of the form ' + rules['pattern'])}"
     if error.validator == "oneOf":
-        return "a model has one source: wheel (with file and sha256), hub, folder, build or reset (with seed)"
+        return "a model has one source: pinned, wheel (with file and sha256), hub, folder, build or reset (with seed)"
     if error.validator == "dependentRequired":
         return "file and sha256 go with wheel, revision goes with hub, seed and head_outputs go with reset"
     return error.message
@@ -464,10 +491,12 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
     name = task["name"]
     if task["model"] not in study.models:
         raise InputError(f"task {name}: model {task['model']} is not among models")
+    if "module" in task and not Path(task["module"]).is_file():
+        raise InputError(f"task {name}: its module {task['module']} does not exist: give the path of a Python file")
     if not study.task_sources(name) and not (study.root / study.task_rule(name)).exists():
         raise InputError(
             f"unknown task {name}: there is neither a module acdc/tasks/{name}.py nor workflow/extensions/{name}.py"
-            f" nor a rule file {study.task_rule(name)}"
+            f" nor a rule file {study.task_rule(name)}: give its file with the key module, if it is elsewhere"
         )
     metrics = [entry["metric"] for entry in task["searches"]]
     if len(set(metrics)) < len(metrics):

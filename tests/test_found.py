@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from acdc.errors import InputError
-from acdc.found import FOUND, LABELS, Found
+from acdc.found import FOUND, LABELS, Found, Sweep
 from acdc.graph import Circuit, Graph
 from acdc.methods.acdc import Tried
 from tests.small_models import random_circuit
@@ -45,8 +45,23 @@ def test_a_circuit_comes_back_with_its_trace_bit_by_bit(tmp_path):
     assert_same(again, one)
     pd.testing.assert_frame_equal(again.trace, TRACE, check_exact=True, check_dtype=False)
     assert again.effects[("logits", "m1", "addition")] == 0.1 + 0.2
+    (tmp_path / "new" / Found.TRACE).rename(tmp_path / "elsewhere.csv")
     alone = Found.load(tmp_path / "new" / Found.FILE)
     assert alone.trace is None and alone.effects == {}
+    assert Found.load(tmp_path / "new" / Found.FILE, tmp_path / "elsewhere.csv").effects == one.effects
+
+
+def test_a_trace_is_found_beside_its_circuit_whatever_the_files_name(tmp_path):
+    found(trace=TRACE).save(tmp_path / "a.json")
+    found(trace=TRACE.assign(effect=7.0)).save(tmp_path / "b.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.trace.csv", "b.json", "b.trace.csv"]
+    assert [Found.load(tmp_path / name).trace["effect"].iloc[0] for name in ("a.json", "b.json")] == [0.1 + 0.2, 7]
+
+
+def test_an_old_trace_is_not_taken_for_that_of_a_circuit_without_one(tmp_path):
+    found(trace=TRACE).save(tmp_path)
+    found().save(tmp_path)
+    assert Found.load(tmp_path / Found.FILE).trace is None
 
 
 def test_the_circuits_file_is_written_last(tmp_path, monkeypatch):
@@ -71,7 +86,7 @@ def test_saved_twice_is_the_same_bytes(tmp_path):
 def test_circuits_of_one_scoring_come_back_in_their_order_and_have_one_file_of_scores(tmp_path):
     scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
     several = [found(value, seed, scores=scores) for seed, value in enumerate(("3", "10", "2"))]
-    Found.save_all(several, tmp_path)
+    Sweep(several).save(tmp_path)
     again = list(Found.load_all([tmp_path / Found.SEVERAL]))
     assert [one.value for one in again] == ["3", "10", "2"]
     for first, second in zip(again, several, strict=True):
@@ -82,8 +97,9 @@ def test_circuits_of_one_scoring_come_back_in_their_order_and_have_one_file_of_s
 
 
 def test_files_of_one_and_of_several_are_read_as_one_list(tmp_path):
+    scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
     found("1").save(tmp_path)
-    Found.save_all([found("2", 1), found("3", 2)], tmp_path)
+    Sweep([found("2", 1, scores=scores), found("3", 2, scores=scores)]).save(tmp_path)
     paths = [tmp_path / Found.SEVERAL, tmp_path / Found.FILE]
     assert [one.value for one in Found.load_all(paths)] == ["2", "3", "1"]
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from acdc.errors import InputError
 from acdc.graph import Circuit, Edge, EdgeScores, Graph, Node
 from tests.small_models import random_circuit
 
@@ -225,3 +226,54 @@ def test_ties_go_to_the_first_sender():
 
 def test_top_of_more_than_all_is_all():
     assert scores(SMALL).top(10**6).n_edges == SMALL.n_edges
+
+
+# Circuits as sets of edges.
+
+
+@graphs
+def test_circuits_of_one_graph_are_joined_as_the_sets_of_their_edges_are(graph):
+    a, b = (random_circuit(graph, seed, 0.5, 0.5) for seed in (1, 2))
+    first, second = set(a), set(b)
+    assert (set(a | b), set(a & b), set(a - b)) == (first | second, first & second, first - second)
+    assert len(a) == len(first) == a.n_edges
+    assert all((edge in a) == (edge in first) for edge in Circuit.full(graph))
+    assert Circuit.full(graph) - Circuit.full(graph) == Circuit.empty(graph)
+
+
+def test_circuits_are_equal_where_graph_and_edges_are():
+    a = random_circuit(SMALL, 1, 0.5, 0.5)
+    assert a == a.copy() and a != random_circuit(SMALL, 2, 0.5, 0.5) and a != "a circuit"
+    assert Circuit.empty(SMALL) != Circuit.empty(Graph(n_layers=2, n_heads=4, n_kv_heads=4))
+    other = a.copy()
+    other.direct ^= SMALL.has_direct
+    assert a != other
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(a)
+
+
+def test_what_is_no_edge_of_the_graph_is_in_no_circuit():
+    full = Circuit.full(SMALL)
+    logits, late = SMALL.receivers[-1], Node(9, "mlp")
+    assert Edge(Node(1, "mlp"), logits) in full
+    assert Edge(late, logits) not in full and Edge(Node(0, "mlp"), late) not in full and "m1 -> logits" not in full
+    assert Edge(Node(1, "mlp"), SMALL.node("m0")) not in full
+
+
+def test_circuits_of_two_graphs_are_not_joined():
+    a, b = (Circuit.full(graph) for graph in GRAPHS[:2])
+    for join in (a.__or__, a.__and__, a.__sub__):
+        with pytest.raises(InputError, match=r"circuits of two models, Circuit\(.*\) and Circuit\(.*\)"):
+            join(b)
+    with pytest.raises(TypeError):
+        a | {1}
+
+
+def test_is_connected_where_a_path_of_edges_leads_from_an_embedding_to_the_logits():
+    logits, head = SMALL.receivers[-1], SMALL.node("a1.h0")
+    m0, embed, query = SMALL.node("m0"), SMALL.senders[0], SMALL.node("a1.h0.q")
+    way = [Edge(embed, m0), Edge(m0, query), Edge(query, query, "direct"), Edge(head, logits)]
+    assert Circuit.from_edges(SMALL, way).is_connected and Circuit.full(SMALL).is_connected
+    for missing in way:
+        assert not Circuit.from_edges(SMALL, [edge for edge in way if edge != missing]).is_connected
+    assert Circuit.from_edges(SMALL, [Edge(embed, logits)]).is_connected and not Circuit.empty(SMALL).is_connected

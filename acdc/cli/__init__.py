@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from cyclopts import App, Group, Parameter
 
@@ -70,14 +72,29 @@ def first_lines(module: str) -> dict[str, str]:
     return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in functions}
 
 
+def say(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say a warning in a line of its own, without the code that gave it."""
+    print(f"acdc: warning: {message}", file=file or sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; what is wrong with what it was given is said in one sentence, and the exit status is 1.
 
     Args:
         arguments: the command line; that of the process where None.
     """
+    warnings.showwarning = say
     try:
         app()(arguments)
+    except KeyboardInterrupt:
+        sys.exit("acdc: stopped: the same command goes on from the last checkpoint, where it writes one")
     except (InputError, ArithmeticError) as error:
         sys.exit(f"acdc: {error}")
     except FileNotFoundError as error:

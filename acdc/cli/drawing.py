@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from acdc.catalogue import LEVELS, label
+from acdc.assets import asset
+from acdc.catalogue import LEVELS
 from acdc.errors import InputError
 from acdc.found import Found
 from acdc.tables import read_table, read_tables
 
 
 def roc(
-    *, recovery: Path, published: Path, level: Annotated[str, Parameter(choices=tuple(LEVELS))], out: list[Path]
+    *,
+    recovery: Path,
+    level: Annotated[str, Parameter(choices=tuple(LEVELS))],
+    out: list[Path],
+    published: Path | None = None,
 ) -> None:
     """Draw ROC curves (Figure 3 of the paper), one panel a task, a point a circuit, the darker the smaller it is.
 
     Args:
         recovery: the study's table
-        published: the points of the paper's curves
         level: what is counted
         out: .pdf, .svg or .png
+        published: the points of the paper's curves; those that ship, if left out
     """
     from acdc.figures import roc as figure
     from acdc.figures import save
 
-    save(figure(read_table(recovery), read_table(published), level), out)
+    save(figure(read_table(recovery), read_table(published or asset("published", "roc_points.csv")), level), out)
 
 
 def pareto(*, tables: list[Path], out: list[Path]) -> None:
@@ -102,10 +107,10 @@ def draw(*, circuit: Path, trace: Path, out: list[Path], max_edges: int = 120) -
     """
     from acdc.figures import draw as figure
     from acdc.figures import save
+    from acdc.views import title_of
 
     found = Found.load(circuit, trace)
-    how = f"{how_found(found.settings)}, {label(found.settings['size_by'])} {found.value}"
-    save(figure(found.circuit, read_table(trace), how, max_edges=max_edges), out)
+    save(figure(found.circuit, found.trace, title_of(found.settings), max_edges=max_edges), out)
 
 
 def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nodes: Path | None = None) -> None:
@@ -122,7 +127,7 @@ def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nod
         out: .html
         nodes: the table of the command nodes
     """
-    from acdc.figures.page import page as render
+    from acdc import views
     from acdc.trace import node_effects_of
 
     if len(circuits) != len(traces):
@@ -130,10 +135,4 @@ def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nod
     sweep = [Found.load(circuit, trace) for circuit, trace in zip(circuits, traces, strict=True)]
     effects = node_effects_of(read_table(nodes)) if nodes else {}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(sweep, effects, how_found(sweep[0].settings), start), encoding="utf-8")
-
-
-def how_found(settings: dict[str, Any]) -> str:
-    """Return the title of what is drawn of a circuit."""
-    how = f"{label(settings['method'])} by {label(settings['metric'])}, {label(settings['ablation'])} ablation"
-    return f"{settings['task']} on {settings['model']}: {how}"
+    out.write_text(views.page(sweep, start, effects), encoding="utf-8")

@@ -42,7 +42,7 @@ def find(
       python -m acdc find --model gpt2 --prompts prompts.csv --metric logit_difference --threshold 0.1 --out found/
 
     Args:
-        model: a folder as save_pretrained writes it, or a name on the Hugging Face hub
+        model: a folder as save_pretrained writes it, a name on the Hugging Face hub, or smollm2-135m-q4
         prompts: a CSV file with the columns clean, corrupted, correct and incorrect
         metric: what is minimised
         out: the folder that is written
@@ -58,7 +58,7 @@ def find(
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
-    data = api.read_prompts(loaded, prompts)
+    data = api.prompts(loaded, prompts)
     found = api.find(
         loaded,
         data,
@@ -138,7 +138,7 @@ def score(
         timing: a table of what this call cost
         settings: the method's settings
     """
-    from acdc.found import Found
+    from acdc.found import Sweep
     from acdc.methods import driver
 
     if METHODS[search.method].kind != "score":
@@ -146,7 +146,7 @@ def score(
     search.check(settings)
     engine = flags.load()
     found = driver.score(engine, search.settings(flags, engine, settings), fractions=fractions)
-    Found.save_all(found, out)
+    Sweep(found).save(out)
     write_timing(timing, found[0].settings, [one.value for one in found])
 
 

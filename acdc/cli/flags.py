@@ -17,6 +17,7 @@ from acdc.tables import write_table
 
 if TYPE_CHECKING:
     from acdc.engine.model import Engine
+    from acdc.metrics import Metric
 
 STARTED = time.monotonic()
 """When this process began to import the command that it runs."""
@@ -67,11 +68,26 @@ class EngineFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class SearchFlags:
-    """The flags that name a search."""
+class TaskFlags:
+    """The flags that name a task."""
 
     task: str
     """a task: acdc/tasks/TASK.py, workflow/extensions/TASK.py, or one whose dataset a rule makes"""
+    module: Path | None = None
+    """the file that assigns TASK, of a task that is none of these"""
+
+    def metrics(self) -> dict[str, type[Metric]]:
+        """Return the task's metrics by name."""
+        from acdc import tasks
+
+        return tasks.metrics_of(self.task, self.module)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SearchFlags(TaskFlags):
+    """The flags that name a search."""
+
     metric: Annotated[str, Parameter(choices=tuple(METRICS))]
     """what is minimised or explained"""
     method: Annotated[str, Parameter(choices=tuple(METHODS))]
@@ -92,17 +108,17 @@ class SearchFlags:
             InputError: a flag is not the method's, or the task does not have the metric.
         """
         from acdc import fingerprint
-        from acdc.engine.load import identity
+        from acdc.engine.load import settings_of
 
-        labels = self.labels(flags)
-        return {
-            **labels,
-            **self.parsed(own),
-            "split_embed": flags.split_embed,
-            **identity(labels, fingerprint.of_model(flags.model), engine.dataset),
-            "device": engine.device.type,
-            "precision": flags.precision,
-        }
+        settings = settings_of(
+            self.labels(flags),
+            self.parsed(own),
+            fingerprint.of_model(flags.model),
+            engine.dataset,
+            split_embed=flags.split_embed,
+            precision=flags.precision,
+        )
+        return settings | {"device": engine.device.type}
 
     def parsed(self, own: dict[str, str]) -> dict[str, Any]:
         """Return the method's settings; see ``settings``."""
@@ -114,7 +130,7 @@ class SearchFlags:
         from acdc.catalogue import check_suits
 
         self.parsed(own)
-        tasks.check_metrics(self.task, [self.metric])
+        tasks.check_metrics(self.task, [self.metric], self.module)
         check_suits(METHODS[self.method], METRICS[self.metric])
 
 

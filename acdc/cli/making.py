@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from acdc.cli.flags import TaskFlags
 from acdc.errors import InputError
 from acdc.tables import write_table
-
-if TYPE_CHECKING:
-    from acdc.tasks import Task
 
 
 def download(*, requirement: str, sha256: str, out: Path) -> None:
@@ -95,8 +91,8 @@ def model(
 
 
 def dataset(
+    task: TaskFlags,
     *,
-    task: str,
     model: Path,
     n_prompts: int,
     n_test_prompts: int,
@@ -115,7 +111,6 @@ def dataset(
           --metrics logit_difference --out data/mine/datasets/gpt2/months
 
     Args:
-        task: acdc/tasks/TASK.py or workflow/extensions/TASK.py
         model: the folder with the tokenizer
         n_prompts: pairs of prompts for discovery
         n_test_prompts: pairs held out; 0: the same are used again
@@ -127,24 +122,16 @@ def dataset(
     from acdc import tasks
     from acdc.models.bridge import load_tokenizer
 
-    definition, chosen = tasks.load(task), json.loads(options)
-    tasks.check_metrics(task, metrics)
-    check_options(task, definition, chosen)
+    definition, chosen = tasks.load(task.task, task.module), json.loads(options)
+    tasks.check_metrics(task.task, metrics, task.module)
+    tasks.check_options(task.task, definition, chosen)
     made = definition.make_dataset(load_tokenizer(model), n_prompts + n_test_prompts, seed, **chosen)
     made.select(slice(n_prompts)).save(out / "discovery.safetensors")
     # A task that has no other prompts is tested on the same ones.
     made.select(slice(n_prompts if n_test_prompts else 0, None)).save(out / "test.safetensors")
 
 
-def check_options(task: str, definition: Task, options: dict[str, Any]) -> None:
-    """Raises InputError for an option that the task does not have."""
-    known = list(inspect.signature(definition.make_dataset).parameters)[3:]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise InputError(f"task {task} has no option {unknown[0]!r}: it has {', '.join(known) or 'none'}")
-
-
-def behaviour(*, task: str, model: Path, model_name: str, dataset: Path, out: Path, threads: int = 1) -> None:
+def behaviour(task: TaskFlags, *, model: Path, model_name: str, dataset: Path, out: Path, threads: int = 1) -> None:
     """Tell whether the model does the task at all.
 
     Writes a table with one row for clean and one for corrupted prompts: accuracy, the share of prompts on which the
@@ -152,7 +139,6 @@ def behaviour(*, task: str, model: Path, model_name: str, dataset: Path, out: Pa
     not do, a circuit says nothing.
 
     Args:
-        task: the task
         model: the model's folder
         model_name: the model's name in tables
         dataset: prompts
@@ -161,7 +147,6 @@ def behaviour(*, task: str, model: Path, model_name: str, dataset: Path, out: Pa
     """
     import torch
 
-    from acdc import tasks
     from acdc.analysis.evaluation import behaviour_rows
     from acdc.data import Dataset
     from acdc.engine.load import bridge_logits
@@ -171,5 +156,5 @@ def behaviour(*, task: str, model: Path, model_name: str, dataset: Path, out: Pa
     data, bridge = Dataset.load(dataset), load_bridge(model)
     prompts = {"clean": data.clean, "corrupted": data.corrupted}
     logits = {name: bridge_logits(bridge, data, tokens) for name, tokens in prompts.items()}
-    rows = behaviour_rows(data, logits, tasks.metrics_of(task))
-    write_table([{"task": task, "model": model_name, **row} for row in rows], out)
+    rows = behaviour_rows(data, logits, task.metrics())
+    write_table([{"task": task.task, "model": model_name, **row} for row in rows], out)

@@ -40,7 +40,14 @@ SIDE = {"q": -0.3, "k": 0.0, "v": 0.3}  # where on a head's lower side its input
 TITLE_LINE = 0.16  # inches
 
 
-def draw(circuit: Circuit, effects: pd.DataFrame, title: str, max_edges: int = 120) -> Figure:
+def draw(
+    circuit: Circuit,
+    effects: pd.DataFrame | None,
+    title: str,
+    max_edges: int = 120,
+    *,
+    widths: str = "effect of removing it",
+) -> Figure:
     """Draw a circuit's edges, coloured by the input that they enter, the wider the more their removal costs.
 
     Only nodes that an edge is drawn to or from appear, and the logits. An edge into a key/value head that query heads
@@ -50,8 +57,10 @@ def draw(circuit: Circuit, effects: pd.DataFrame, title: str, max_edges: int = 1
     Args:
         effects: the trace of the search that found the circuit, a row per tried edge. Columns sender and receiver
             (names of nodes), kind ("addition" or "direct"), effect (rise of the minimised metric when the edge is
-            removed, in the metric's unit), removed (bool); others are ignored.
+            removed, in the metric's unit), removed (bool); others are ignored. None where nothing is known of the
+            edges: all are of one width.
         title: set above the drawing, wrapped to its width.
+        widths: what the widths are of, for their legend.
 
     Raises:
         InputError: an edge of the circuit has no row that kept it, or its effect is NaN or infinite (the message names
@@ -59,7 +68,8 @@ def draw(circuit: Circuit, effects: pd.DataFrame, title: str, max_edges: int = 1
     """
     if max_edges < 1:
         raise InputError(f"max_edges must be at least 1, not {max_edges}")
-    strengths = strength_by_edge(circuit, effects)
+    known = effects is not None
+    strengths = dict.fromkeys(additions(circuit), 1.0) if effects is None else strength_by_edge(circuit, effects)
     live = circuit.nodes
     ends = {edge: readers for edge in strengths if (readers := arrow_ends(circuit.graph, edge, live))}
     drawn = strongest(ends, strengths, max_edges)
@@ -69,13 +79,18 @@ def draw(circuit: Circuit, effects: pd.DataFrame, title: str, max_edges: int = 1
         draw_rows(axes, layout)
         draw_edges(axes, layout, {edge: ends[edge] for edge in drawn}, strengths)
         draw_nodes(axes, layout)
-        write_small_print(axes, small_print(circuit, len(strengths), len(ends), len(drawn)))
+        write_small_print(axes, small_print(circuit, len(strengths), len(ends), len(drawn), known))
         if drawn:
-            add_legends(axes, {edge: strengths[edge] for edge in drawn})
+            add_legends(axes, {edge: strengths[edge] for edge in drawn}, widths if known else None)
     return figure
 
 
 # What is drawn.
+
+
+def additions(circuit: Circuit) -> list[Edge]:
+    """Return the circuit's addition edges, in its order."""
+    return [edge for edge in circuit.edges if edge.kind == "addition"]
 
 
 def strength_by_edge(circuit: Circuit, effects: pd.DataFrame) -> dict[Edge, float]:
@@ -83,7 +98,7 @@ def strength_by_edge(circuit: Circuit, effects: pd.DataFrame) -> dict[Edge, floa
     kept = effects[(effects["kind"] == "addition") & ~effects["removed"].astype(bool)]
     effect = dict(zip(zip(kept["sender"], kept["receiver"], strict=True), kept["effect"].abs(), strict=True))
     strengths = {}
-    for edge in (e for e in circuit.edges if e.kind == "addition"):
+    for edge in additions(circuit):
         strength = effect.get((edge.sender.name, edge.receiver.name))
         if strength is None:
             raise InputError(f"{edge.name} is in the circuit, but no row of the effects kept it")
@@ -93,11 +108,12 @@ def strength_by_edge(circuit: Circuit, effects: pd.DataFrame) -> dict[Edge, floa
     return strengths
 
 
-def small_print(circuit: Circuit, n_edges: int, n_live: int, n_drawn: int) -> str:
+def small_print(circuit: Circuit, n_edges: int, n_live: int, n_drawn: int, known: bool) -> str:
     """Return the line below a drawing: how many edges there are, and what is not drawn."""
     parts = [counted(n_live)]
     if n_drawn < n_live:
-        parts = [f"{n_drawn:,} of {counted(n_live)}: the strongest, and those that join them to the logits"]
+        which = "the strongest" if known else "some"
+        parts = [f"{n_drawn:,} of {counted(n_live)}: {which}, and those that join them to the logits"]
     if n_live < n_edges:
         parts.append(f"not drawn: {counted(n_edges - n_live)} into nodes that send nothing on")
     if direct := int(circuit.direct.sum()):
@@ -181,17 +197,19 @@ def write_small_print(axes: Axes, text: str) -> None:
     axes.text(left + 0.1, low + 0.28, text, va="top", fontsize=6, color=GREY)
 
 
-def add_legends(axes: Axes, strengths: dict[Edge, float]) -> None:
-    """Add the legends of colours and of widths."""
+def add_legends(axes: Axes, strengths: dict[Edge, float], widths: str | None) -> None:
+    """Add the legends of colours and, where they mean something, of widths."""
     inputs = {input_of(edge.receiver) for edge in strengths}
     present = {name: color for name, color in INPUTS.items() if name in inputs}
     lines = [Line2D([], [], color=c, linewidth=2, label=INPUT_NAMES.get(i, i)) for i, c in present.items()]
     add_legend(axes, 0.62, "edge into", lines)
+    if widths is None:
+        return
     low, high = strength_range(strengths.values())
     width = line_width(strengths.values())
     shown = [low, np.sqrt(low * high), high] if low < high else [high]
     lines = [Line2D([], [], color=INK, linewidth=width(s), alpha=opacity(width(s)), label=f"{s:.2g}") for s in shown]
-    add_legend(axes, 0.42, "effect of removing it", lines)
+    add_legend(axes, 0.42, widths, lines)
 
 
 def add_legend(axes: Axes, inches: float, text: str, lines: list[Line2D]) -> None:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from acdc.catalogue import METHODS, METRICS, Method, check_suits
 from acdc.engine.model import Engine
 from acdc.found import FOUND, Found
 from acdc.graph import Circuit, Scores
-from acdc.metrics import MetricKind
+from acdc.metrics import Metric, MetricKind
 
 EVERY_SIZE = 200
 """Where no more edges or nodes than this have a score, circuits are cut at every size that the scores tell apart."""
@@ -162,8 +163,15 @@ def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Pat
             if can_be_saved and checkpoint:
                 save_state(checkpoint, settings, run.state())
     if sentence := run.warning():
-        print(f"acdc: warning: {sentence}", file=sys.stderr)
-    return found_of(settings, run.outcome())
+        warnings.warn(sentence, stacklevel=2)
+    found = found_of(settings, run.outcome())
+    if not found.circuit.is_connected:
+        warnings.warn(
+            f"no path leads from the embedding to the logits at {method.size_by} {settings['value']}: the circuit, "
+            f"{found.circuit.n_edges} edges, does what the ablated run does",
+            stacklevel=2,
+        )
+    return found
 
 
 def found_of(settings: dict[str, Any], outcome: Outcome) -> Found:
@@ -190,8 +198,11 @@ def score(
     check_suits(method, metric)
     own = {setting.name: settings[setting.name] for setting in method.settings}
     code: Score = method.load()
+    bound = engine.metric(metric.load())
+    if method.needs_slope and is_zero_at_model(engine, bound):
+        check_suits(method, replace(metric, is_distance=True))
     scores, evaluations = code(engine, metric.load(), **own)
-    bound, ranked, rows = engine.metric(metric.load()), scores.absolute(), pd.DataFrame(scores.rows())
+    ranked, rows = scores.absolute(), pd.DataFrame(scores.rows())
     found = []
     for n in sizes or sizes_of(ranked, fractions):
         circuit = ranked.top(n)
@@ -199,6 +210,13 @@ def score(
         result = {"final_metric": final, "evaluations": evaluations, "converged": True, "origin": FOUND}
         found.append(Found(settings | {"size_by": method.size_by, "value": str(n)}, circuit, result, scores=rows))
     return found
+
+
+def is_zero_at_model(engine: Engine, bound: list[Metric]) -> bool:
+    """Return whether a metric is 0 at every scored position of the whole model, as a distance is, whatever it says."""
+    finals = engine.finals(Circuit.full(engine.graph))
+    values = [engine.values(metric, final).abs().max() for metric, final in zip(bound, finals, strict=True)]
+    return max(values).item() <= engine.rounding
 
 
 def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
@@ -214,8 +232,8 @@ def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
 
 
 def progress_bar(run: Search) -> tqdm:
-    """Return the progress bar of a search. In a log file, a line every ten seconds is enough."""
-    interval = 0.2 if sys.stderr.isatty() else 10
+    """Return the progress bar of a search: a notebook's own, a terminal's, or a line every ten seconds in a log."""
+    interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10
     return tqdm(total=run.total, initial=run.done, unit=run.unit, mininterval=interval, maxinterval=interval)
 
 

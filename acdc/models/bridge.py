@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.errors import InputError
@@ -72,11 +75,59 @@ def load_bridge(folder: Path) -> TransformerBridge:
         bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        bridge = TransformerBridge.boot_transformers(str(folder), hf_model=model, tokenizer=load_tokenizer(folder))
+        bridge = boot(model, load_tokenizer(folder))
     bridge.enable_compatibility_mode(no_processing=not (folder / PROCESSED).exists())
     if (folder / RESET).exists():
         reset(bridge, **json.loads((folder / RESET).read_text()))
     return bridge.requires_grad_(False).eval()
+
+
+def of_hugging_face(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
+    """Return a bridge of a Hugging Face model, which stays as it is. Both share the weights where they are float32."""
+    bridge = boot(private(model), tokenizer)
+    bridge.enable_compatibility_mode(no_processing=True)
+    return bridge.requires_grad_(False).eval()
+
+
+def of_bridge(bridge: TransformerBridge) -> TransformerBridge:
+    """Return a bridge of the same model as the given one, which stays as it is, for the engine to read and to check.
+
+    It has no gradients, no dropout and none of the hooks that come and go, and is in compatibility mode. Weights that
+    TransformerLens has processed stay processed.
+    """
+    copied = private(bridge)
+    copied.reset_hooks()
+    if not copied.compatibility_mode:
+        copied.enable_compatibility_mode(no_processing=True)
+    return copied.requires_grad_(False).eval()
+
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+def private(module: Module) -> Module:
+    """Return a copy of a module in float32, without gradients and dropout. It shares the tensors that are float32."""
+    shared: dict[int, Any] = {id(b): b for b in module.buffers()}
+    shared |= {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, shared).float().eval()
+
+
+def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
+    """Make a bridge of a Hugging Face model, which becomes a part of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        # TransformerLens wants a tokenizer, and loads it a second time from where it was loaded first.
+        (tokenizer or unknown_words()).save_pretrained(folder)
+        loaded = AutoTokenizer.from_pretrained(folder)
+        bridge = TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=loaded)
+    if tokenizer is None:
+        bridge.tokenizer = None
+    return bridge
+
+
+def unknown_words() -> PreTrainedTokenizerFast:
+    """Return a tokenizer that knows no word, for models that have none."""
+    only = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=only, unk_token="<unk>")
 
 
 def boot_native(config: dict[str, Any]) -> TransformerBridge:

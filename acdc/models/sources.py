@@ -88,15 +88,28 @@ def from_hub(name: str, revision: str, folder: Path, *, shortformer: bool) -> No
     Raises:
         InputError: the hub cannot be reached or has no such model.
     """
+    with tempfile.TemporaryDirectory() as temporary:
+        files = downloaded(name, revision, "give a local folder with the key 'folder'", local_dir=temporary)
+        from_folder(files, folder, shortformer=shortformer)
+
+
+def downloaded(name: str, revision: str, instead: str, local_dir: str | None = None) -> Path:
+    """Download a model's files from the Hugging Face hub, and return their folder.
+
+    Args:
+        instead: what the user can do where the hub cannot be reached, for the message.
+        local_dir: where the files go; None for the hub's own cache, which keeps them.
+
+    Raises:
+        InputError: the hub cannot be reached or has no such model.
+    """
     try:
-        with tempfile.TemporaryDirectory() as temporary:
-            files = Path(snapshot_download(name, revision=revision, local_dir=temporary, allow_patterns=FILES))
-            from_folder(files, folder, shortformer=shortformer)
+        return Path(snapshot_download(name, revision=revision, local_dir=local_dir, allow_patterns=FILES))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"model {name} could not be loaded from the Hugging Face hub ({reason}): check the name and the network, "
-            "or give a local folder with the key 'folder'"
+            f"model {name} could not be loaded from the Hugging Face hub ({reason}): check the name and the "
+            f"network, or {instead}"
         ) from error
 
 

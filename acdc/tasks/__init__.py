@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from acdc import catalogue
 from acdc.catalogue import METRICS
@@ -44,12 +46,17 @@ class Task:
     known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
 
 
-def load(name: str) -> Task:
+def load(name: str, module: Path | None = None) -> Task:
     """Return the task of that name.
 
+    Args:
+        module: the file that assigns ``TASK``, of a task that is neither in the package nor an extension.
+
     Raises:
-        InputError: there is neither a module nor an extension of that name.
+        InputError: there is neither a module nor an extension of that name, or the file assigns no task.
     """
+    if module:
+        return of_file(module)
     if importlib.util.find_spec(f"{__name__}.{name}"):
         return importlib.import_module(f"{__name__}.{name}").TASK
     for path in catalogue.extension_files():
@@ -60,9 +67,31 @@ def load(name: str) -> Task:
     )
 
 
-def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circuit]]:
+def of_file(path: Path) -> Task:
+    """Return the task that a file assigns to ``TASK``.
+
+    Raises:
+        InputError: there is no such file, it does not load, or it assigns no task.
+    """
+    if not path.is_file():
+        raise InputError(f"task file {path} does not exist: check the path")
+    task = getattr(catalogue.run_file(path, f"acdc_task_{path.stem}", "task file"), "TASK", None)
+    if not isinstance(task, Task):
+        raise InputError(f"task file {path} assigns no TASK: it needs TASK = Task(make_dataset=...)")
+    return task
+
+
+def check_options(name: str, task: Task, options: Mapping[str, object]) -> None:
+    """Raise InputError for an option that the task's ``make_dataset`` does not have."""
+    known = list(inspect.signature(task.make_dataset).parameters)[3:]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InputError(f"task {name} has no option {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+
+
+def known_circuits(name: str, model: str, module: Path | None = None) -> Mapping[str, Callable[[Graph], Circuit]]:
     """Return the circuits that are known of a task and a model. Raises InputError where none is."""
-    known = load(name).known_circuits
+    known = load(name, module).known_circuits
     if model not in known:
         others = f"only of {', '.join(known)}" if known else "of no model"
         raise InputError(
@@ -71,22 +100,24 @@ def known_circuits(name: str, model: str) -> Mapping[str, Callable[[Graph], Circ
     return known[model]
 
 
-def metrics_of(name: str) -> dict[str, type[Metric]]:
+def metrics_of(name: str, module: Path | None = None) -> dict[str, type[Metric]]:
     """Return the metrics of a task by name: its own, and those that name the task in the catalogue.
 
     A task without a module, whose datasets come from a rule, has the metrics of text.
     """
     try:
-        own = load(name).metrics
+        own = load(name, module).metrics
     except InputError:
+        if module:
+            raise
         own = OF_TEXT
     added = [metric.name for metric in METRICS.values() if name in metric.tasks and metric.name not in own]
     return {metric: METRICS[metric].load() for metric in (*own, *added)}
 
 
-def check_metrics(name: str, metrics: Iterable[str]) -> None:
+def check_metrics(name: str, metrics: Iterable[str], module: Path | None = None) -> None:
     """Raise InputError for a metric that the task does not have."""
-    known = metrics_of(name)
+    known = metrics_of(name, module)
     unknown = [metric for metric in metrics if metric not in known]
     if unknown:
         raise InputError(f"task {name} has no metric {unknown[0]!r}: it has {', '.join(known)}")

@@ -1,47 +1,25 @@
-"""Circuits from Python, with texts and a model's own tokenizer."""
+"""Circuits from Python: the slow search and the fast one, every method, sweeps, and what is refused."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import acdc
-from acdc.api import Model, read_prompts
 from acdc.catalogue import METHODS
-from acdc.data import Dataset
 from acdc.errors import InputError
+from acdc.methods.acdc_fast import Acdc
 from acdc.methods.driver import CHECKPOINT
-from tests.small_models import build
 
-CLEAN = ["one two one", "one one two", "two two one"]
-CORRUPTED = ["two one two", "two one one", "one two one"]
-WORDS = {"correct": ["one", "two", "one"], "incorrect": ["two", "one", "two"]}
 THRESHOLD = 0.1
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    build("gpt2", path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(folder) -> Model:
-    return acdc.load_model(folder)
-
-
-@pytest.fixture(scope="module")
-def data(model) -> Dataset:
-    return acdc.prompts(model, CLEAN, CORRUPTED, **WORDS)
+HOW = {"metric": "logit_difference", "threshold": THRESHOLD}
 
 
 def test_import_is_quick_for_torch_is_imported_when_it_is_needed():
-    code = "import sys, acdc; dir(acdc); acdc.Graph; sys.exit('torch' in sys.modules)"
+    code = "import sys, acdc, acdc.study; dir(acdc); acdc.Graph; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -56,7 +34,7 @@ def test_all_that_is_offered_is_there():
 def test_the_fast_search_decides_as_the_plain_one(metric, ablation, model, data):
     how = {"metric": metric, "ablation": ablation, "threshold": THRESHOLD, "precision": "float64"}
     fast, plain = (acdc.find(model, data, engine=engine, **how) for engine in ("fast", "plain"))
-    assert fast.circuit.to_json() == plain.circuit.to_json()
+    assert fast.circuit == plain.circuit
     decided = ["receiver", "sender", "kind", "removed"]
     assert fast.trace[decided].equals(plain.trace[decided])
     np.testing.assert_allclose(fast.trace["effect"], plain.trace["effect"], atol=1e-4)
@@ -69,26 +47,14 @@ def test_the_fast_search_decides_as_the_plain_one(metric, ablation, model, data)
 def test_split_embeddings_are_two_senders(model, data):
     how = {"metric": "logit_difference", "threshold": THRESHOLD, "split_embed": True, "precision": "float64"}
     fast, plain = (acdc.find(model, data, engine=engine, **how) for engine in ("fast", "plain"))
-    assert fast.circuit.to_json() == plain.circuit.to_json() and fast.circuit.graph.split_embed
+    assert fast.circuit == plain.circuit and fast.circuit.graph.split_embed
 
 
-def test_what_was_found_says_what_it_was_found_with_and_survives_its_file(model, data, tmp_path):
-    found = acdc.find(model, data, metric="logit_difference", threshold=THRESHOLD, head_order="ascending")
+def test_what_was_found_says_what_it_was_found_with(model, data):
+    found = acdc.find(model, data, **HOW, head_order="ascending")
     expected = {"model": "tiny", "task": "prompts", "method": "acdc", "size_by": "threshold", "value": str(THRESHOLD)}
     expected |= {"head_order": "ascending", "weights_sha256": model.sha256, "dataset_sha256": data.sha256}
     assert expected.items() <= found.settings.items()
-    found.save(tmp_path)
-    again = acdc.load(tmp_path / found.FILE, tmp_path / found.TRACE)
-    assert again.circuit.to_json() == found.circuit.to_json() and again.settings == found.settings
-    assert again.effects == found.effects
-
-
-def test_a_folder_takes_the_circuit_and_it_is_found_again(model, data, tmp_path, monkeypatch):
-    how = {"metric": "logit_difference", "threshold": THRESHOLD, "folder": tmp_path}
-    first = acdc.find(model, data, **how)
-    assert not list(tmp_path.rglob(CHECKPOINT)) and list(tmp_path.rglob(first.FILE))
-    monkeypatch.setattr("acdc.methods.driver.search", pytest.fail)
-    assert acdc.find(model, data, **how).circuit.to_json() == first.circuit.to_json()
 
 
 SIZES = {"acdc": {"threshold": "0.1"}, "sp": {"regularisation": 1, "steps": 5}, "hisp": {"n_nodes": 3}}
@@ -103,52 +69,87 @@ def test_every_method_finds_a_circuit(method, model, data):
         assert found.circuit.present.sum() == 5
 
 
-# Prompts.
+# Sweeps.
+
+SWEEPS = {
+    "acdc": {"thresholds": [0.1, "0.3", 1]},
+    "sp": {"regularisations": [1, 10.0], "steps": 5},
+    "eap": {"n_edges": [3, 10, 30]},
+    "hisp": {"n_nodes": np.array([2, 4])},
+}
 
 
-def test_prompts_are_tokens_of_the_model_and_answers_follow_a_space(model, data):
-    tokenizer = model.tokenizer
-    assert [tokenizer.decode(row) for row in data.clean] == CLEAN
-    assert [tokenizer.decode(row) for row in data.corrupted] == CORRUPTED
-    assert [tokenizer.decode(token) for token in data.targets["correct"]] == [f" {word}" for word in WORDS["correct"]]
-    assert data.scored[:, -1].all() and data.scored.sum() == len(data)
+@pytest.mark.parametrize("method", SWEEPS)
+def test_a_sweep_is_what_one_search_after_another_finds(method, model, data, tmp_path):
+    how = {"metric": "logit_difference", "method": method}
+    sweep = acdc.find(model, data, **how, **SWEEPS[method], folder=tmp_path)
+    (several, values), *own = SWEEPS[method].items()
+    one = METHODS[method].size_by
+    alone = [acdc.find(model, data, **how, **{one: value}, **dict(own)) for value in values]
+    assert several == one or several == f"{one}s"
+    assert [found.value for found in sweep] == [str(value) for value in values] and len(sweep) == len(values)
+    assert [found.circuit for found in sweep] == [found.circuit for found in alone]
+    assert sweep.at(values[1]).circuit == sweep[1].circuit and sweep[1:][0] is sweep[1]
+    assert f"{values[0]}: {sweep[0].circuit.n_edges}" in repr(sweep)
+    written = "circuits.json" if METHODS[method].kind == "score" else f"{values[0]}/circuit.json"
+    assert (tmp_path / written).exists()
+    with pytest.raises(InputError, match="there is no circuit of 77: there are"):
+        sweep.at(77)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"clean": CLEAN[:2]}, "there are 2 clean, 3 corrupted, 3 correct, 3 incorrect"),
-        ({"incorrect": ["two"]}, "3 correct, 1 incorrect"),
-        ({"clean": [], "corrupted": [], "correct": [], "incorrect": []}, "there are 0 clean"),
-        ({"corrupted": ["two one", *CORRUPTED[1:]]}, "has 3 tokens and .* has 2"),
-        ({"correct": ["three", "two", "one"]}, "' three'"),
-    ],
-)
-def test_prompts_that_do_not_fit_are_refused(change, message, model):
-    with pytest.raises(InputError, match=message):
-        acdc.prompts(model, **{"clean": CLEAN, "corrupted": CORRUPTED, **WORDS, **change})
+# Folders.
 
 
-def test_prompts_come_from_a_file_too(model, data, tmp_path):
-    rows = zip(CLEAN, CORRUPTED, *WORDS.values(), strict=True)
-    lines = ["clean,corrupted,correct,incorrect", *(",".join(row) for row in rows)]
-    (tmp_path / "prompts.csv").write_text("\n".join(lines))
-    assert read_prompts(model, tmp_path / "prompts.csv").sha256 == data.sha256
-    (tmp_path / "prompts.csv").write_text("\n".join(lines).replace("corrupted", "other"))
-    with pytest.raises(InputError, match=r"prompts\.csv has no column corrupted"):
-        read_prompts(model, tmp_path / "prompts.csv")
+def test_a_folder_takes_the_circuit_and_it_is_found_again(model, data, tmp_path, monkeypatch):
+    first = acdc.find(model, data, **HOW, folder=tmp_path)
+    assert not list(tmp_path.rglob(CHECKPOINT)) and list(tmp_path.rglob(first.FILE))
+    monkeypatch.setattr("acdc.methods.driver.search", pytest.fail)
+    again = acdc.find(model, data, **HOW, folder=str(tmp_path))
+    assert again.circuit == first.circuit and again.effects == first.effects and again.model is model
 
 
-# What is refused.
+def test_ctrl_c_leaves_a_checkpoint_where_one_was_asked_for(model, data, tmp_path, monkeypatch):
+    real = Acdc.steps
+
+    def stopped(self):
+        """Ctrl-C in the middle of the last layer."""
+        for n, can_be_saved in real(self):
+            if self.progress.layer == 0 and n:
+                raise KeyboardInterrupt
+            yield n, can_be_saved
+
+    monkeypatch.setattr(Acdc, "steps", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        acdc.find(model, data, **HOW, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    monkeypatch.setattr(Acdc, "steps", real)
+    restored = []
+    monkeypatch.setattr(Acdc, "restore", lambda self, state, real=Acdc.restore: restored.append(1) or real(self, state))
+    again = acdc.find(model, data, **HOW, folder=tmp_path)
+    assert restored and again.circuit == acdc.find(model, data, **HOW).circuit
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+# What is said.
+
+
+def test_a_circuit_that_no_path_leads_through_is_said_to_be_one(model, data):
+    with pytest.warns(UserWarning, match="no path leads from the embedding to the logits at threshold 1000"):
+        found = acdc.find(model, data, metric="logit_difference", threshold=1000)
+    assert not found.circuit.is_connected
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({}, "method acdc needs threshold: give it as threshold=NUMBER"),
+        ({}, r"method acdc needs threshold: give it as threshold=NUMBER or thresholds=\[...\]"),
         ({"method": "eap"}, "method eap needs n_edges"),
         ({"method": "hisp", "n_edges": 3}, "method hisp needs n_nodes"),
         ({"threshold": "much"}, "threshold must be a number, not 'much'"),
+        ({"threshold": [1, 2]}, "threshold is one number and thresholds a list of numbers"),
+        ({"thresholds": 1}, "threshold is one number and thresholds a list of numbers"),
+        ({"thresholds": []}, "threshold is one number and thresholds a list of numbers"),
+        ({"thresholds": [1], "threshold": 1}, "method acdc needs threshold"),
         ({"method": "eap", "n_edges": 0.5}, "n_edges must be a number, not '0.5'"),
         ({"threshold": 1, "steps": 3}, "method acdc has no setting --steps"),
         ({"threshold": 1, "method": "none"}, "unknown method 'none'"),
@@ -163,6 +164,6 @@ def test_what_cannot_be_asked_is_refused(how, message, model, data):
         acdc.find(model, data, **{"metric": "logit_difference", **how})
 
 
-def test_a_model_of_other_weights_has_another_digest(folder, tmp_path):
-    build("gpt2", tmp_path / "tiny", seed=1)
-    assert acdc.load_model(tmp_path / "tiny").sha256 != acdc.load_model(folder).sha256
+def test_a_bridge_is_not_taken_for_a_model(model, data):
+    with pytest.raises(InputError, match=r"find needs a model of acdc\.load_model, not TransformerBridge"):
+        acdc.find(model.bridge, data, **HOW)

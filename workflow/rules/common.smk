@@ -89,7 +89,7 @@ def engine_flags():
     """The flags of commands that make an engine, for the end of their shell commands."""
     return (
         "--model {input.model:q} --model-name {wildcards.model:q} --dataset {input.dataset:q}"
-        " --task {wildcards.task:q} --ablation {wildcards.ablation:q} {params.split_embed:q}"
+        " {params.task:q} --ablation {wildcards.ablation:q} {params.split_embed:q}"
         " --device {params.device:q} --precision {params.precision:q} --memory-gib {resources.memory_gib}"
         " --threads {threads}"
     )

@@ -19,6 +19,7 @@ rule dataset:
     wildcard_constraints:
         task=STUDY.tasks_by_module(),
     params:
+        task=STUDY.task_flags,
         n_prompts=lambda w: STUDY.task(w)["n_prompts"],
         n_test_prompts=lambda w: STUDY.task(w)["n_test_prompts"],
         seed=lambda w: STUDY.task(w)["seed"],
@@ -28,7 +29,7 @@ rule dataset:
         identity=model_identity,
         code=code("dataset"),
     shell:
-        "python -m acdc dataset --task {wildcards.task:q} --model {input.model:q} --n-prompts {params.n_prompts}"
+        "python -m acdc dataset {params.task:q} --model {input.model:q} --n-prompts {params.n_prompts}"
         " --n-test-prompts {params.n_test_prompts} --seed {params.seed} --options {params.options:q}"
         " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
 
@@ -44,8 +45,9 @@ rule behaviour:
     benchmark:
         "results/{study}/benchmarks/behaviour/{model}/{task}.tsv"
     params:
+        task=STUDY.task_flags,
         identity=model_identity,
         code=code("evaluate"),
     shell:
-        "python -m acdc behaviour --model {input.model:q} --model-name {wildcards.model:q} --task {wildcards.task:q}"
+        "python -m acdc behaviour --model {input.model:q} --model-name {wildcards.model:q} {params.task:q}"
         " --dataset {input.dataset:q} --threads {threads} --out {output:q} 2> {log:q}"

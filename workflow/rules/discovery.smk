@@ -39,6 +39,7 @@ for search in STUDY.search_rules():
             gpu=gpus,
             memory_gib=config["memory_gib"],
         params:
+            task=STUDY.task_flags,
             values=STUDY.values,
             method=STUDY.method_flags,
             split_embed=split_embed,
@@ -70,6 +71,7 @@ rule score:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
+        task=STUDY.task_flags,
         fractions=config["scores"]["fractions"],
         method=STUDY.method_flags,
         split_embed=split_embed,
@@ -97,6 +99,7 @@ rule stability:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
+        task=STUDY.task_flags,
         sizes=STUDY.size_flags,
         method=STUDY.method_flags,
         resamples=lambda w: STUDY.search(w).entry["resamples"],

@@ -21,6 +21,7 @@ rule evaluate:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
+        task=STUDY.task_flags,
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
@@ -44,6 +45,7 @@ rule controls:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
+        task=STUDY.task_flags,
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
@@ -71,6 +73,7 @@ rule nodes:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
+        task=STUDY.task_flags,
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
@@ -93,10 +96,11 @@ rule recover:
     benchmark:
         "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}/{method}.tsv"
     params:
+        task=STUDY.task_flags,
         trained=lambda w: STUDY.trained(w.model),
         code=code("recover"),
     shell:
-        "python -m acdc recover --task {wildcards.task:q} --known-of {params.trained:q}"
+        "python -m acdc recover {params.task:q} --known-of {params.trained:q}"
         " --circuits {input.circuits:q} --evaluation {input.evaluation:q} --out {output:q} 2> {log:q}"
 
 

