@@ -123,8 +123,8 @@ class Found:
             model: in place of the one that the circuit was found in; needed for a circuit that was loaded.
 
         Returns:
-            A row per circuit: ``circuit`` (``found``, ``full``, ``empty``, ``random``), ``seed`` of a random one,
-            ``n_edges``, ``n_nodes``, and each metric's mean over the prompts, lower is better.
+            A row per circuit: ``circuit`` (``found``, ``full``, ``empty``, ``random``), ``value`` of a found one,
+            ``n_edges``, ``n_nodes``, each metric's mean over the prompts, lower is better, and a random one's ``seed``.
 
         Raises:
             InputError: there is no model, or the circuit is of another one.

@@ -58,10 +58,20 @@ def draw(
     """Draw a circuit, see ``acdc.figures.draw``."""
     from acdc import figures
 
-    if "IPython" in sys.modules:
-        import matplotlib.pyplot  # noqa: F401  a notebook shows figures as pictures once this is imported
-
+    show_figures()
     return figures.draw(circuit, effects, title, max_edges, widths=widths)
+
+
+def show_figures() -> None:
+    """Make a notebook show figures as pictures, which it does by itself only after ``%matplotlib inline``."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        return
+    from IPython.core.pylabtools import select_figure_formats
+    from matplotlib.figure import Figure
+
+    if Figure not in shell.display_formatter.formatters["image/png"].type_printers:
+        select_figure_formats(shell, {"png"})
 
 
 def title_of(settings: Mapping[str, Any], *, with_size: bool = True) -> str:
@@ -114,7 +124,7 @@ def evaluate(
     sizes = dict.fromkeys(int(one.circuit.present.sum()) for one in found)
     n_edges = int(engine.graph.exists.sum())
     circuits: list[tuple[dict[str, Any], Circuit]]
-    circuits = [({"circuit": "found", one.settings["size_by"]: one.value}, one.circuit) for one in found]
+    circuits = [({"circuit": "found", "value": one.value}, one.circuit) for one in found]
     circuits += [
         ({"circuit": name, "seed": seed}, circuit)
         for name, seed, circuit in controls(engine.graph, seeds, [size / n_edges for size in sizes])

@@ -151,7 +151,7 @@ def small_legacy(folder: Path, n_layers: int) -> None:
 
 
 def cut(config: dict[str, Any]) -> dict[str, Any]:
-    """The paper's study with local models, four prompts and one threshold a search."""
+    """The paper's study with local models, two prompts and one threshold a search."""
     kept = ("name", "shortformer", "processed")
     models = [
         {"folder": f"small/{model['name']}", **{key: model[key] for key in kept if key in model}}
@@ -167,8 +167,8 @@ def cut(config: dict[str, Any]) -> dict[str, Any]:
         tasks.append(
             {
                 **task,
-                "n_prompts": 4,
-                "n_test_prompts": 4,
+                "n_prompts": 2,
+                "n_test_prompts": 2,
                 "searches": searches,
                 "ablations": ablations,
                 **drawn,

@@ -557,7 +557,7 @@ class TestReadme:
 
     @pytest.mark.parametrize("text", (README, GUIDE), ids=("README", "guide"))
     def test_its_new_task_runs(self, fresh, text):
-        (module,) = blocks(text, "python")
+        (module,) = (block for block in blocks(text, "python") if "TASK = " in block)
         (text,) = blocks(text, "yaml")
         config = yaml.safe_load(text)
         (task,) = config["tasks"]

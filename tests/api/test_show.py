@@ -59,7 +59,7 @@ def test_random_circuits_have_as_many_addition_edges(found, held_out, monkeypatc
 def test_a_sweep_is_measured_as_one_table(sweep, held_out):
     table = sweep.evaluate(held_out, seeds=1)
     assert table["circuit"].tolist() == ["found", "found", "full", "empty", "random", "random"]
-    assert table["threshold"].iloc[:2].tolist() == ["0.05", "0.3"]
+    assert table["value"].iloc[:2].tolist() == ["0.05", "0.3"]
 
 
 def test_prompts_without_answers_are_measured_by_kl_and_metrics_can_be_chosen(found, held_out):
