@@ -106,7 +106,8 @@ def test_the_notebook_users_program_runs_from_the_wheel_in_an_empty_environment(
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     bin = tmp_path / "venv/bin"
     # Without the pins the newest torch would come, gigabytes of CUDA with it.
-    run(bin / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "requirements.txt", wheel)
+    options = ["--quiet", "--no-compile", "--constraint", ROOT / "requirements.txt"]
+    run(bin / "python", "-m", "pip", "install", *options, wheel)
     installed = run(bin / "python", "-m", "pip", "list").lower()
     assert "snakemake" not in installed and "pytest" not in installed
     (tmp_path / "program.py").write_text(PROGRAM + CHECKS)

@@ -462,6 +462,18 @@ class TestNewTask:
         (row,) = finished.table(target).to_dict("records")
         assert row["task"] == "toy" and row["value"] == "0.3"
 
+    def test_a_module_may_lie_anywhere_and_its_edit_repeats_its_own(self, finished):
+        file = finished.write("my tasks/of mine.py", TOY)
+        config = finished.overlay("mine.yaml", {"tasks": [*SMALL["tasks"], entry("mine") | {"module": file}]})
+        target = "results/test/tiny-llama/mine/logit_difference/corrupted/acdc/evaluation.csv"
+        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        assert self.jobs(result) == ["dataset", "circuit", "evaluate"]
+        (row,) = finished.table(target).to_dict("records")
+        assert row["task"] == "mine" and row["value"] == "0.3"
+        finished.write(file, TOY + "\nMORE = 1\n")
+        again = finished.snakemake("-n", target, "--configfile", CONFIG, config)
+        assert "dataset" in self.jobs(again)
+
     def test_a_rule_of_ones_own_makes_the_dataset(self, fresh):
         fresh.write("workflow/rules/tasks/own.smk", OWN)
         config = fresh.overlay("own.yaml", {**SMALL, "study": "own", "tasks": [entry("own"), entry("months")]})
