@@ -188,7 +188,7 @@ def find(
     device: str = ...,
     precision: str = ...,
     memory_gib: float = ...,
-    task: str = ...,
+    task: str | None = ...,
     folder: str | Path | None = ...,
     **settings: Any,
 ) -> Sweep: ...
@@ -207,7 +207,7 @@ def find(
     device: str = ...,
     precision: str = ...,
     memory_gib: float = ...,
-    task: str = ...,
+    task: str | None = ...,
     folder: str | Path | None = ...,
     **settings: Any,
 ) -> Found: ...
@@ -225,7 +225,7 @@ def find(
     device: str = "auto",
     precision: str = "float32",
     memory_gib: float = 2.0,
-    task: str = "prompts",
+    task: str | None = None,
     folder: str | Path | None = None,
     **settings: Any,
 ) -> Found | Sweep:
@@ -242,7 +242,7 @@ def find(
         device: ``auto`` takes CUDA where there is one; or any device of torch.
         precision: ``float32`` or ``float64``.
         memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
-        task: what tables call the prompts.
+        task: what tables call the prompts; by default what the prompts say of themselves.
         folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
             from there when it is made again; of a sweep, each value has a folder of its name there.
         settings: the method's, and what sets the circuit's size: ``threshold`` of ACDC, ``regularisation`` of SP,
@@ -259,7 +259,8 @@ def find(
         raise InputError(f"find needs a model of acdc.load_model, not {type(model).__name__}: load it first")
     chosen, measured = METHODS[method], named(metric)
     values, is_sweep, own = sized(chosen, settings)
-    labels = {"method": method, "task": task, "model": model.name, "metric": measured, "ablation": ablation}
+    about = task or str(prompts.about.get("task", "prompts"))
+    labels = {"method": method, "task": about, "model": model.name, "metric": measured, "ablation": ablation}
     parsed = chosen.parse({name: str(setting) for name, setting in own.items()})
     catalogue.check_suits(chosen, METRICS[measured])
     full = settings_of(labels, parsed, model.sha256, prompts, split_embed=split_embed, precision=precision)

@@ -105,7 +105,7 @@ def page(sweep: Sequence[Found], start: str, node_effects: Mapping[str, Mapping[
 
 def in_frame(text: str) -> str:
     """Return a page as HTML that a notebook shows in a frame of its own, so that neither changes the other."""
-    style = f"width: 100%; height: {FRAME_HEIGHT}px; border: 1px solid #d5d5d5;"
+    style = f"width: 100%; height: {FRAME_HEIGHT}px; border: 1px solid #d5d5d5; box-sizing: border-box;"
     return f'<iframe srcdoc="{html.escape(text)}" style="{style}"></iframe>'
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc.ablation import Ablation, named
+from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.chunk import Chunk
@@ -110,6 +111,16 @@ class Engine:
         """Return a metric for this model and dataset, one for each chunk."""
         logits = self.model_logits.split([len(chunk.rows.scored) for chunk in self.chunks])
         return [kind(part, of_part) for part, of_part in zip(self.parts, logits, strict=True)]
+
+    def value(self, circuit: Circuit, kind: MetricKind | str) -> float:
+        """Compute a circuit's metric: its mean over the dataset.
+
+        Args:
+            kind: the metric's class, or its name in the catalogue.
+        """
+        metric = self.metric(METRICS[kind].load() if isinstance(kind, str) else kind)
+        (value,) = self.measure(metric, self.finals(circuit))
+        return value
 
     def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state _scored d_model"]]) -> list[float]:
         """Compute the metric of every state: its mean over the dataset, see ``Dataset.mean_over``."""

@@ -50,6 +50,12 @@ def test_split_embeddings_are_two_senders(model, data):
     assert fast.circuit == plain.circuit and fast.circuit.graph.split_embed
 
 
+def test_prompts_of_a_task_bring_its_name(model, data):
+    named = acdc.Dataset(data.clean, data.corrupted, data.scored, data.targets, {"task": "of mine"})
+    assert acdc.find(model, named, **HOW).settings["task"] == "of mine"
+    assert acdc.find(model, named, **HOW, task="another").settings["task"] == "another"
+
+
 def test_what_was_found_says_what_it_was_found_with(model, data):
     found = acdc.find(model, data, **HOW, head_order="ascending")
     expected = {"model": "tiny", "task": "prompts", "method": "acdc", "size_by": "threshold", "value": str(THRESHOLD)}

@@ -125,7 +125,7 @@ TASK = Task(make_dataset=make_dataset)
 def test_a_task_that_ships(model):
     tokens = task_tokenizer()
     data = acdc.task_prompts(replace(model, tokenizer=tokens), "ioi", 4, seed=3)
-    assert data.sha256 == tasks.load("ioi").make_dataset(tokens, 4, 3).sha256
+    assert data.about["task"] == "ioi" and data.sha256 == tasks.load("ioi").make_dataset(tokens, 4, 3).sha256
     with pytest.raises(InputError, match=r"names\.txt has 0 names"):
         acdc.task_prompts(model, "ioi", 4)
 
