@@ -30,7 +30,10 @@ settings.register_profile("acdc", deadline=None, derandomize=True, max_examples=
 settings.load_profile("acdc")
 
 
-FIRST = ("test_workflow.py", "test_paper_config.py", "test_extending.py", "test_style.py")
+FIRST = (
+    *("test_workflow.py", "test_notebooks.py", "test_package.py"),
+    *("test_paper_config.py", "test_extending.py", "test_style.py"),
+)
 """Files whose tests take longest: started last, one worker would wait for the other."""
 
 
