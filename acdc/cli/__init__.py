@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     warnings.showwarning = say
     try:
-        app()(arguments)
+        app()(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         sys.exit("acdc: stopped: the same command goes on from the last checkpoint, where it writes one")
     except (InputError, ArithmeticError) as error:

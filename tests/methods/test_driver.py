@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,16 @@ def test_a_circuit_says_how_it_was_found(method):
     assert found.trace is not None and (len(found.trace) == 25 if method == "sp" else found.effects)
 
 
-def test_a_near_tie_is_warned_of(capsys):
+def test_a_near_tie_is_warned_of():
     """The same search again, at a threshold that one of its effects came to."""
-    find(SETTINGS["acdc"])
-    assert "warning" not in capsys.readouterr().err
-    (found,) = find(SETTINGS["acdc"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = find(SETTINGS["acdc"])
     effect = next(row.effect for row in found.trace.itertuples() if row.effect > float(VALUE) and not row.removed)
-    capsys.readouterr()
-    (tied,) = find(SETTINGS["acdc"], None, repr(effect))
+    with pytest.warns(UserWarning, match="decisions came as near to the threshold") as said:
+        (tied,) = find(SETTINGS["acdc"], None, repr(effect))
     assert tied.result["near_ties"] >= 1
-    assert f"{tied.result['near_ties']} of {len(tied.trace)} decisions" in capsys.readouterr().err
+    assert f"{tied.result['near_ties']} of {len(tied.trace)} decisions" in str(said[0].message)
 
 
 # Checkpoints.
