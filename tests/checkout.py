@@ -27,6 +27,12 @@ PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
 
 
+def pins() -> dict[str, str]:
+    """Return the exact versions of requirements.txt by package."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
 @cache
 def quick_path() -> str:
     """Return a PATH whose `python` starts jobs quickly, see ``tests.forked``."""

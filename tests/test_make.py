@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.checkout import pins
+
 ROOT = Path(__file__).parent.parent
 UNLOCK = ROOT / "workflow/scripts/unlock.py"
 
@@ -60,11 +62,6 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path):
     return Checkout(tmp_path)
-
-
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
 class TestPython:

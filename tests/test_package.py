@@ -15,14 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 
 import acdc
-from tests.checkout import ROOT, Checkout
+from tests.checkout import ROOT, Checkout, pins
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
 def declared() -> dict[str, Requirement]:
@@ -81,7 +76,7 @@ def test_wheel_and_sdist_have_every_file_of_the_package(dist):
 
 README = (ROOT / "README.md").read_text()
 (PROGRAM,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "acdc.find(" in block)
-"""What the README shows to whoever has a notebook."""
+"""The program that the README shows for notebooks."""
 CHECKS = """
 import sys
 

@@ -41,6 +41,6 @@ def held_out(model) -> acdc.Dataset:
 
 @pytest.fixture
 def own_metrics():
-    """What a test declares is gone after it."""
+    """Remove the metrics that a test declares after it."""
     yield METRICS.added
     METRICS.added.clear()

@@ -36,7 +36,7 @@ def expected(saved) -> acdc.Circuit:
 
 
 def hugging_face(folder: Path) -> PreTrainedModel:
-    """As it is loaded: gradients are on. In training mode GPT-2 drops out."""
+    """Load a model with gradients on, in training mode, where GPT-2 drops out."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
 
 
