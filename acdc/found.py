@@ -51,12 +51,15 @@ class Found:
         trace: what the method did, a row per tried edge or step; None where it is not at hand.
         scores: of every edge or node, a row each; None where the method gives none or they are not at hand.
         model: that it was found in, while it is in memory; files and pickles leave it out.
+        seconds: that finding it took, without loading the model; of scores, all circuits of one scoring together. None
+            where it was read from a file.
     """
 
     FILE: ClassVar[str] = "circuit.json"
     SEVERAL: ClassVar[str] = "circuits.json"
     TRACE: ClassVar[str] = "trace.csv"
     SCORES: ClassVar[str] = "scores.csv"
+    NODES: ClassVar[str] = "nodes.csv"
 
     settings: dict[str, Any]
     circuit: Circuit
@@ -64,6 +67,7 @@ class Found:
     trace: pd.DataFrame | None = None
     scores: pd.DataFrame | None = None
     model: Model | None = None
+    seconds: float | None = None
 
     def __repr__(self) -> str:
         return f"Found({views.title_of(self.settings)}; {self.circuit.counts})"

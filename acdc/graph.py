@@ -470,7 +470,7 @@ class Circuit:
         return views.to_networkx(self, effects)
 
     def draw(self, effects: pd.DataFrame | None = None, title: str = "", *, max_edges: int = 120) -> Figure:
-        """Draw the circuit as a matplotlib figure, see ``acdc.figures.draw``; edges are alike without effects."""
+        """Draw the circuit as a matplotlib figure, see ``acdc.figures.circuit``; edges are alike without effects."""
         return views.draw(self, effects, title, max_edges=max_edges)
 
     def to_json(self) -> dict[str, Any]:

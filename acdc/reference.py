@@ -18,7 +18,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Component, Node, Port
-from acdc.models.bridge import SHORTFORMER, architecture_of
+from acdc.models.bridge import SHORTFORMER
+from acdc.models.convert import architecture_of
 
 Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
 """A hook point's name and what is called there, as TransformerLens takes them."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonschema
 import yaml
@@ -45,12 +45,14 @@ class Search:
 
     Attributes:
         task, entry: of the config, the task and its search.
+        is_of_large_model: whether its model is not one that is built here.
     """
 
     study: str
     task: Mapping[str, Any]
     entry: Mapping[str, Any]
     ablation: str
+    is_of_large_model: bool
 
     @property
     def labels(self) -> dict[str, str]:
@@ -78,17 +80,84 @@ class Search:
         values = self.values(method)
         return [value for value in values if value in self.task.get("draw", values)] if method.traces_edges else []
 
+    @property
+    def constraints(self) -> dict[str, str]:
+        """Return the pattern of each wildcard, for a rule that is of this search alone."""
+        return {name: re.escape(label) for name, label in self.labels.items()}
 
-class SearchRule(NamedTuple):
-    """A rule whose jobs run a method for values: patterns of its wildcards, its outputs' values, its log's name."""
+    def rule(self, *parts: str) -> str:
+        """Return the name of a rule that is of this search alone."""
+        labels = (self.labels[key] for key in ("task", "model", "metric", "ablation"))
+        return re.sub(r"\W+", "_", "_".join((parts[0], *labels, *parts[1:])))
 
-    name: str
-    task: str
-    model: str
-    metric: str
-    method: str
-    values: list[str]
+    def batches(self) -> Iterator[Batch]:
+        """Yield the jobs that find the circuits: one, or as many as ``values_per_job`` asks for.
+
+        A job has every so-many-th of a method's values, so that each has some of the slow low thresholds.
+        """
+        most = self.entry.get("values_per_job")
+        if most is None:
+            yield Batch(self, "all", {method.name: self.values(method) for method in self.methods})
+            return
+        for method in (method for method in self.methods if method.kind == "search"):
+            values = self.values(method)
+            n = -(-len(values) // most)
+            for i in range(n):
+                yield Batch(self, f"{method.name}_{i + 1}", {method.name: values[i::n]})
+        if self.entry["scores"]:
+            yield Batch(self, "scores", {name: [] for name in self.entry["scores"]})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one job finds.
+
+    Attributes:
+        label: tells the jobs of a search apart.
+        values: by method, those that it is run for; none of one that scores.
+    """
+
+    search: Search
     label: str
+    values: Mapping[str, list[str]]
+
+    @property
+    def rule(self) -> str:
+        """Return the name of the job's rule."""
+        return self.search.rule("circuits", *([] if self.label == "all" else [self.label]))
+
+    @property
+    def flags(self) -> list[str]:
+        """Return the methods and their values as the command ``circuits`` takes them."""
+        return [f"{name}={','.join(values)}" if values else name for name, values in self.values.items()]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Return patterns of the job's files, with the wildcards of a search."""
+        return [f"results/{SEARCH}/{path}" for name in self.values for path in self.files(METHODS[name])]
+
+    def files(self, method: Method) -> list[str]:
+        """Return the files of a method, below the search's folder."""
+        if method.kind == "score":
+            return [f"{method.name}/circuits.json", f"{method.name}/scores.csv"]
+        names = ("circuit.json", "trace.csv", *(["nodes.csv"] if method.traces_edges else []))
+        return [f"{method.name}/{value}/{name}" for value in self.values[method.name] for name in names]
+
+    @property
+    def timing(self) -> str:
+        """Return the pattern of the file in which the job says how long its searches took."""
+        return f"results/{SEARCH}/timing/{self.label}.csv"
+
+    @property
+    def work(self) -> tuple[bool, bool, int, float]:
+        """Return what tells a long job from a short one: of two jobs, the longer is larger.
+
+        Only what the config knows: models that are built for tests are small, ACDC takes longer than the others, more
+        prompts take longer, and so do low thresholds.
+        """
+        slow = [float(v) for name, values in self.values.items() if METHODS[name].traces_edges for v in values]
+        prompts = self.search.task["n_prompts"]
+        return (self.search.is_of_large_model, bool(slow), prompts, -min(slow, default=0.0))
 
 
 class Study:
@@ -119,7 +188,7 @@ class Study:
     @cached_property
     def searches(self) -> list[Search]:
         return [
-            Search(self.name, task, entry, ablation)
+            Search(self.name, task, entry, ablation, "build" not in self.models[self.trained(task["model"])])
             for task in self.tasks
             for entry in task["searches"]
             for ablation in entry.get("ablations", task["ablations"])
@@ -163,46 +232,72 @@ class Study:
 
     # What jobs are told.
 
-    def method_flags(self, w: Any) -> list[str]:
-        """Return a method's settings as flags: its defaults, then the config's, then the task's."""
-        own = self.config["methods"].get(w.method, {}) | self.task(w)["methods"].get(w.method, {})
-        flags = [part for s in METHODS[w.method].settings if s.name in own for part in (s.flag, str(own[s.name]))]
-        return flags
+    def method_flags(self, search: Search, values: Mapping[str, list[str]]) -> list[str]:
+        """Return the settings of methods as flags, those of the config and then of the task, and the circuits' sizes.
+
+        Args:
+            values: by method, as of a batch.
+        """
+        of_study, of_task = self.config["methods"], search.task["methods"]
+        given = {name: of_study.get(name, {}) | of_task.get(name, {}) for name in values}
+        settings = [f"{name}.{key}={value}" for name, own in given.items() for key, value in own.items()]
+        scores = any(METHODS[name].kind == "score" for name in values)
+        return [
+            *(["--settings", *settings] if settings else []),
+            *(["--fractions", *self.config["scores"]["fractions"]] if scores else []),
+        ]
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """Return the jobs that find circuits, the longest first."""
+        every = [batch for search in self.searches for batch in search.batches()]
+        return sorted(every, key=lambda batch: batch.work, reverse=True)
+
+    def drawings(self) -> list[tuple[Search, Method]]:
+        """Return the sweeps that are drawn."""
+        return [(search, method) for search in self.searches for method in search.methods if search.drawn(method)]
+
+    def resampled(self, w: Any) -> Batch:
+        """Return what a job of resampling runs: one method of a search."""
+        search = self.search(w)
+        return Batch(search, w.method, {w.method: search.values(METHODS[w.method])})
 
     def task_flags(self, w: Any) -> list[str]:
         """Return a task as flags: its name, and the file of one that is neither in the package nor an extension."""
         module = self.task(w).get("module")
         return ["--task", w.task, *(["--module", module] if module else [])]
 
-    def values(self, w: Any) -> list[str]:
-        """Return the values that a job runs its method with: its own, or all where a search is one job."""
-        own = getattr(w, "value", None)
-        return [own] if own else self.search(w).values(METHODS[w.method])
-
-    def size_flags(self, w: Any) -> list[str]:
-        """Return the flags that say at which values, or at which fractions of its scores, a method finds circuits."""
-        if METHODS[w.method].kind == "score":
-            return ["--fractions", *self.config["scores"]["fractions"]]
-        return ["--values", *self.values(w)]
-
     def code(self, stage: str, w: Any = None) -> str:
         """Return the fingerprint of the code that a stage runs.
 
         Args:
-            stage: ``dataset``, ``find``, ``evaluate`` (all that measures circuits), ``recover``, or a module that makes
-                a table.
+            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), or a module that makes a
+                table.
         """
         if stage == "dataset":
             return fingerprint.code(*self.task_sources(w.task))
-        if stage == "find":
-            return fingerprint.of_search(w.method, w.metric, w.ablation)
-        if stage == "evaluate":
+        if stage in ("behaviour", "evaluate"):
+            by = {"behaviour": "acdc.models.programs", "evaluate": "acdc.analysis.recovery"}[stage]
             added = [metric.source for metric in METRICS.values() if w.task in metric.tasks]
-            ablation = [ABLATIONS[w.ablation].source] if hasattr(w, "ablation") else []
-            return fingerprint.code("acdc.engine.load", "acdc.analysis.evaluation", *ablation, *added)
-        if stage == "recover":
-            return fingerprint.code("acdc.analysis.recovery", *self.task_sources(w.task))
+            sources = dict.fromkeys(ABLATIONS[name].source for name in self.ablations(w))
+            known = self.task_sources(w.task) if self.task(w)["known_circuit"] else []
+            return fingerprint.code("acdc.engine.load", "acdc.analysis.evaluation", by, *sources, *added, *known)
         return fingerprint.code(stage)
+
+    def code_of(self, batch: Batch) -> str:
+        """Return the fingerprint of the code by which a batch's circuits are found."""
+        labels = batch.search.labels
+        codes = [fingerprint.of_search(name, labels["metric"], labels["ablation"]) for name in batch.values]
+        return fingerprint.of_text(" ".join(codes))
+
+    def ablations(self, w: Any) -> list[str]:
+        """Return the ablation of a job, or those of its task."""
+        own = getattr(w, "ablation", None)
+        return [own] if own else self.ablations_of(self.task(w))
+
+    def ablations_of(self, task: Mapping[str, Any]) -> list[str]:
+        """Return the ablations of a task's searches."""
+        return list(dict.fromkeys(search.ablation for search in self.searches if search.task is task))
 
     # Where tasks are from.
 
@@ -229,22 +324,6 @@ class Study:
         names = {task["name"] for task in self.tasks if not (self.root / self.task_rule(task["name"])).exists()}
         return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
-    def search_rules(self) -> list[SearchRule]:
-        """Return one rule with a job per value, and one for every search that is one job, with all its values."""
-        run = methods("search")
-        names = {task["name"] for task in self.tasks if not task["one_job_per_search"]}
-        pattern = "|".join(map(re.escape, sorted(names))) or "(?!)"
-        every = "|".join(method.name for method in run)
-        rules = {"circuit": SearchRule("circuit", pattern, ANY, ANY, every, ["{value}"], "{value}")}
-        for search in self.searches:
-            for method in search.methods if search.task["one_job_per_search"] else []:
-                if method in run:
-                    task, model, metric = (re.escape(search.labels[key]) for key in ("task", "model", "metric"))
-                    name = re.sub(r"\W+", "_", f"circuits_{task}_{model}_{metric}_{method.name}")
-                    values = search.values(method)
-                    rules[name] = SearchRule(name, task, model, metric, method.name, values, "all")
-        return list(rules.values())
-
     # Files of one search.
 
     def circuits(self, search: Search, method: Method) -> list[str]:
@@ -254,22 +333,24 @@ class Study:
             return [f"{folder}/circuits.json"]
         return [f"{folder}/{value}/circuit.json" for value in search.values(method)]
 
-    def traces(self, search: Search, method: Method) -> list[str]:
-        """Return the traces beside the circuits of a method that is run for every value."""
-        return [path.replace("circuit.json", "trace.csv") for path in self.circuits(search, method)]
+    def traces(self, search: Search, method: Method, name: str) -> list[str]:
+        """Return the files of a name, such as trace.csv, beside the circuits of a method that is run for values."""
+        return [path.replace("circuit.json", name) for path in self.circuits(search, method)]
 
-    def timings(self, search: Search, method: Method) -> list[str]:
-        """Return the files in which the jobs of a method say how long they took."""
-        folder = FOUND.format(**search.labels, method=method.name)
-        one = method.kind == "score" or search.task["one_job_per_search"]
-        return [f"{folder}/timing/{label}.csv" for label in (["all"] if one else search.values(method))]
+    def found(self, w: Any) -> list[str]:
+        """Return the files of all circuits of a job's search."""
+        search = self.search(w)
+        return [file for method in search.methods for file in self.circuits(search, method)]
+
+    def recovery_flags(self, w: Any) -> list[str]:
+        """Return the model whose circuit is known, as a flag; nothing where none is."""
+        return ["--known-of", self.trained(w.model)] if self.task(w)["known_circuit"] else []
 
     def pareto_tables(self, w: Any) -> list[str]:
-        """Return the evaluations of a task under one ablation: its controls, and every method's of every search."""
-        ours = [s for s in self.searches if (s.task, s.ablation) == (self.task(w), w.ablation)]
-        found = [FOUND.format(**s.labels, method=m.name) for s in ours for m in s.methods if m.uses_prompts]
-        controls = f"results/{PLACE}/controls_{w.ablation}.csv".format(study=self.name, model=w.model, task=w.task)
-        return [controls, *(f"{folder}/evaluation.csv" for folder in found)]
+        """Return the evaluations of a task's circuits: its controls, and those of every search."""
+        ours = [search for search in self.searches if search.task is self.task(w)]
+        tables = [f"results/{SEARCH}/evaluation.csv".format(**search.labels) for search in ours]
+        return [f"results/{PLACE}/controls.csv".format(study=self.name, model=w.model, task=w.task), *tables]
 
     # Files of the whole study.
 
@@ -277,21 +358,24 @@ class Study:
         """Return the files of a pattern with the labels of searches, once each."""
         return list(dict.fromkeys(pattern.format(**search.labels) for search in self.searches))
 
-    def of_methods(self, name: str, *, known: bool = False, resampled: bool = False) -> list[str]:
-        """Return a file of every search's every method; of known or resampled searches only, where asked for."""
+    def of_known(self, pattern: str) -> list[str]:
+        """Return the files of a pattern with the labels of searches whose circuits are known."""
+        return [pattern.format(**search.labels) for search in self.searches if search.is_known]
+
+    def stabilities(self) -> list[str]:
+        """Return a table for every method of every resampled search."""
         return [
-            f"{FOUND}/{name}".format(**search.labels, method=method.name)
+            f"{FOUND}/stability.csv".format(**search.labels, method=method.name)
             for search in self.searches
-            if (search.is_known or not known) and ("resamples" in search.entry or not resampled)
             for method in search.methods
-            if method.uses_prompts or not resampled
+            if "resamples" in search.entry and method.uses_prompts
         ]
 
     def all_circuits(self) -> list[str]:
         return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
 
     def all_timings(self) -> list[str]:
-        return [file for search in self.searches for method in search.methods for file in self.timings(search, method)]
+        return [batch.timing.format(**batch.search.labels) for batch in self.batches]
 
     @property
     def has_known(self) -> bool:
@@ -310,13 +394,15 @@ class Study:
         names = ["behaviour", "evaluation", "faithfulness", "timing", "methods"]
         names += ["recovery", "auc"] if self.has_known else []
         names += ["stability"] if any("resamples" in search.entry for search in self.searches) else []
-        ablations = dict.fromkeys(search.ablation for search in self.searches if search.is_known)
-        return names + [f"auc_{ablation}" for ablation in ablations]
+        return names + self.areas()
+
+    def areas(self) -> list[str]:
+        """Return the names of the tables of areas under ROC curves, one of each ablation."""
+        return [f"auc_{name}" for name in dict.fromkeys(s.ablation for s in self.searches if s.is_known)]
 
     def table_files(self) -> list[str]:
         files = [f"results/{self.name}/{table}.csv" for table in self.tables()]
-        papers = [table for table in self.tables() if table.startswith("auc_")]
-        return files + [f"results/{self.name}/{t}.{format}" for t in papers for format in TABLE_FORMATS[1:]]
+        return files + [f"results/{self.name}/{t}.{format}" for t in self.areas() for format in TABLE_FORMATS[1:]]
 
     def figures(self) -> list[str]:
         """Return the paths of the study's figures, without suffixes."""
@@ -338,9 +424,8 @@ class Study:
 
     def page_files(self) -> list[str]:
         """Return an interactive page for every sweep that is drawn, and the tables as pages for the report."""
-        sweeps = [(search, method) for search in self.searches for method in search.methods if search.drawn(method)]
         pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html"
-        pages = [pattern.format(**search.labels, method=method.name) for search, method in sweeps]
+        pages = [pattern.format(**search.labels, method=method.name) for search, method in self.drawings()]
         return pages + [f"figures/{self.name}/tables/{table}.html" for table in self.tables()]
 
     def targets(self) -> list[str]:
@@ -449,11 +534,6 @@ def check(study: Study) -> None:
         twice = [name for name, model in names if names.count((name, model)) > 1]
         if twice:
             raise InputError(f"{kind} has {twice[0]} twice: every name may stand once")
-    for name in {task["name"] for task in study.tasks}:
-        if len({task["one_job_per_search"] for task in study.tasks if task["name"] == name}) > 1:
-            raise InputError(
-                f"task {name}: one_job_per_search is true on one model and not on another: make it the same"
-            )
     for entry in study.models.values():
         check_model(study, entry)
     for task in study.tasks:

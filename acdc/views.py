@@ -55,11 +55,11 @@ def draw(
     max_edges: int,
     widths: str = "effect of removing it",
 ) -> Figure:
-    """Draw a circuit, see ``acdc.figures.draw``."""
-    from acdc import figures
+    """Draw a circuit, see ``acdc.figures.circuit.draw``."""
+    from acdc.figures.circuit import draw as drawing
 
     show_figures()
-    return figures.draw(circuit, effects, title, max_edges, widths=widths)
+    return drawing(circuit, effects, title, max_edges, widths=widths)
 
 
 def show_figures() -> None:

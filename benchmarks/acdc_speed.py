@@ -345,7 +345,8 @@ def setup_of(arguments) -> Setup:
         weights = random_weights().to(arguments.device, torch.float32)
         bridge = None if arguments.no_hooks else lambda: gpt2_bridge(weights)
         return Setup(weights, random_prompts(arguments.prompts, arguments.positions), kind, bridge)
-    from acdc.models.bridge import load_bridge, weights_of
+    from acdc.models.bridge import load_bridge
+    from acdc.models.convert import weights_of
 
     bridge = load_bridge(arguments.model)
     weights, dataset = weights_of(bridge).to(arguments.device, torch.float32), Dataset.load(arguments.dataset)

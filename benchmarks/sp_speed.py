@@ -22,7 +22,8 @@ from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.graph import Circuit
-from acdc.models.bridge import load_bridge, weights_of
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
 
 
 def on_edges(model: MaskedModel, share: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from transformers import (
 
 from acdc.engine.weights import Block, Weights
 from acdc.models.architecture import Architecture
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from tests.small_models import prompts, pythia
 
 SMALL = {

@@ -28,7 +28,8 @@ from acdc.data import Dataset
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
-from acdc.models.bridge import boot_native, load_bridge, save_native, weights_of
+from acdc.models.bridge import boot_native, load_bridge, save_native
+from acdc.models.convert import weights_of
 from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.reference import Reference
 

@@ -13,7 +13,7 @@ from acdc.engine.model import Engine
 from acdc.graph import Circuit
 from acdc.methods.acdc_fast import acdc_fast
 from acdc.metrics import KLDivergence
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from acdc.reference import Reference
 from tests.search import assert_same, oracle_search
 from tests.small_models import LEARNED_POSITIONS, bridge, prompts, random_circuit

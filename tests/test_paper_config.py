@@ -14,7 +14,8 @@ import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from acdc.graph import Graph
-from acdc.models.bridge import load_bridge, weights_of
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
 from tests.models.test_legacy import legacy_folder

@@ -11,7 +11,7 @@ from acdc.engine.model import Engine
 from acdc.graph import Circuit, Edge
 from acdc.methods.acdc import Progress, receivers_in_order
 from acdc.methods.acdc_fast import acdc_fast
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from acdc.reference import Reference
 from tests.originals import (
     COUNTED,

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.check import TOLERANCE
 from acdc.engine.model import Engine
+from acdc.found import SIZE, Found
 from acdc.graph import Circuit, Graph
 from acdc.methods.random_order import random_scores
 from acdc.metrics import MetricKind
@@ -50,6 +52,17 @@ def node_effects(engine: Engine, kind: MetricKind, circuit: Circuit) -> Iterator
         if not np.isfinite(value - whole):
             raise ArithmeticError(f"the effect of removing {name} is {value - whole}")
         yield name, value - whole
+
+
+def node_table(engine: Engine, kind: MetricKind, found: Iterable[Found]) -> pd.DataFrame:
+    """Return a table with a row per circuit and node: ``SIZE``, ``node`` and its ``effect``, see ``node_effects``."""
+    rows = [
+        (*(one.settings[key] for key in SIZE), node, effect)
+        for one in found
+        for node, effect in node_effects(engine, kind, one.circuit)
+    ]
+    # Circuits without an edge have no node: the columns stay.
+    return pd.DataFrame(rows, columns=[*SIZE, "node", "effect"])
 
 
 def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[str, int | None, Circuit]]:

@@ -22,8 +22,8 @@ from acdc.errors import InputError
 COMMANDS = {
     "Circuits, from a model and prompts": ("finding:find",),
     "Models and prompts": ("making:download", "making:model", "making:dataset", "making:behaviour"),
-    "Stages that find circuits": ("finding:circuit", "finding:score", "finding:stability"),
-    "What circuits do": ("measuring:evaluate", "measuring:controls", "measuring:nodes", "measuring:recover"),
+    "Stages that find circuits": ("finding:circuits", "finding:stability"),
+    "What circuits do": ("measuring:evaluate", "measuring:controls", "measuring:nodes"),
     "Tables": (
         *("tabulating:table", "tabulating:faithfulness", "tabulating:methods"),
         *("tabulating:auc", "tabulating:auc_tables", "tabulating:readable"),

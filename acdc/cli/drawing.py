@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal, TypeVar
 
 from acdc.assets import asset
 from acdc.catalogue import LEVELS
@@ -13,11 +12,26 @@ from acdc.errors import InputError
 from acdc.found import Found
 from acdc.tables import read_table, read_tables
 
+Thing = TypeVar("Thing")
+
+
+def of_each(things: Sequence[Thing], out: Sequence[Path]) -> Iterator[tuple[Thing, Sequence[Path]]]:
+    """Yield each thing that is drawn with its files, of which every thing has as many.
+
+    Raises:
+        InputError: the files cannot be shared out evenly.
+    """
+    if not things or not out or len(out) % len(things):
+        raise InputError(f"{len(out)} files for {len(things)} figures: give as many files for each figure")
+    each = len(out) // len(things)
+    for i, thing in enumerate(things):
+        yield thing, out[i * each : (i + 1) * each]
+
 
 def roc(
     *,
     recovery: Path,
-    level: Annotated[str, Parameter(choices=tuple(LEVELS))],
+    levels: list[str],
     out: list[Path],
     published: Path | None = None,
 ) -> None:
@@ -25,27 +39,32 @@ def roc(
 
     Args:
         recovery: the study's table
-        level: what is counted
-        out: .pdf, .svg or .png
+        levels: what is counted, a figure each
+        out: .pdf, .svg or .png: as many for each level, one level after another
         published: the points of the paper's curves; those that ship, if left out
     """
-    from acdc.figures import roc as figure
-    from acdc.figures import save
+    from acdc.figures.roc import roc as figure
+    from acdc.figures.style import save
 
-    save(figure(read_table(recovery), read_table(published or asset("published", "roc_points.csv")), level), out)
+    table, points = read_table(recovery), read_table(published or asset("published", "roc_points.csv"))
+    for level, files in of_each(levels, out):
+        save(figure(table, points, LEVELS[level].name), files)
 
 
-def pareto(*, tables: list[Path], out: list[Path]) -> None:
-    """Draw the metrics of circuits against their number of edges (Figure 4 of the paper).
+def pareto(*, tables: list[Path], ablations: list[str], out: list[Path]) -> None:
+    """Draw the metrics of circuits against their number of edges (Figure 4 of the paper), a figure per ablation.
 
     Args:
         tables: evaluations of a task's circuits, and its controls
-        out: .pdf, .svg or .png
+        ablations: whose circuits are drawn
+        out: .pdf, .svg or .png: as many for each ablation, one ablation after another
     """
-    from acdc.figures import pareto as figure
-    from acdc.figures import save
+    from acdc.figures.pareto import pareto as figure
+    from acdc.figures.style import save
 
-    save(figure(read_tables(tables)), out)
+    table = read_tables(tables)
+    for ablation, files in of_each(ablations, out):
+        save(figure(table[table["ablation"] == ablation]), files)
 
 
 def curves(*, evaluation: Path, out: list[Path]) -> None:
@@ -55,13 +74,13 @@ def curves(*, evaluation: Path, out: list[Path]) -> None:
         evaluation: the study's table
         out: .pdf, .svg or .png
     """
-    from acdc.figures import curves as figure
-    from acdc.figures import save
+    from acdc.figures.faithfulness import curves as figure
+    from acdc.figures.style import save
 
     save(figure(read_table(evaluation)), out)
 
 
-def cost(*, methods: Path, by: Literal["seconds", "evaluations"], out: list[Path]) -> None:
+def cost(*, methods: Path, by: list[Literal["seconds", "evaluations"]], out: list[Path]) -> None:
     """Draw what finding circuits costs against how good they are, all methods.
 
     A point a method and search: 1 - CMD on held-out prompts and, where a circuit is known, the area under the ROC curve
@@ -69,13 +88,15 @@ def cost(*, methods: Path, by: Literal["seconds", "evaluations"], out: list[Path
 
     Args:
         methods: the study's table
-        by: what is paid
-        out: .pdf, .svg or .png
+        by: what is paid, a figure each
+        out: .pdf, .svg or .png: as many for each, one after another
     """
-    from acdc.figures import cost as figure
-    from acdc.figures import save
+    from acdc.figures.cost import cost as figure
+    from acdc.figures.style import save
 
-    save(figure(read_table(methods), by), out)
+    table = read_table(methods)
+    for paid, files in of_each(by, out):
+        save(figure(table, paid), files)
 
 
 def trained_and_reset(*, auc: Path, pairs: list[str], out: list[Path]) -> None:
@@ -86,34 +107,58 @@ def trained_and_reset(*, auc: Path, pairs: list[str], out: list[Path]) -> None:
         pairs: RESET=TRAINED, names of models
         out: .pdf, .svg or .png
     """
-    from acdc.figures import save
-    from acdc.figures import trained_and_reset as figure
+    from acdc.figures.reset import trained_and_reset as figure
+    from acdc.figures.style import save
 
     save(figure(read_table(auc), dict(pair.split("=", 1) for pair in pairs)), out)
 
 
-def draw(*, circuit: Path, trace: Path, out: list[Path], max_edges: int = 120) -> None:
-    """Draw a circuit (as Figure 1 of the paper does), its edges wider the more their removal costs.
+def draw(
+    *,
+    circuits: list[Path],
+    traces: list[Path],
+    out: list[Path],
+    values: list[str] | None = None,
+    max_edges: int = 120,
+    page: Path | None = None,
+    nodes: list[Path] | None = None,
+) -> None:
+    """Draw circuits (as Figure 1 of the paper does), their edges wider the more their removal costs.
 
     Try:
-      python -m acdc draw --circuit results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
-          --trace results/test/planted/planted/logit_difference/corrupted/acdc/1/trace.csv --out planted.pdf planted.png
+      python -m acdc draw --circuits results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
+          --traces results/test/planted/planted/logit_difference/corrupted/acdc/1/trace.csv \\
+          --out planted.pdf planted.png
 
     Args:
-        circuit: circuit.json of a method that tries edges
-        trace: its trace.csv
-        out: .pdf, .svg or .png
+        circuits: of one search, by a method that tries edges
+        traces: trace.csv of each, in the same order
+        out: .pdf, .svg or .png: as many for each circuit that is drawn, one circuit after another
+        values: of the circuits that are drawn; all, if left out
         max_edges: of a larger circuit the strongest are drawn
+        page: an interactive page of all the circuits too, see the command page
+        nodes: for the page: nodes.csv of the circuits
     """
-    from acdc.figures import draw as figure
-    from acdc.figures import save
+    from acdc.figures.circuit import draw as figure
+    from acdc.figures.style import save
     from acdc.views import title_of
 
-    found = Found.load(circuit, trace)
-    save(figure(found.circuit, found.trace, title_of(found.settings), max_edges=max_edges), out)
+    sweep = loaded(circuits, traces)
+    drawn = [found for found in sweep if values is None or found.value in values]
+    for found, files in of_each(drawn, out):
+        save(figure(found.circuit, found.trace, title_of(found.settings), max_edges=max_edges), files)
+    if page:
+        write_page(sweep, drawn[0].value, nodes or [], page)
 
 
-def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nodes: Path | None = None) -> None:
+def loaded(circuits: list[Path], traces: list[Path]) -> list[Found]:
+    """Return circuits with their traces. Raises InputError where there are not as many."""
+    if len(circuits) != len(traces):
+        raise InputError(f"each circuit needs its trace: there are {len(circuits)} circuits and {len(traces)} traces")
+    return [Found.load(circuit, trace) for circuit, trace in zip(circuits, traces, strict=True)]
+
+
+def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nodes: list[Path] | None = None) -> None:
     """Make an interactive page of a sweep: one file, for any browser, without a network.
 
     Try:
@@ -125,14 +170,16 @@ def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nod
         traces: trace.csv of each, in the same order
         start: the value that is shown first
         out: .html
-        nodes: the table of the command nodes
+        nodes: nodes.csv of the circuits
     """
+    write_page(loaded(circuits, traces), start, nodes or [], out)
+
+
+def write_page(sweep: list[Found], start: str, nodes: list[Path], out: Path) -> None:
+    """Write the interactive page of a sweep."""
     from acdc import views
     from acdc.trace import node_effects_of
 
-    if len(circuits) != len(traces):
-        raise InputError(f"a page needs a trace for each circuit: there are {len(circuits)} and {len(traces)}")
-    sweep = [Found.load(circuit, trace) for circuit, trace in zip(circuits, traces, strict=True)]
-    effects = node_effects_of(read_table(nodes)) if nodes else {}
+    effects = node_effects_of(read_tables(nodes)) if nodes else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(views.page(sweep, start, effects), encoding="utf-8")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, METHODS, METRICS
-from acdc.cli.flags import EngineFlags, SearchFlags, write_timing
+from acdc.cli.flags import AblationFlags, Run, SearchFlags, timing_row
 from acdc.errors import InputError
 from acdc.tables import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from acdc.data import Dataset
     from acdc.found import Found
 
 
@@ -75,92 +76,48 @@ def find(
     print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {out / found.FILE}")
 
 
-def circuit(
-    flags: EngineFlags,
-    search: SearchFlags,
-    *,
-    values: list[str],
-    out: Path,
-    timing: Path | None = None,
-    **settings: str,
-) -> None:
-    """Find circuits by a method that is run for every value: acdc or sp. Killed, it goes on from its checkpoint.
+def circuits(flags: AblationFlags, search: SearchFlags, *, out: Path, timing: Path | None = None) -> None:
+    """Find the circuits of a search, by one method or several. Killed, it goes on from its checkpoints.
 
-    Writes circuit.json and trace.csv into a folder per value. By ACDC (Conmy et al. 2023, Algorithm 1) the trace has
-    every tried edge with the metric before and after; by SP (subnetwork probing, Cao et al. 2021) every step of
-    training. First it checks, on these prompts, that the engine computes what TransformerLens does.
+    A method that is run for values, acdc or sp, writes OUT/METHOD/VALUE/circuit.json and trace.csv: by ACDC (Conmy et
+    al. 2023, Algorithm 1) every tried edge with the metric before and after, and in nodes.csv the effect of every
+    node; by SP (subnetwork probing, Cao et al. 2021) every step of training. A method that scores writes
+    OUT/METHOD/scores.csv, and circuits.json with circuits of the best; where at most 200 edges or nodes have a score,
+    a circuit is cut at every size that the scores tell apart. First the engine is compared with the model's logits.
 
     Try:
-      python -m acdc circuit --task months --model data/test/models/tiny-llama --model-name tiny-llama \\
-          --dataset data/test/datasets/tiny-llama/months/discovery.safetensors --metric kl_divergence \\
-          --ablation zero --method acdc --values 0.3 --out found
+      python -m acdc circuits --task months --model data/test/models/tiny-llama --model-name tiny-llama \\
+          --dataset data/test/datasets/tiny-llama/months/discovery.safetensors \\
+          --logits data/test/datasets/tiny-llama/months/discovery.logits.safetensors --metric kl_divergence \\
+          --ablation zero --methods acdc=0.3,1 --out found
 
     Args:
-        values: thresholds of acdc in the metric's unit, regularisations of sp; one search after another
-        out: the folder that holds a folder per value
-        timing: a table of what this call cost
-        settings: the method's settings, such as --head-order of acdc and --steps of sp
+        out: the folder that holds a folder per method
+        timing: a table of what each search cost
     """
+    from acdc.analysis.evaluation import node_table
+    from acdc.found import Found, Sweep
     from acdc.methods import driver
 
-    if METHODS[search.method].kind != "search":
-        raise InputError(f"method {search.method} scores everything once: call score instead of circuit")
-    search.check(settings)
-    engine = flags.load()
-    full = search.settings(flags, engine, settings)
-    for _ in driver.find(engine, full, values, out):
-        pass  # written when it is found
-    write_timing(timing, full, values)
+    runs = search.runs()
+    engine, costs = flags.load(), []
+    for run in runs:
+        settings, folder = search.settings_of(flags, engine, run), out / run.method.name
+        if run.method.kind == "score":
+            found = driver.score(engine, settings, fractions=search.fractions)
+            Sweep(found).save(folder)
+            costs.append(timing_row(found))
+            continue
+        for one in driver.find(engine, settings, run.values, folder):
+            costs.append(timing_row([one]))
+            if run.method.traces_edges:
+                kind = search.metrics()[search.metric]
+                write_table(node_table(engine, kind, [one]), folder / one.value / Found.NODES)
+    if timing:
+        write_table(costs, timing)
 
 
-def score(
-    flags: EngineFlags,
-    search: SearchFlags,
-    *,
-    fractions: list[float],
-    out: Path,
-    timing: Path | None = None,
-    **settings: str,
-) -> None:
-    """Score every edge or node once, and cut circuits of the best at several sizes.
-
-    Writes scores.csv, and circuits.json with the circuits. Where at most 200 edges or nodes have a score, a circuit is
-    cut at every size that the scores tell apart.
-
-    Try:
-      python -m acdc score --task ioi --model data/test/models/tiny-llama --model-name tiny-llama \\
-          --dataset data/test/datasets/tiny-llama/ioi/discovery.safetensors --metric logit_difference \\
-          --ablation corrupted --method eap --fractions 0.01 0.1 --out scored
-
-    Args:
-        fractions: shares of all edges or, by hisp, of nodes that make a circuit
-        out: the folder that is written
-        timing: a table of what this call cost
-        settings: the method's settings
-    """
-    from acdc.found import Sweep
-    from acdc.methods import driver
-
-    if METHODS[search.method].kind != "score":
-        raise InputError(f"method {search.method} is run for every value: call circuit instead of score")
-    search.check(settings)
-    engine = flags.load()
-    found = driver.score(engine, search.settings(flags, engine, settings), fractions=fractions)
-    Sweep(found).save(out)
-    write_timing(timing, found[0].settings, [one.value for one in found])
-
-
-def stability(
-    flags: EngineFlags,
-    search: SearchFlags,
-    *,
-    resamples: int,
-    work: Path,
-    out: Path,
-    values: list[str] | None = None,
-    fractions: list[float] | None = None,
-    **settings: str,
-) -> None:
+def stability(flags: AblationFlags, search: SearchFlags, *, resamples: int, work: Path, out: Path) -> None:
     """Find circuits on bootstrap resamples of the prompts, and tell how much they overlap.
 
     Writes a table with the mean Jaccard overlap of all pairs of resamples, of edges and of nodes, and the interval that
@@ -170,40 +127,34 @@ def stability(
         resamples: how many, at least two
         work: a folder for circuits until all are found; killed, it goes on there
         out: the table, .csv
-        values: of a method that is run for every value
-        fractions: of a method that scores everything once
-        settings: the method's settings
     """
     from acdc.analysis.stability import stability_rows
 
-    search.check(settings)
+    runs = search.runs()
     if resamples < 2:
         raise InputError(f"{resamples} resamples have no overlap: give at least two")
-    by_size: dict[tuple[str, str], list] = {}
-    for i in range(resamples):
-        for found in on_resample(flags, search, i, values or [], fractions or [], work / str(i), settings):
-            by_size.setdefault((found.settings["size_by"], found.value), []).append(found.circuit)
-    # Where scores are cut at every size, some sizes may be of some resamples only.
-    of_all = {size: circuits for size, circuits in by_size.items() if len(circuits) == resamples}
-    write_table([{**search.labels(flags), **row} for row in stability_rows(of_all)], out)
+    whole, rows = flags.load(), []
+    for run in runs:
+        by_size: dict[tuple[str, str], list] = {}
+        for i in range(resamples):
+            for found in on_resample(flags, search, run, whole.dataset.resample(i), i, work / run.method.name):
+                by_size.setdefault((found.settings["size_by"], found.value), []).append(found.circuit)
+        # Where scores are cut at every size, some sizes may be of some resamples only.
+        of_all = {size: circuits for size, circuits in by_size.items() if len(circuits) == resamples}
+        rows += [{**search.labels(flags, run.method), **row} for row in stability_rows(of_all)]
+    write_table(rows, out)
     shutil.rmtree(work, ignore_errors=True)
 
 
 def on_resample(
-    flags: EngineFlags,
-    search: SearchFlags,
-    i: int,
-    values: list[str],
-    fractions: list[float],
-    work: Path,
-    settings: dict[str, str],
+    flags: AblationFlags, search: SearchFlags, run: Run, data: Dataset, i: int, work: Path
 ) -> Iterator[Found]:
     """Yield the circuits of one bootstrap resample; those that a killed job had searched are read from its files."""
     from acdc.methods import driver
 
-    engine = flags.load(resample=i)
-    full = search.settings(flags, engine, settings) | {"resample": i}
-    if METHODS[search.method].kind == "search":
-        yield from driver.find(engine, full, values, work)
+    engine = flags.options(flags.ablation).engine(flags.weights, data)
+    settings = search.settings_of(flags, engine, run) | {"resample": i}
+    if run.method.kind == "search":
+        yield from driver.find(engine, settings, run.values, work / str(i))
     else:
-        yield from driver.score(engine, full, fractions=fractions)
+        yield from driver.score(engine, settings, fractions=search.fractions)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from acdc.catalogue import ABLATIONS, METHODS, METRICS
+from acdc.catalogue import ABLATIONS, METHODS, METRICS, Method, check_suits
+from acdc.errors import InputError
 from acdc.found import LABELS
-from acdc.tables import write_table
 
 if TYPE_CHECKING:
+    from acdc.engine.load import Options
     from acdc.engine.model import Engine
+    from acdc.engine.weights import Weights
+    from acdc.found import Found
     from acdc.metrics import Metric
-
-STARTED = time.monotonic()
-"""When this process began to import the command that it runs."""
 
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 
@@ -28,7 +29,7 @@ AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class EngineFlags:
-    """The flags that an engine is made of."""
+    """The flags that engines are made of."""
 
     model: Path
     """folder of the model, as the command model writes it"""
@@ -36,8 +37,8 @@ class EngineFlags:
     """the model's name in tables"""
     dataset: Path
     """prompts, as the command dataset writes them"""
-    ablation: AblationName
-    """what a removed edge carries"""
+    logits: Path
+    """the model's logits on these prompts, as the command behaviour writes them"""
     split_embed: bool = False
     """make token and position embeddings two senders"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -49,21 +50,43 @@ class EngineFlags:
     threads: int = 1
     """threads of torch"""
 
-    def load(self, resample: int | None = None) -> Engine:
-        """Return the engine; ``resample`` is the seed of a bootstrap resample of the dataset."""
-        from acdc.engine.load import load_engine
+    @cached_property
+    def weights(self) -> Weights:
+        """Return the model's weights on the device, the same for all engines of this process."""
+        import torch
 
-        return load_engine(
-            self.model,
-            self.dataset,
-            ablation=self.ablation,
-            split_embed=self.split_embed,
-            device=self.device,
-            precision=self.precision,
-            memory_gib=self.memory_gib,
-            threads=self.threads,
-            resample=resample,
-        )
+        from acdc.engine.weights import Weights
+
+        torch.set_num_threads(self.threads)
+        return self.options("corrupted").place(Weights.load(self.model))
+
+    def options(self, ablation: str) -> Options:
+        """Return how the engine of an ablation computes."""
+        from acdc.engine.load import Options
+
+        return Options(ablation, self.split_embed, self.device, self.precision, self.memory_gib)
+
+    def engine(self, ablation: str) -> Engine:
+        """Return the engine of an ablation, after a comparison with the stored logits."""
+        from acdc.data import Dataset
+        from acdc.engine.check import Expected
+        from acdc.engine.load import checked
+
+        made = self.options(ablation).engine(self.weights, Dataset.load(self.dataset))
+        return checked(made, Expected.load(self.logits))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AblationFlags(EngineFlags):
+    """The flags that one engine is made of."""
+
+    ablation: AblationName
+    """what a removed edge carries"""
+
+    def load(self) -> Engine:
+        """Return the engine, after a comparison with the stored logits."""
+        return self.engine(self.ablation)
 
 
 @Parameter(name="*")
@@ -83,36 +106,68 @@ class TaskFlags:
         return tasks.metrics_of(self.task, self.module)
 
 
+class Run(NamedTuple):
+    """A method, the values that it is run for (none of one that scores), and its settings."""
+
+    method: Method
+    values: list[str]
+    own: dict[str, Any]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SearchFlags(TaskFlags):
-    """The flags that name a search."""
+    """The flags that name a search, and the methods that search."""
 
     metric: Annotated[str, Parameter(choices=tuple(METRICS))]
     """what is minimised or explained"""
-    method: Annotated[str, Parameter(choices=tuple(METHODS))]
-    """how circuits are found"""
+    methods: list[str]
+    """methods, one that is run for values with these: acdc=0.1,0.3 sp=20 eap"""
+    settings: list[str] = field(default_factory=list)
+    """settings of methods, such as acdc.head_order=ascending sp.steps=100"""
+    fractions: list[float] = field(default_factory=list)
+    """of methods that score: shares of all edges or, by hisp, of nodes that make a circuit"""
 
-    def labels(self, engine: EngineFlags) -> dict[str, str]:
-        """Return the labels of the search in tables."""
-        names = {"task": self.task, "model": engine.model_name, "metric": self.metric}
-        return {**names, "ablation": engine.ablation, "method": self.method}
-
-    def settings(self, flags: EngineFlags, engine: Engine, own: dict[str, str]) -> dict[str, Any]:
-        """Return all that decides what the search finds, but for the value that sets a circuit's size.
-
-        Args:
-            own: the method's settings, as flags without dashes in front.
+    def runs(self) -> list[Run]:
+        """Return what is to be run, checked before anything is loaded.
 
         Raises:
-            InputError: a flag is not the method's, or the task does not have the metric.
+            InputError: a method, a value or a setting is wrong, or the task does not have the metric.
         """
+        from acdc import tasks
+
+        tasks.check_metrics(self.task, [self.metric], self.module)
+        wanted = [(name, values.split(",")) for name, values in map(partial(halves, by="="), self.methods)]
+        runs = [self.run(METHODS[name], [value for value in values if value]) for name, values in wanted]
+        own = {name for name, _ in map(partial(halves, by="."), self.settings)}
+        if unknown := own - {run.method.name for run in runs}:
+            raise InputError(f"settings are of {unknown.pop()}, which is not among the methods")
+        return runs
+
+    def run(self, method: Method, values: list[str]) -> Run:
+        """Return one method with its values and settings; see ``runs``."""
+        check_suits(method, METRICS[self.metric])
+        if method.kind == "search" and not values:
+            raise InputError(f"method {method.name} is run for values: give it some, such as {method.name}=0.1,0.3")
+        if method.kind == "score" and (values or not self.fractions):
+            raise InputError(f"method {method.name} scores everything once: give --fractions in place of values")
+        prefix = f"{method.name}."
+        texts = [text.removeprefix(prefix) for text in self.settings if text.startswith(prefix)]
+        return Run(method, values, method.parse(dict(halves(text, by="=") for text in texts)))
+
+    def labels(self, flags: AblationFlags, method: Method) -> dict[str, str]:
+        """Return the labels of a method's search in tables."""
+        names = {"task": self.task, "model": flags.model_name, "metric": self.metric}
+        return {**names, "ablation": flags.ablation, "method": method.name}
+
+    def settings_of(self, flags: AblationFlags, engine: Engine, run: Run) -> dict[str, Any]:
+        """Return all that decides what a method finds, but for the value that sets a circuit's size."""
         from acdc import fingerprint
         from acdc.engine.load import settings_of
 
         settings = settings_of(
-            self.labels(flags),
-            self.parsed(own),
+            self.labels(flags, run.method),
+            run.own,
             fingerprint.of_model(flags.model),
             engine.dataset,
             split_embed=flags.split_embed,
@@ -120,36 +175,27 @@ class SearchFlags(TaskFlags):
         )
         return settings | {"device": engine.device.type}
 
-    def parsed(self, own: dict[str, str]) -> dict[str, Any]:
-        """Return the method's settings; see ``settings``."""
-        return METHODS[self.method].parse({name.replace("-", "_"): text for name, text in own.items()})
 
-    def check(self, own: dict[str, str]) -> None:
-        """Raises InputError for what is wrong with the flags, before anything is loaded."""
-        from acdc import tasks
-        from acdc.catalogue import check_suits
-
-        self.parsed(own)
-        tasks.check_metrics(self.task, [self.metric], self.module)
-        check_suits(METHODS[self.method], METRICS[self.metric])
+def halves(text: str, by: str) -> tuple[str, str]:
+    """Return what stands before and after a sign."""
+    before, _, after = text.partition(by)
+    return before, after
 
 
-def write_timing(path: Path | None, settings: dict[str, Any], values: list[str]) -> None:
-    """Write what this process cost, as one row: seconds since it began, and its largest memory.
+def timing_row(found: Sequence[Found]) -> dict[str, Any]:
+    """Return what finding circuits cost: seconds without the start of Python, and the process's largest memory so far.
 
     Args:
-        settings: of the circuits that it found.
-        values: that it found circuits for.
+        found: one circuit of a method that is run for values, or all of one scoring.
     """
-    if path is None:
-        return
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cost = {
-        "value": values[0] if len(values) == 1 else None,
-        "n_circuits": len(values),
-        "seconds": round(time.monotonic() - STARTED, 3),
+    first, peak = found[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    settings = first.settings
+    return {
+        **{key: settings[key] for key in LABELS},
+        "size_by": METHODS[settings["method"]].sized_by or None,
+        "value": first.value if len(found) == 1 else None,
+        "n_circuits": len(found),
+        "seconds": None if first.seconds is None else round(first.seconds, 3),
         "max_rss_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1),
         "device": settings["device"],
     }
-    labels = {key: settings[key] for key in LABELS}
-    write_table([{**labels, "size_by": METHODS[settings["method"]].sized_by or None, **cost}], path)

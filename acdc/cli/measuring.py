@@ -2,37 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from acdc.cli.flags import EngineFlags, TaskFlags
-from acdc.found import CONTROL, SIZE, Found
-from acdc.tables import read_table, write_table
+from acdc.catalogue import ABLATIONS
+from acdc.cli.flags import AblationFlags, EngineFlags, TaskFlags
+from acdc.errors import InputError
+from acdc.found import CONTROL, Found
+from acdc.tables import write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def evaluate(flags: EngineFlags, task: TaskFlags, *, circuits: list[Path], out: Path) -> None:
-    """Measure found circuits on held-out prompts.
+def evaluate(
+    flags: AblationFlags,
+    task: TaskFlags,
+    *,
+    circuits: list[Path],
+    out: Path,
+    known_of: str | None = None,
+    recovery: Path | None = None,
+) -> None:
+    """Measure found circuits on held-out prompts, and compare them with the known one where there is one.
 
-    Writes a row per circuit: its size, and every metric of the task with all other edges ablated.
+    Writes a row per circuit: its size, and every metric of the task with all other edges ablated. The table of recovery
+    has a row per circuit, known circuit and level (edges, nodes, nodes as the paper counts them): true and false
+    positives and negatives, their rates, and precision; without --known-of it has no row.
 
     Args:
         circuits: circuit.json of each, or a circuits.json
         out: the table, .csv
+        known_of: the model whose circuit is known: for a reset network, the trained model
+        recovery: the table of recovery, .csv
     """
+    import pandas as pd
+
     from acdc.analysis.evaluation import circuit_rows
 
-    engine = flags.load()
-    found = ((one.row(), one.circuit) for one in Found.load_all(circuits))
-    write_table(circuit_rows(engine, task.metrics(), found), out)
+    if known_of and not recovery:
+        raise InputError("circuits are compared with the known one: give --recovery, the table that it goes into")
+    engine, found = flags.load(), list(Found.load_all(circuits))
+    table = pd.DataFrame(circuit_rows(engine, task.metrics(), ((one.row(), one.circuit) for one in found)))
+    write_table(table, out)
+    if recovery:
+        write_table(compared(task, found, table, known_of), recovery)
+
+
+def compared(task: TaskFlags, found: list[Found], table: pd.DataFrame, known_of: str | None) -> pd.DataFrame:
+    """Return the table of recovery.
+
+    Args:
+        table: the evaluation, a row per circuit in the order of ``found``.
+    """
+    import pandas as pd
+
+    from acdc import tasks
+    from acdc.analysis.recovery import COLUMNS, recovery_rows
+
+    known: Mapping[str, Any] = tasks.known_circuits(task.task, known_of, task.module) if known_of else {}
+    rows = []
+    for one, (_, measured) in zip(found, table.iterrows(), strict=True):
+        test = {"test_metric": measured[one.settings["metric"]]}
+        rows += [{**row, **test} for row in recovery_rows(one, known, known_of or "")]
+    return pd.DataFrame(rows, columns=None if rows else COLUMNS)
 
 
 def controls(
-    flags: EngineFlags, task: TaskFlags, *, seeds: int, out: Path, fractions: list[float] | None = None
+    flags: EngineFlags,
+    task: TaskFlags,
+    *,
+    ablations: list[str],
+    seeds: int,
+    out: Path,
+    fractions: list[float] | None = None,
 ) -> None:
     """Measure random circuits, all edges and no edges on held-out prompts.
 
     Writes rows like those of evaluate, with origin control: what a found circuit has to beat.
 
     Args:
+        ablations: what a removed edge carries, one after another
         seeds: random orders of the edges
         out: the table, .csv
         fractions: shares of all edges; a random circuit of each for every seed
@@ -40,70 +91,42 @@ def controls(
     from acdc.analysis.evaluation import circuit_rows
     from acdc.analysis.evaluation import controls as all_controls
 
-    engine = flags.load()
-    labels = {"task": task.task, "model": flags.model_name, "metric": None, "ablation": flags.ablation}
-    ends = {"converged": None, "origin": CONTROL}
-    named = (
-        (
-            {
-                **labels,
-                "method": method,
-                "size_by": None,
-                "value": None,
-                "seed": None if seed is None else str(seed),
-                **ends,
-            },
-            circuit,
+    rows: list[dict[str, Any]] = []
+    for name in ablations:
+        engine = flags.engine(ABLATIONS[name].name)
+        labels = {"task": task.task, "model": flags.model_name, "metric": None, "ablation": name}
+        ends = {"converged": None, "origin": CONTROL}
+        named = (
+            (
+                {
+                    **labels,
+                    "method": method,
+                    "size_by": None,
+                    "value": None,
+                    "seed": None if seed is None else str(seed),
+                    **ends,
+                },
+                circuit,
+            )
+            for method, seed, circuit in all_controls(engine.graph, seeds, fractions or [])
         )
-        for method, seed, circuit in all_controls(engine.graph, seeds, fractions or [])
-    )
-    write_table(circuit_rows(engine, task.metrics(), named), out)
+        rows += circuit_rows(engine, task.metrics(), named)
+    write_table(rows, out)
 
 
-def nodes(flags: EngineFlags, task: TaskFlags, *, metric: str, circuits: list[Path], out: Path) -> None:
+def nodes(flags: AblationFlags, task: TaskFlags, *, metric: str, circuits: list[Path], out: Path) -> None:
     """Measure what removing each node of found circuits does to the metric.
 
     Writes a row per circuit and node: how much the metric rises on these prompts when all that the node sends in the
-    circuit is removed. Effects of edges are in the traces: those are of when ACDC tried the edge.
+    circuit is removed. Effects of edges are in the traces: those are of when ACDC tried the edge. The command circuits
+    writes this table for every circuit of ACDC.
 
     Args:
         metric: that the circuits were found with
         circuits: circuit.json of each, or a circuits.json
         out: the table, .csv
     """
-    import pandas as pd
+    from acdc.analysis.evaluation import node_table
 
-    from acdc.analysis.evaluation import node_effects
-
-    engine, kind = flags.load(), task.metrics()[metric]
-    rows = [
-        (*(one.settings[key] for key in SIZE), node, effect)
-        for one in Found.load_all(circuits)
-        for node, effect in node_effects(engine, kind, one.circuit)
-    ]
-    # Circuits without an edge have no node: the columns stay.
-    write_table(pd.DataFrame(rows, columns=[*SIZE, "node", "effect"]), out)
-
-
-def recover(task: TaskFlags, *, known_of: str, circuits: list[Path], evaluation: Path, out: Path) -> None:
-    """Compare found circuits with the known one.
-
-    Writes a row per circuit, known circuit and level (edges, nodes, nodes as the paper counts them): true and false
-    positives and negatives, their rates, and precision.
-
-    Args:
-        known_of: the model whose circuit is known: for a reset network, the trained model
-        circuits: circuit.json of each, or a circuits.json
-        evaluation: the table of the same circuits
-        out: the table, .csv
-    """
-    from acdc import tasks
-    from acdc.analysis.recovery import recovery_rows
-
-    known = tasks.known_circuits(task.task, known_of, task.module)
-    test = read_table(evaluation).set_index(SIZE)
-    rows = []
-    for one in Found.load_all(circuits):
-        measured = {"test_metric": test.loc[tuple(one.settings[key] for key in SIZE), one.settings["metric"]]}
-        rows += [{**row, **measured} for row in recovery_rows(one, known, known_of)]
-    write_table(rows, out)
+    kind = task.metrics()[metric]
+    write_table(node_table(flags.load(), kind, Found.load_all(circuits)), out)

@@ -43,22 +43,23 @@ def auc(*, recovery: Path, out: Path, published: Path | None = None) -> None:
     write_table(auc_table(read_table(recovery), read_table(published or asset("published", "auc.csv"))), out)
 
 
-def auc_tables(*, auc: Path, ablation: str, out: list[Path]) -> None:
-    """Put the areas of one ablation into the paper's tables: CSV, Markdown, LaTeX.
+def auc_tables(*, auc: Path, out: list[Path]) -> None:
+    """Put the areas of ablations into the paper's tables: CSV, Markdown, LaTeX.
 
     The form of Tables 2 and 3 of Conmy et al. 2023, whose numbers stand beside ours where there are some.
 
     Args:
         auc: the study's table
-        ablation: whose areas
-        out: .csv, .md or .tex
+        out: .csv, .md or .tex, each named auc_ABLATION by whose areas it holds
     """
     from acdc.analysis.published import comparison
 
-    compared = comparison(read_table(auc), ablation)
-    how = ABLATIONS[ablation].label
-    caption = f"Areas under ROC curves, {how} ablation. (paper): as Conmy et al. 2023 print them."
+    areas = read_table(auc)
     for path in out:
+        ablation = path.stem.removeprefix("auc_")
+        compared = comparison(areas, ablation)
+        how = ABLATIONS[ablation].label
+        caption = f"Areas under ROC curves, {how} ablation. (paper): as Conmy et al. 2023 print them."
         if path.suffix == ".csv":
             write_table(compared, path)
         elif path.suffix == ".md":

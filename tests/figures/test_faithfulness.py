@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from acdc.errors import InputError
-from acdc.figures import curves
+from acdc.figures.faithfulness import curves
 from acdc.figures.style import GREY, look
 
 

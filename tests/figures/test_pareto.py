@@ -8,8 +8,8 @@ import pytest
 from matplotlib.axes import Axes
 
 from acdc.errors import InputError
-from acdc.figures import pareto, save
-from acdc.figures.style import GREY, look
+from acdc.figures.pareto import pareto
+from acdc.figures.style import GREY, look, save
 
 FOUND = {"origin": "found", "size_by": "threshold", "converged": True}
 CONTROL = {"origin": "control", "metric": None}

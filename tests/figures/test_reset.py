@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 
 from acdc.errors import InputError
-from acdc.figures import trained_and_reset
+from acdc.figures.reset import trained_and_reset
 from acdc.figures.style import look
 
 COLUMNS = ["model", "ablation", "method", "known", "known_of", "level", "auc", "published"]

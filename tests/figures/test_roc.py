@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from acdc.analysis.published import CURVE
 from acdc.errors import InputError
-from acdc.figures import roc
+from acdc.figures.roc import roc
 from acdc.figures.style import GREY, look
 
 POINTS = pd.DataFrame(

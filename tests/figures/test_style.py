@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 from acdc.catalogue import METHODS
 from acdc.errors import InputError
-from acdc.figures import save
-from acdc.figures.style import UNKNOWN, look
+from acdc.figures.style import UNKNOWN, look, save
 
 
 def test_a_method_looks_as_the_catalogue_says():

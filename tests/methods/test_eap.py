@@ -14,7 +14,7 @@ from acdc.graph import Circuit, Node
 from acdc.methods import gradients
 from acdc.methods.eap import eap, eap_ig, edge_scores
 from acdc.metrics import L2, KLDivergence, LogitDifference
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from tests.originals import VECTORS, vector_bridge, vector_inputs
 from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
 

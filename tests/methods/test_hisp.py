@@ -12,7 +12,7 @@ from acdc.graph import Circuit, Node
 from acdc.methods.driver import sizes_of
 from acdc.methods.hisp import hisp, slopes
 from acdc.metrics import LogitDifference
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from tests.small_models import SETUPS, bridge, engine, prompts
 
 

@@ -24,7 +24,7 @@ from acdc.graph import Circuit
 from acdc.methods.acdc import Progress
 from acdc.methods.acdc_fast import acdc_fast
 from acdc.metrics import L2, Metric
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from acdc.reference import Reference
 from tests.search import assert_same, oracle_search
 from tests.small_models import LEARNED_POSITIONS, N_VOCAB, OF_TEXT, ablations_of, random_bridge, random_circuit

@@ -13,7 +13,7 @@ from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph
 from acdc.methods.sp import FIRST_SCORE, Sp, Step, draw, expected_share, groups_of
 from acdc.metrics import KLDivergence, LogitDifference, Metric
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from tests.small_models import SETUPS, bridge, prompts
 
 

@@ -16,7 +16,9 @@ from transformers import (
 )
 
 from acdc.errors import InputError
-from acdc.models.bridge import architecture_of, boot_native, check_folder, load_bridge, load_tokenizer, weights_of
+from acdc.models.bridge import boot_native, check_folder, load_bridge
+from acdc.models.convert import architecture_of, weights_of
+from acdc.models.tokenizer import load_tokenizer
 from acdc.models.toy import tiny_llama
 from acdc.models.toy.word_tokenizer import task_tokenizer
 from tests.plain_model import OTHERS, assert_described

@@ -13,7 +13,8 @@ from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.models import sources
-from acdc.models.bridge import PROCESSED, load_bridge, weights_of
+from acdc.models.bridge import PROCESSED, load_bridge
+from acdc.models.convert import weights_of
 from acdc.models.sources import from_folder
 from tests.originals import VECTORS, vector_inputs
 from tests.small_models import bridge, build, legacy_folder, prompts, random_circuit

@@ -17,7 +17,8 @@ from acdc.catalogue import ABLATIONS
 from acdc.engine.model import Engine
 from acdc.graph import Edge, Graph
 from acdc.known import from_file
-from acdc.models.bridge import load_bridge, weights_of
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.models.toy.rasp import Aggregate, Expression, Indices, Map, Select, Tokens, Width, Zip, run
 from acdc.models.toy.rasp.compiler import BOS, Program

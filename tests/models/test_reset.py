@@ -15,10 +15,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc import tasks
 from acdc.cli import main
 from acdc.data import Dataset
-from acdc.engine.check import check_engine
+from acdc.engine.check import Expected, check_engine
 from acdc.engine.model import Engine
 from acdc.errors import InputError
-from acdc.models.bridge import PROCESSED, load_bridge, weights_of
+from acdc.models.bridge import PROCESSED, load_bridge
+from acdc.models.convert import weights_of
 from acdc.models.reset import RESET
 from acdc.models.sources import from_builder, from_model
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
@@ -154,7 +155,8 @@ def test_the_engine_and_transformer_lens_compute_the_same_other_model(name, head
         trained, clean, corrupted = load(name)(data.clean), model(data.clean), model(data.corrupted)
     assert (clean - trained).abs().max() > 0.01
     engine = Engine(weights_of(model), data, ablation="corrupted")
-    check_engine(engine, clean[data.scored], corrupted[data.scored])
+    assert (corrupted - clean).abs().max() > 0.01
+    check_engine(engine, Expected.of({"TransformerLens": model}, data))
 
 
 @pytest.mark.parametrize("build", OTHERS.values(), ids=OTHERS)

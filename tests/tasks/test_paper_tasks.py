@@ -14,7 +14,7 @@ from acdc.data import Dataset
 from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.metrics import MaxLogitDifference, NegativeLogLikelihood, ProbabilityDifference
-from acdc.models.bridge import weights_of
+from acdc.models.convert import weights_of
 from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.tasks import greater_than, induction, ioi_paper
 from acdc.text import words as word_list

@@ -13,7 +13,8 @@ from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.methods.acdc_fast import acdc_fast
-from acdc.models.bridge import load_bridge, weights_of
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
 from acdc.models.toy import planted
 
 TASK = tasks.load("planted")

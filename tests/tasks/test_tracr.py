@@ -19,7 +19,8 @@ from acdc.methods.acdc_fast import acdc_fast
 from acdc.methods.eap import eap
 from acdc.methods.hisp import hisp
 from acdc.metrics import L2, OutputDifference
-from acdc.models.bridge import load_bridge, weights_of
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.tables import read_table
 from tests.originals import COUNTED, FILES, VECTORS, key, load, original_key, vector_dataset

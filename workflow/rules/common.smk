@@ -19,7 +19,7 @@ sys.path.insert(0, workflow.basedir)
 from acdc import study as studies
 from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS, methods
 from acdc.errors import InputError
-from acdc.study import COSTS, DATASETS, FIGURES, FOUND, PLACE, SPLITS, TABLE_FORMATS
+from acdc.study import COSTS, DATASETS, FIGURES, FOUND, PLACE, SEARCH, SPLITS, TABLE_FORMATS
 
 # Every job knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
 shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
@@ -31,9 +31,10 @@ except InputError as error:
 config.update(STUDY.config)  # with every default: rules and captions read it
 
 MODEL = "data/{study}/models/{model}"
-DISCOVERY = f"{DATASETS}/discovery.safetensors"
-TEST = f"{DATASETS}/test.safetensors"
+DATASET = {split: f"{DATASETS}/{split}.safetensors" for split in SPLITS}
+LOGITS = {split: f"{DATASETS}/{split}.logits.safetensors" for split in SPLITS}
 ASSETS = "acdc/assets"
+FIRST = 10**6  # the priority of what everything waits for
 
 
 wildcard_constraints:
@@ -44,8 +45,6 @@ wildcard_constraints:
     ablation="|".join(ABLATIONS),
     method="|".join(METHODS),
     value=r"[\d.e-]+",
-    level="|".join(LEVELS),
-    cost="|".join(COSTS),
 
 
 def model_identity(w):
@@ -65,14 +64,6 @@ def precision(w):
     return STUDY.task(w)["precision"]
 
 
-def found_circuits(w):
-    return STUDY.circuits(STUDY.search(w), METHODS[w.method])
-
-
-def found_traces(w):
-    return STUDY.traces(STUDY.search(w), METHODS[w.method])
-
-
 def gpus(w):
     """1 where jobs run on a GPU: it is not shared. Without one they run side by side."""
     return int(config["device"] == "cuda" or (config["device"] == "auto" and has_gpu()))
@@ -88,9 +79,8 @@ def has_gpu():
 def engine_flags():
     """The flags of commands that make an engine, for the end of their shell commands."""
     return (
-        "--model {input.model:q} --model-name {wildcards.model:q} --dataset {input.dataset:q}"
-        " {params.task:q} --ablation {wildcards.ablation:q} {params.split_embed:q}"
-        " --device {params.device:q} --precision {params.precision:q} --memory-gib {resources.memory_gib}"
+        "--model {input.model:q} --model-name {wildcards.model:q} --dataset {input.dataset:q} --logits {input.logits:q}"
+        " {params.task:q} {params.split_embed:q} --device {params.device:q} --precision {params.precision:q} --memory-gib {resources.memory_gib}"
         " --threads {threads}"
     )
 

@@ -1,8 +1,8 @@
 """Datasets: a task's clean and corrupted ("baseline") prompts. Requires: the model's folder, for its tokenizer.
 A task that has its own rule in workflow/rules/tasks/{task}.smk makes these files there.
 
-Gives: data/{study}/datasets/{model}/{task}/{discovery,test}.safetensors, and a table that tells whether the
-model does the task at all.
+Gives: data/{study}/datasets/{model}/{task}/{discovery,test}.safetensors; a table that tells whether the model does the
+task at all; and {discovery,test}.logits.safetensors, the model's own logits, with which every engine is compared.
 """
 
 
@@ -11,11 +11,12 @@ rule dataset:
         model=MODEL,
         words=sorted(str(path) for path in Path(ASSETS, "words").glob("*.txt")),
     output:
-        expand(f"{DATASETS}/{{split}}.safetensors", split=SPLITS, allow_missing=True),
+        list(DATASET.values()),
     log:
         f"results/{{study}}/logs/dataset/{{model}}/{{task}}.log",
     benchmark:
         f"results/{{study}}/benchmarks/dataset/{{model}}/{{task}}.tsv"
+    priority: FIRST
     wildcard_constraints:
         task=STUDY.tasks_by_module(),
     params:
@@ -37,17 +38,19 @@ rule dataset:
 rule behaviour:
     input:
         model=MODEL,
-        dataset=TEST,
+        datasets=list(DATASET.values()),
     output:
-        f"results/{PLACE}/behaviour.csv",
+        logits=list(LOGITS.values()),
+        table=f"results/{PLACE}/behaviour.csv",
     log:
         "results/{study}/logs/behaviour/{model}/{task}.log",
     benchmark:
         "results/{study}/benchmarks/behaviour/{model}/{task}.tsv"
+    priority: FIRST
     params:
         task=STUDY.task_flags,
         identity=model_identity,
-        code=code("evaluate"),
+        code=code("behaviour"),
     shell:
         "python -m acdc behaviour --model {input.model:q} --model-name {wildcards.model:q} {params.task:q}"
-        " --dataset {input.dataset:q} --threads {threads} --out {output:q} 2> {log:q}"
+        " --datasets {input.datasets:q} --logits {output.logits:q} --threads {threads} --out {output.table:q} 2> {log:q}"

@@ -7,15 +7,30 @@ what workflow/report says of it; tables are there as figures/{study}/tables/*.ht
 """
 
 
-rule pareto:
-    input:
-        STUDY.pareto_tables,
-    output:
-        figure(f"{FIGURES}/pareto_{{ablation}}", "pareto", figure="metrics over edges", task="{task}", model="{model}"),
-    log:
-        "results/{study}/logs/pareto/{model}/{task}/{ablation}.log",
-    shell:
-        "python -m acdc pareto --tables {input:q} --out {output:q} 2> {log:q}"
+for task in STUDY.tasks:
+
+    rule:
+        name:
+            re.sub(r"\W+", "_", f"pareto_{task['name']}_{task['model']}")
+        input:
+            STUDY.pareto_tables,
+        output:
+            [
+                file
+                for ablation in STUDY.ablations_of(task)
+                for file in figure(
+                    f"{FIGURES}/pareto_{ablation}", "pareto", figure="metrics over edges", task="{task}", model="{model}"
+                )
+            ],
+        log:
+            "results/{study}/logs/pareto/{model}/{task}.log",
+        wildcard_constraints:
+            task=re.escape(task["name"]),
+            model=re.escape(task["model"]),
+        params:
+            ablations=STUDY.ablations_of(task),
+        shell:
+            "python -m acdc pareto --tables {input:q} --ablations {params.ablations:q} --out {output:q} 2> {log:q}"
 
 
 rule roc:
@@ -23,11 +38,17 @@ rule roc:
         recovery="results/{study}/recovery.csv",
         published=f"{ASSETS}/published/roc_points.csv",
     output:
-        figure("figures/{study}/roc_{level}s", "roc", figure="ROC of {level}s", task="all", model="all"),
+        [
+            file
+            for level in LEVELS
+            for file in figure(f"figures/{{study}}/roc_{level}s", "roc", figure=f"ROC of {level}s", task="all", model="all")
+        ],
     log:
-        "results/{study}/logs/roc/{level}.log",
+        "results/{study}/logs/roc.log",
+    params:
+        levels=list(LEVELS),
     shell:
-        "python -m acdc roc --recovery {input.recovery:q} --published {input.published:q} --level {wildcards.level}"
+        "python -m acdc roc --recovery {input.recovery:q} --published {input.published:q} --levels {params.levels}"
         " --out {output:q} 2> {log:q}"
 
 
@@ -42,62 +63,66 @@ rule curves:
         "python -m acdc curves --evaluation {input:q} --out {output:q} 2> {log:q}"
 
 
-rule page:
-    input:
-        circuits=found_circuits,
-        traces=found_traces,
-        nodes=f"{FOUND}/nodes.csv",
-        assets=sorted(str(path) for path in Path(ASSETS, "page").iterdir()),
-    output:
-        report(
-            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html",
-            caption="../report/page.rst",
-            category="Circuits to look around in",
-            labels={"metric": "{metric}", "ablation": "{ablation}", "task": "{task}", "model": "{model}"},
-        ),
-    log:
-        "results/{study}/logs/page/{model}/{task}/{metric}/{ablation}/{method}.log",
-    params:
-        start=lambda w: STUDY.search(w).drawn(METHODS[w.method])[0],
-    shell:
-        "python -m acdc page --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
-        " --start {params.start} --out {output:q} 2> {log:q}"
+for search, method in STUDY.drawings():
 
-
-rule draw:
-    input:
-        circuit=f"{FOUND}/{{value}}/circuit.json",
-        trace=f"{FOUND}/{{value}}/trace.csv",
-    output:
-        figure(
-            f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}_{{value}}",
-            "circuit",
-            category="Circuits",
-            metric="{metric}",
-            ablation="{ablation}",
-            method="{method}",
-            value="{value}",
-            task="{task}",
-            model="{model}",
-        ),
-    log:
-        "results/{study}/logs/draw/{model}/{task}/{metric}/{ablation}/{method}/{value}.log",
-    params:
-        max_edges=config["figures"]["max_edges"],
-    shell:
-        "python -m acdc draw --circuit {input.circuit:q} --trace {input.trace:q} --max-edges {params.max_edges}"
-        " --out {output:q} 2> {log:q}"
+    rule:
+        name:
+            search.rule("draw", method.name)
+        input:
+            circuits=STUDY.circuits(search, method),
+            traces=STUDY.traces(search, method, "trace.csv"),
+            nodes=STUDY.traces(search, method, "nodes.csv"),
+            assets=sorted(str(path) for path in Path(ASSETS, "page").iterdir()),
+        output:
+            drawings=[
+                file
+                for value in search.drawn(method)
+                for file in figure(
+                    f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{method.name}_{value}",
+                    "circuit",
+                    category="Circuits",
+                    metric="{metric}",
+                    ablation="{ablation}",
+                    method=method.name,
+                    value=value,
+                    task="{task}",
+                    model="{model}",
+                )
+            ],
+            page=report(
+                f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{method.name}.html",
+                caption="../report/page.rst",
+                category="Circuits to look around in",
+                labels={"metric": "{metric}", "ablation": "{ablation}", "task": "{task}", "model": "{model}"},
+            ),
+        log:
+            f"results/{{study}}/logs/draw/{{model}}/{{task}}/{{metric}}/{{ablation}}/{method.name}.log",
+        wildcard_constraints:
+            **search.constraints,
+        params:
+            values=search.drawn(method),
+            max_edges=config["figures"]["max_edges"],
+        shell:
+            "python -m acdc draw --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
+            " --values {params.values} --max-edges {params.max_edges} --page {output.page:q} --out {output.drawings:q}"
+            " 2> {log:q}"
 
 
 rule cost:
     input:
         "results/{study}/methods.csv",
     output:
-        figure("figures/{study}/cost_{cost}", "cost", figure="cost in {cost}", task="all", model="all"),
+        [
+            file
+            for cost in COSTS
+            for file in figure(f"figures/{{study}}/cost_{cost}", "cost", figure=f"cost in {cost}", task="all", model="all")
+        ],
     log:
-        "results/{study}/logs/cost/{cost}.log",
+        "results/{study}/logs/cost.log",
+    params:
+        by=list(COSTS),
     shell:
-        "python -m acdc cost --methods {input:q} --by {wildcards.cost} --out {output:q} 2> {log:q}"
+        "python -m acdc cost --methods {input:q} --by {params.by} --out {output:q} 2> {log:q}"
 
 
 rule trained_and_reset:

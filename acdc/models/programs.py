@@ -1,0 +1,69 @@
+"""Run a model by its own programs, Transformers and TransformerLens, for the engine to be compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from acdc.data import Dataset
+from acdc.engine.check import Expected, Program, check_engine
+from acdc.engine.model import Engine
+from acdc.engine.weights import Weights
+from acdc.models.bridge import NATIVE_CONFIG, PROCESSED, load_bridge, load_hugging_face
+from acdc.models.reset import RESET
+
+TRIED = (2, 16)
+"""Prompts and positions of the random tokens that a model is tried on when it is converted."""
+
+
+def programs_of(folder: Path) -> dict[str, Program]:
+    """Return the programs that compute the model in a folder, by name; the first is the one that it comes from.
+
+    TransformerLens computes every model. A Hugging Face model is run by Transformers too. TransformerLens's own models
+    have no other program; where their weights are processed, the unprocessed model is run too. Processing centres the
+    unembedding, so the logits of what is not processed are centred for the comparison. A reset network is a
+    TransformerLens model with other weights, and only that.
+
+    Raises:
+        InputError: the folder holds no model.
+    """
+    programs: dict[str, Program] = {}
+    is_processed, is_native = (folder / PROCESSED).exists(), (folder / NATIVE_CONFIG).exists()
+    if not is_native and not (folder / RESET).exists():
+        programs["Transformers"] = run_by_transformers(load_hugging_face(folder))
+    elif is_native and is_processed and not (folder / RESET).exists():
+        programs["the unprocessed model"] = load_bridge(folder, process=False)
+    if is_processed:
+        programs = {name: centred(program) for name, program in programs.items()}
+    return programs | {"TransformerLens": load_bridge(folder)}
+
+
+def run_by_transformers(model: PreTrainedModel) -> Program:
+    """Return Transformers' own forward pass."""
+    return lambda tokens: model(tokens, use_cache=False).logits
+
+
+def centred(program: Program) -> Program:
+    """Return a program whose logits have a mean of 0 over the vocabulary."""
+
+    def run(tokens: torch.Tensor) -> torch.Tensor:
+        logits = program(tokens)
+        return logits - logits.mean(-1, keepdim=True)
+
+    return run
+
+
+def try_model(folder: Path, weights: Weights) -> None:
+    """Compare a converted model with its programs on random tokens, before any prompts are made.
+
+    Raises:
+        InputError: the engine computes another model.
+    """
+    n_prompts, n_pos = TRIED
+    shape = (2 * n_prompts, min(n_pos, weights.architecture.n_ctx))
+    tokens = torch.randint(len(weights.embed), shape, generator=torch.Generator().manual_seed(0))
+    clean, corrupted = tokens.chunk(2)
+    data = Dataset(clean, corrupted, torch.ones_like(clean, dtype=torch.bool), {})
+    check_engine(Engine(weights, data, ablation="corrupted"), Expected.of(programs_of(folder), data))
