@@ -46,22 +46,23 @@ def of_search(method: str, metric: str, ablation: str) -> str:
 def code(*modules: str | Path) -> str:
     """Return the SHA-256 of these modules, or files, and of all of the package that they import."""
     digest = hashlib.sha256()
-    for name in sorted(closure(modules), key=str):
+    for name in sorted(set().union(*map(closure, modules)), key=str):
         digest.update(f"{name}\n".encode() + path_of(name).read_bytes())
     return digest.hexdigest()
 
 
-def closure(modules: tuple[str | Path, ...]) -> set[str | Path]:
-    """Return these modules, or files, and all of the package that they import."""
+@cache
+def closure(module: str | Path) -> frozenset[str | Path]:
+    """Return a module, or a file, and all of the package that it imports."""
     found: set[str | Path] = set()
-    todo = list(modules)
+    todo = [module]
     while todo:
         name = todo.pop()
         left_out = any(name == n or str(name).startswith(f"{n}.") for n in COMPUTES_NOTHING[1:])
         if name not in found and not left_out:
             found.add(name)
             todo += imported(name)
-    return found - {"acdc"}
+    return frozenset(found - {"acdc"})
 
 
 @cache

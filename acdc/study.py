@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -81,9 +82,9 @@ class Search:
         return [value for value in values if value in self.task.get("draw", values)] if method.traces_edges else []
 
     @property
-    def constraints(self) -> dict[str, str]:
-        """Return the pattern of each wildcard, for a rule that is of this search alone."""
-        return {name: re.escape(label) for name, label in self.labels.items()}
+    def wildcards(self) -> SimpleNamespace:
+        """Return the labels as the wildcards of a job, for a rule that is of this search alone."""
+        return SimpleNamespace(**self.labels)
 
     def rule(self, *parts: str) -> str:
         """Return the name of a rule that is of this search alone."""
@@ -133,8 +134,13 @@ class Batch:
 
     @property
     def outputs(self) -> list[str]:
-        """Return patterns of the job's files, with the wildcards of a search."""
-        return [f"results/{SEARCH}/{path}" for name in self.values for path in self.files(METHODS[name])]
+        """Return the job's files of circuits, traces and scores."""
+        return [f"{self.folder}/{path}" for name in self.values for path in self.files(METHODS[name])]
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the search."""
+        return f"results/{SEARCH}".format(**self.search.labels)
 
     def files(self, method: Method) -> list[str]:
         """Return the files of a method, below the search's folder."""
@@ -145,8 +151,8 @@ class Batch:
 
     @property
     def timing(self) -> str:
-        """Return the pattern of the file in which the job says how long its searches took."""
-        return f"results/{SEARCH}/timing/{self.label}.csv"
+        """Return the file in which the job says how long its searches took."""
+        return f"{self.folder}/timing/{self.label}.csv"
 
     @property
     def work(self) -> tuple[bool, bool, int, float]:
@@ -262,6 +268,12 @@ class Study:
         search = self.search(w)
         return Batch(search, w.method, {w.method: search.values(METHODS[w.method])})
 
+    def engine_flags(self, w: Any) -> list[str]:
+        """Return what commands that make an engine are told of a job's task and model."""
+        task, split_embed = self.task(w), ["--split-embed"] if self.task(w)["split_embed"] else []
+        how = ["--device", self.config["device"], "--precision", task["precision"]]
+        return ["--model-name", w.model, *self.task_flags(w), *split_embed, *how]
+
     def task_flags(self, w: Any) -> list[str]:
         """Return a task as flags: its name, and the file of one that is neither in the package nor an extension."""
         module = self.task(w).get("module")
@@ -346,11 +358,11 @@ class Study:
         """Return the model whose circuit is known, as a flag; nothing where none is."""
         return ["--known-of", self.trained(w.model)] if self.task(w)["known_circuit"] else []
 
-    def pareto_tables(self, w: Any) -> list[str]:
+    def pareto_tables(self, task: Mapping[str, Any]) -> list[str]:
         """Return the evaluations of a task's circuits: its controls, and those of every search."""
-        ours = [search for search in self.searches if search.task is self.task(w)]
+        ours = [search for search in self.searches if search.task is task]
         tables = [f"results/{SEARCH}/evaluation.csv".format(**search.labels) for search in ours]
-        return [f"results/{PLACE}/controls.csv".format(study=self.name, model=w.model, task=w.task), *tables]
+        return [f"results/{PLACE}/controls.csv".format(**ours[0].labels), *tables]
 
     # Files of the whole study.
 
@@ -375,7 +387,7 @@ class Study:
         return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
 
     def all_timings(self) -> list[str]:
-        return [batch.timing.format(**batch.search.labels) for batch in self.batches]
+        return [batch.timing for batch in self.batches]
 
     @property
     def has_known(self) -> bool:

@@ -90,14 +90,14 @@ class TestHelp:
             assert words[0] == name
             root.parse_args(words, exit_on_error=False, print_error=False)
 
-    @pytest.mark.parametrize("command", ("serach", "show a.json --mots 3", "circuit --model a"))
+    @pytest.mark.parametrize("command", ("serach", "show a.json --mots 3", "circuits --model a"))
     def test_what_is_mistyped_is_refused_in_one_sentence(self, command):
         result = self.call(*command.split())
         assert result.returncode != 0 and "Traceback" not in result.stderr + result.stdout
         assert result.stderr.startswith("acdc: ") or result.stdout.startswith("acdc: ")
 
     def test_help_imports_no_torch(self):
-        code = "import sys; from acdc.cli import main\ntry: main(['circuit', '--help'])\nexcept SystemExit: pass\n"
+        code = "import sys; from acdc.cli import main\ntry: main(['circuits', '--help'])\nexcept SystemExit: pass\n"
         code += "print('torch' in sys.modules, 'transformers' in sys.modules)"
         result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert result.stdout.splitlines()[-1] == "False False"
@@ -106,27 +106,29 @@ class TestHelp:
 class TestMethods:
     """What is wrong with a method's flags is said before anything is loaded: none of these files is there."""
 
-    FLAGS = ["--model", "m", "--model-name", "m", "--dataset", "d", "--ablation", "zero", "--task", "ioi", "--out", "o"]
+    FLAGS = ["--model", "m", "--model-name", "m", "--dataset", "d", "--logits", "l", "--ablation", "zero"]
+    FLAGS += ["--task", "ioi", "--out", "o"]
 
     @pytest.mark.parametrize(
         ("command", "sentence"),
         [
             (
-                "circuit --metric kl_divergence --method acdc --values 1 --steps 3",
+                "--metric kl_divergence --methods acdc=1 --settings acdc.steps=3",
                 "method acdc has no setting --steps: it has --head-order",
             ),
-            (
-                "circuit --metric kl_divergence --method sp --values 1 --steps x",
-                "--steps must be a whole number, not 'x'",
-            ),
-            ("circuit --metric kl_divergence --method eap --values 1", "method eap scores everything once: call score"),
-            ("score --metric kl_divergence --method eap --fractions 1", "eap by kl_divergence scores everything 0"),
-            ("score --metric logit_difference --method acdc --fractions 1", "method acdc is run for every value"),
-            ("circuit --metric l2 --method acdc --values 1", "task ioi has no metric 'l2'"),
+            ("--metric kl_divergence --methods sp=1 --settings sp.steps=x", "--steps must be a whole number, not 'x'"),
+            ("--metric kl_divergence --methods acdc=1 --settings sp.steps=3", "settings are of sp, which is not among"),
+            ("--metric kl_divergence --methods acdc", "method acdc is run for values: give it some, such as acdc=0.1"),
+            ("--metric logit_difference --methods eap=1", "method eap scores everything once: give --fractions"),
+            ("--metric logit_difference --methods eap", "method eap scores everything once: give --fractions"),
+            ("--metric kl_divergence --methods eap --fractions 1", "eap by kl_divergence scores everything 0"),
+            ("--metric kl_divergence --methods guess", "unknown method 'guess': there are acdc"),
+            ("--metric kl_divergence --methods acdc=x", "acdc is run for numbers, not 'x'"),
+            ("--metric l2 --methods acdc=1", "task ioi has no metric 'l2'"),
         ],
     )
-    def test_a_method_takes_only_its_own_settings_and_metrics(self, refused, command, sentence):
-        assert sentence in refused(*command.split(), *self.FLAGS)
+    def test_a_method_takes_only_its_own_values_settings_and_metrics(self, refused, command, sentence):
+        assert sentence in refused("circuits", *command.split(), *self.FLAGS)
 
 
 class TestFind:

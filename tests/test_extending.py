@@ -76,4 +76,5 @@ def test_editing_an_extension_repeats_its_searches_only(extended):
     file.write_text(file.read_text().replace("evaluations=1", "evaluations=2"))
     result = extended.snakemake("-n", "--configfile", "extended.yaml")
     jobs = set(re.findall(r"^(?:local)?rule (\w+):", result.stdout, re.MULTILINE))
-    assert {"score", "stability", "evaluate"} <= jobs and not {"circuit", "controls", "dataset", "model"} & jobs
+    assert {"circuits_planted_planted_total_variation_first", "stability", "evaluate"} <= jobs
+    assert not {"circuits_same_month_tiny_llama_total_variation_first", "controls", "dataset", "model"} & jobs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,7 +49,7 @@ def test_a_study_makes_the_files_of_its_golden_list(name):
 def test_no_file_is_of_two_studies_and_every_path_starts_with_its_study():
     studies = {name: study(name) for name in CONFIGS} | {"test.2": study(study="test.2")}
     files = {
-        name: {*one.targets(), *one.all_circuits(), *one.all_timings(), *one.of_methods("evaluation.csv")}
+        name: {*one.targets(), *one.all_circuits(), *one.all_timings(), *one.stabilities()}
         for name, one in studies.items()
     }
     for name, paths in files.items():
@@ -68,21 +67,61 @@ class TestJobs:
     IOI = job(model="tiny-llama", task="ioi", metric="logit_difference", ablation="corrupted", method="sp")
 
     def test_settings_are_the_studys_and_then_the_tasks(self):
-        flags = "--steps 10 --learning-rate 0.3 --prompts-per-step 3 --seed 0"
-        assert study().method_flags(self.IOI) == flags.split()
+        flags = "--settings sp.steps=10 sp.learning_rate=0.3 sp.prompts_per_step=3 sp.seed=0"
+        assert study().method_flags(study().search(self.IOI), {"sp": ["1"]}) == flags.split()
         config = merged(read("default"), read("test"))
         config["tasks"][0]["methods"] = {"sp": {"seed": 7}, "acdc": {"head_order": "ascending"}}
         own = Study(config, ROOT)
-        assert own.method_flags(self.IOI)[-2:] == ["--seed", "7"]
-        acdc = job(**{**vars(self.IOI), "method": "acdc"})
-        assert own.method_flags(acdc) == ["--head-order", "ascending"] and study().method_flags(acdc) == []
+        assert own.method_flags(own.search(self.IOI), {"sp": ["1"]})[-1] == "sp.seed=7"
+        assert own.method_flags(own.search(self.IOI), {"acdc": []}) == ["--settings", "acdc.head_order=ascending"]
+        assert study().method_flags(study().search(self.IOI), {"acdc": []}) == []
 
-    def test_one_job_per_search_is_a_rule_with_all_its_values(self):
-        rules = {rule.name: rule for rule in study().search_rules()}
-        own = rules["circuits_tracr_reverse_tracr_reverse_l2_acdc"]
-        assert own.values == ["1e-3", "1e-1"] and own.label == "all"
-        assert not re.fullmatch(rules["circuit"].task, "tracr_reverse")
-        assert re.fullmatch(rules["circuit"].task, "ioi")
+    def test_sizes_of_scored_circuits_are_told_where_a_method_scores(self):
+        one = study()
+        assert one.method_flags(one.search(self.IOI), {"acdc": ["1"], "eap": []})[0] == "--fractions"
+
+    def test_a_search_is_one_job_of_all_its_methods_and_values(self):
+        (batch,) = (
+            b for b in study().batches if b.search.labels.items() >= vars(self.IOI).items() - {("method", "sp")}
+        )
+        assert batch.rule == "circuits_ioi_tiny_llama_logit_difference_corrupted"
+        assert batch.flags == ["acdc=0.3", "sp=1", "eap", "hisp"]
+        folder = "results/{study}/{model}/{task}/{metric}/{ablation}"
+        assert batch.timing == f"{folder}/timing/all.csv"
+        assert batch.outputs == [
+            *(f"{folder}/acdc/0.3/{name}" for name in ("circuit.json", "trace.csv", "nodes.csv")),
+            *(f"{folder}/sp/1/{name}" for name in ("circuit.json", "trace.csv")),
+            *(f"{folder}/{name}" for name in ("eap/circuits.json", "eap/scores.csv")),
+            *(f"{folder}/{name}" for name in ("hisp/circuits.json", "hisp/scores.csv")),
+        ]
+
+    def test_a_search_is_split_into_jobs_of_so_many_values(self):
+        config = merged(read("default"), read("test"))
+        search = config["tasks"][0]["searches"][1]
+        search |= {"thresholds": ["1", "0.1", "0.3", "2", "3"], "values_per_job": 2}
+        one = Study(config, ROOT)
+        ours = [batch for batch in one.batches if batch.search.entry["metric"] == "logit_difference"]
+        by_label = {batch.label: batch for batch in ours if batch.search.task["name"] == "ioi"}
+        assert {label: batch.flags for label, batch in by_label.items()} == {
+            "acdc_1": ["acdc=1,2"],
+            "acdc_2": ["acdc=0.1,3"],
+            "acdc_3": ["acdc=0.3"],
+            "sp_1": ["sp=1"],
+            "scores": ["eap", "hisp"],
+        }
+        assert by_label["acdc_2"].rule == "circuits_ioi_tiny_llama_logit_difference_corrupted_acdc_2"
+        assert len({batch.rule for batch in one.batches}) == len(one.batches)
+        made = [
+            path for batch in one.batches for path in batch.outputs if path.endswith(("circuit.json", "circuits.json"))
+        ]
+        assert len(made) == len(one.all_circuits())
+
+    def test_the_longest_jobs_are_the_first(self):
+        names = [batch.rule for batch in study("default").batches]
+        assert names[0] == "circuits_ioi_smollm2_135m_q4_kl_divergence_corrupted_acdc_1"  # from 0.05
+        assert names[1] == "circuits_ioi_smollm2_135m_q4_logit_difference_corrupted_acdc_1"  # from 0.1
+        large = ["smollm2" in name for name in names]
+        assert large == sorted(large, reverse=True)
 
     def test_a_reset_networks_source_is_its_own_and_its_trained_models(self):
         one = study()
@@ -206,10 +245,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "task twice": (twice("tasks"), "tasks has ioi twice"),
     "model twice": (twice("models"), "models has tiny-llama twice"),
     "metric twice": (twice("tasks", 0, "searches"), "task ioi: a metric has two entries"),
-    "one job here and many there": (
-        lambda config: config["tasks"][-1].update(one_job_per_search=False),
-        "task tracr_reverse: one_job_per_search is true on one model and not on another",
-    ),
+    "no value to a job": (in_search(values_per_job=0), r"searches\[0\]\.values_per_job' is wrong: 0 is less than"),
     "study that leaves its folder": (at_top(study="../x"), "key 'study' is wrong: '../x' is not a name"),
 }
 
@@ -242,7 +278,7 @@ def test_a_method_of_an_extension_is_a_key_of_searches_and_of_methods(tmp_path, 
     (search,) = (s for s in one.searches if "budgets" in s.entry)
     assert [method.name for method in search.methods] == ["acdc", "halving"]
     assert one.circuits(search, search.methods[1])[0].endswith("/halving/5/circuit.json")
-    assert one.method_flags(job(**search.labels, method="halving")) == ["--rounds", "2"]
+    assert one.method_flags(search, {"halving": ["5"]}) == ["--settings", "halving.rounds=2"]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -23,8 +24,7 @@ from acdc.models.toy.word_tokenizer import word_tokenizer
 from tests.checkout import CONFIG, ROOT, SMALL, SNAKEMAKE, Checkout
 from tests.test_study import GOLDEN
 
-PLANTED = "results/test/planted/planted/logit_difference/corrupted/acdc"
-IOI = "results/test/tiny-llama/ioi/kl_divergence/corrupted/acdc"
+PLANTED = "results/test/planted/planted/logit_difference/corrupted"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,9 @@ def searches() -> Iterator[tuple[str, str]]:
             for ablation in search.get("ablations", task["ablations"]):
                 for threshold in search["thresholds"]:
                     yield f"{task['model']}/{task['name']}/{search['metric']}/{ablation}/acdc", threshold
+
+
+FOLDERS = {folder for folder, _ in searches()}
 
 
 def golden(kind: str, study: str = "test") -> list[str]:
@@ -90,13 +93,15 @@ class TestEndToEnd:
         assert table[others | (table.model != table.known_of)].published.isna().all()
         assert not table.drop(columns="published").isna().any(axis=None)
 
-    def test_every_job_that_finds_circuits_is_timed(self, finished):
+    def test_every_search_is_timed(self, finished):
         table = finished.table("results/test/timing.csv")
         assert set(table.method) == {"acdc", "sp", "eap", "eap_ig", "hisp", "random"}
         assert (table.seconds > 0).all() and (table.max_rss_mib > 100).all() and set(table.device) == {"cpu"}
         of_acdc = table[table.method == "acdc"]
-        assert of_acdc.n_circuits.sum() == len(list(searches()))
-        assert (of_acdc[of_acdc.task == "tracr_reverse"].n_circuits == 2).all()
+        names = of_acdc.model + "/" + of_acdc.task + "/" + of_acdc.metric + "/" + of_acdc.ablation + "/acdc"
+        assert sorted(zip(names, of_acdc.value, strict=True)) == sorted(searches()) and set(of_acdc.n_circuits) == {1}
+        of_scores = table[table.method.isin(["eap", "eap_ig", "hisp", "random"])]
+        assert of_scores.value.isna().all() and (of_scores.n_circuits > 1).all()
 
     def test_every_search_is_evaluated_beside_its_controls(self, finished):
         table = finished.table("results/test/evaluation.csv")
@@ -190,9 +195,10 @@ class TestEndToEnd:
             assert result["tried"] == len(finished.table(f"results/test/{folder}/{value}/trace.csv"))
 
     def test_log_has_the_originals_two_lines_for_every_tried_edge(self, finished):
-        printed = finished.acdc("log", "--circuit", f"{PLANTED}/1/circuit.json", "--trace", f"{PLANTED}/1/trace.csv")
+        folder = f"{PLANTED}/acdc/1"
+        printed = finished.acdc("log", "--circuit", f"{folder}/circuit.json", "--trace", f"{folder}/trace.csv")
         assert printed.returncode == 0, printed.stdout
-        trace = finished.table(f"{PLANTED}/1/trace.csv")
+        trace = finished.table(f"{folder}/trace.csv")
         lines = printed.stdout.splitlines()
         assert len(lines) == 2 * len(trace)
         for measured, decided, removed in zip(lines[::2], lines[1::2], trace.removed, strict=True):
@@ -201,6 +207,59 @@ class TestEndToEnd:
             assert re.fullmatch(rf"{form}\(and current metric {number}\)", measured), measured
             decision = "removing" if removed else "keeping"
             assert re.fullmatch(rf"Result is {number}\.\.\.so {decision} connection", decided), decided
+
+
+HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
+"""Libraries that take long to import."""
+MAY_IMPORT = {
+    **dict.fromkeys(("circuits", "stability", "evaluate", "controls"), {"torch"}),
+    "dataset": {"torch", "transformers"},  # a model's tokenizer is Transformers'
+    "draw": {"matplotlib"},
+    **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),
+    **dict.fromkeys(("table", "faithfulness", "methods", "auc", "auc-tables", "readable"), set()),
+}
+IMPORTS = """
+import json, os, sys
+commands, heavy = json.loads(sys.argv[1]), set(json.loads(sys.argv[2]))
+import pandas
+for with_torch in (False, True):
+    if with_torch:
+        import torch
+    for stage, (needs_torch, arguments) in commands.items():
+        if needs_torch != with_torch:
+            continue
+        if os.fork():
+            os.wait()
+            continue
+        from acdc.cli import main
+        main(arguments)
+        print(json.dumps([stage, sorted(heavy & sys.modules.keys())]), flush=True)
+        os._exit(0)
+"""
+
+
+class TestStarts:
+    """No job pays for a library that it does not use."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def imported(cls, finished) -> dict[str, set[str]]:
+        """The large libraries that one job of every stage has imported at its end."""
+        listed = finished.snakemake("-n", "--forceall", "--printshellcmds", "--configfile", CONFIG).stdout
+        calls = [shlex.split(line) for line in re.findall(r"python -m acdc (.*) 2> ", listed)]
+        commands = {stage: ("torch" in MAY_IMPORT.get(stage, ()), [stage, *rest]) for stage, *rest in calls}
+        kept = {stage: command for stage, command in commands.items() if stage not in ("model", "behaviour")}
+        program = [sys.executable, "-c", IMPORTS, json.dumps(kept), json.dumps(sorted(HEAVY))]
+        result = subprocess.run(program, cwd=finished.root, capture_output=True, text=True)
+        found = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("["))
+        return {stage: set(modules) for stage, modules in found}
+
+    def test_every_stage_is_known_here(self, imported):
+        assert imported.keys() == MAY_IMPORT.keys()
+
+    @pytest.mark.parametrize("stage", MAY_IMPORT)
+    def test_a_stage_imports_what_it_needs(self, imported, stage):
+        assert imported[stage] <= MAY_IMPORT[stage]
 
 
 class TestSameBytes:
@@ -228,11 +287,14 @@ class TestSameBytes:
     def test_models_datasets_circuits_and_traces(self, finished, second):
         names = [
             str(path.relative_to(second.root))
-            for pattern in ("data/test/**/*", f"{PLANTED}/*/*")
+            for pattern in ("data/test/**/*", f"{PLANTED}/acdc/*/*")
             for path in second.root.glob(pattern)
             if path.is_file() and "timing" not in path.parts
         ]
-        assert {Path(name).name for name in names} >= {"model.safetensors", "discovery.safetensors", "circuit.json"}
+        assert {Path(name).name for name in names} >= {
+            *("model.safetensors", "engine.safetensors", "discovery.safetensors", "discovery.logits.safetensors"),
+            *("circuit.json", "trace.csv", "nodes.csv"),
+        }
         for name in names:
             assert (finished.root / name).read_bytes() == (second.root / name).read_bytes(), name
 
@@ -241,17 +303,18 @@ class TestKilled:
     """ACDC at a threshold that keeps nearly all edges, which takes longest."""
 
     VALUE = "0.0001"
-    FILES = ("circuit.json", "trace.csv")
+    FILES = ("circuit.json", "nodes.csv", "trace.csv")
     SEARCH = "acdc/methods/acdc_fast.py"
 
     @classmethod
     def command(cls, folder: str) -> list[str]:
         """As the rule calls it, with the outputs elsewhere."""
-        model, prompts = "data/test/models/tiny-llama", "data/test/datasets/tiny-llama/ioi/discovery.safetensors"
+        model, prompts = "data/test/models/tiny-llama", "data/test/datasets/tiny-llama/ioi/discovery"
         return [
-            *(sys.executable, "-m", "acdc", "circuit", "--model", model, "--model-name", "tiny-llama"),
-            *("--task", "ioi", "--dataset", prompts, "--metric", "kl_divergence", "--ablation", "corrupted"),
-            *("--method", "acdc", "--values", cls.VALUE, "--device", "cpu", "--out", folder),
+            *(sys.executable, "-m", "acdc", "circuits", "--model", model, "--model-name", "tiny-llama"),
+            *("--task", "ioi", "--dataset", f"{prompts}.safetensors", "--logits", f"{prompts}.logits.safetensors"),
+            *("--metric", "kl_divergence", "--ablation", "corrupted"),
+            *("--methods", f"acdc={cls.VALUE}", "--device", "cpu", "--out", folder),
         ]
 
     @staticmethod
@@ -261,7 +324,7 @@ class TestKilled:
             assert process.poll() is None, "it ended before its checkpoint was seen"
             time.sleep(0.002)
         for job in [process, *process.children(recursive=True)]:
-            if job.cmdline()[1:4] == ["-m", "acdc", "circuit"]:
+            if job.cmdline()[1:4] == ["-m", "acdc", "circuits"]:
                 job.kill()
         assert process.wait(timeout=60) != 0
         assert 0 <= torch.load(checkpoint)["state"]["layer"] < 3
@@ -278,19 +341,19 @@ class TestKilled:
     def killed(cls, finished) -> Path:
         """A killed run, beside one that was let alone."""
         alone = finished.start(*cls.command("alone"))
-        killed = finished.root / "killed" / cls.VALUE
+        killed = finished.root / "killed/acdc" / cls.VALUE
         cls.kill_at_checkpoint(finished.start(*cls.command("killed")), killed / "checkpoint.pt")
         assert alone.wait(timeout=120) == 0
         return killed
 
     def test_it_goes_on_from_its_checkpoint(self, finished, killed):
         assert [path.name for path in killed.iterdir()] == ["checkpoint.pt"]
-        shutil.copytree(killed, finished.root / "edited" / self.VALUE)
+        shutil.copytree(killed, finished.root / "edited/acdc" / self.VALUE)
         self.mark(killed / "checkpoint.pt")
         again = finished.run(*self.command("killed"))
         assert again.returncode == 0, again.stdout
 
-        alone = finished.root / "alone" / self.VALUE
+        alone = finished.root / "alone/acdc" / self.VALUE
         expected = finished.circuit(alone / "circuit.json")
         expected["result"]["evaluations"] += 1000  # what was done before the kill was not done again
         assert finished.circuit(killed / "circuit.json") == expected
@@ -299,7 +362,7 @@ class TestKilled:
 
     def test_it_starts_afresh_where_the_search_was_edited_meanwhile(self, finished, killed):
         """And a finished circuit of other code is not taken for one of this."""
-        folder = finished.root / "edited" / self.VALUE
+        folder = finished.root / "edited/acdc" / self.VALUE
         self.mark(folder / "checkpoint.pt")
         before = finished.circuit(killed / "circuit.json")
         module = finished.root / self.SEARCH
@@ -309,22 +372,34 @@ class TestKilled:
             for name in ("edited", "killed"):
                 again = finished.run(*self.command(name))
                 assert again.returncode == 0, again.stdout
-                found = finished.circuit(f"{name}/{self.VALUE}/circuit.json")
+                found = finished.circuit(f"{name}/acdc/{self.VALUE}/circuit.json")
                 assert found["settings"]["code_sha256"] != before["settings"]["code_sha256"]
                 assert found["result"]["evaluations"] == before["result"]["evaluations"] - 1000
         finally:
             module.write_text(text)
 
-    def test_snakemake_goes_on_and_writes_the_same_bytes(self, finished, killed):
-        folder = finished.root / IOI / self.VALUE
-        arguments = ["--cores", "1", f"{IOI}/{self.VALUE}/circuit.json", "--configfile", CONFIG]
-        self.kill_at_checkpoint(finished.start(*SNAKEMAKE, *arguments), folder / "checkpoint.pt")
-        assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    def test_snakemake_goes_on_value_by_value_and_writes_the_same_bytes(self, finished, killed):
+        """A job of two values is killed in the second: of the first, Snakemake deletes the circuit."""
+        search = {"metric": "kl_divergence", "thresholds": ["1", self.VALUE]}
+        task, models = {**SMALL["tasks"][0], "searches": [search]}, SMALL["models"][:1]
+        config = finished.overlay("killed.yaml", {**SMALL, "study": "again", "models": models, "tasks": [task]})
+        made = finished.snakemake("results/again/tiny-llama/ioi/behaviour.csv", "--configfile", CONFIG, config)
+        assert made.returncode == 0, made.stdout
+        search_folder = "results/again/tiny-llama/ioi/kl_divergence/corrupted"
+        first, second = (finished.root / search_folder / "acdc" / value for value in search["thresholds"])
+        arguments = ["--cores", "1", f"{search_folder}/timing/all.csv", "--configfile", CONFIG, config]
+        self.kill_at_checkpoint(finished.start(*SNAKEMAKE, *arguments), second / "checkpoint.pt")
+        for folder in (first, second):
+            assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+        self.mark(first / "checkpoint.pt")
         again = finished.snakemake(*arguments)
         assert again.returncode == 0, again.stdout
-        assert sorted(path.name for path in folder.iterdir()) == sorted(self.FILES)
+        assert finished.circuit(first / "circuit.json")["result"]["evaluations"] > 1000
+        for folder in (first, second):
+            assert sorted(path.name for path in folder.iterdir()) == sorted(self.FILES)
         for name in self.FILES:
-            assert (folder / name).read_bytes() == (finished.root / "alone" / self.VALUE / name).read_bytes(), name
+            expected = finished.root / "alone/acdc" / self.VALUE / name
+            assert (second / name).read_bytes() == expected.read_bytes(), name
 
 
 class TestReruns:
@@ -362,16 +437,25 @@ class TestReruns:
     def test_a_constant_of_the_search_repeats_its_searches_and_what_follows(self, finished, edit):
         edit("acdc/methods/acdc_fast.py", "N_ROUNDINGS = 16", "N_ROUNDINGS = 17")
         jobs = self.jobs(finished)
-        assert jobs["circuit"] == {"acdc"} and jobs["stability"] == {"acdc"} and "score" not in jobs
-        assert "circuits_tracr_reverse_tracr_reverse_l2_acdc" in jobs
-        assert "circuits_tracr_reverse_tracr_reverse_output_difference_sp" not in jobs
-        assert {"evaluate", "methods_table", "curves"} <= jobs.keys() and "dataset" not in jobs
+        assert jobs["stability"] == {"acdc"}
+        assert "circuits_tracr_reverse_tracr_reverse_l2_zero" in jobs
+        assert {"evaluate", "methods_table", "curves"} <= jobs.keys() and not {"dataset", "behaviour"} & jobs.keys()
+
+    def test_a_constant_of_one_method_repeats_the_searches_that_it_is_in(self, finished, edit):
+        edit("acdc/methods/sp.py", "BETA = ", "BETA = 1 * ")
+        jobs = self.jobs(finished)
+        assert jobs["stability"] == {"sp"}
+        assert {job for job in jobs if job.startswith("circuits_")} == {
+            "circuits_ioi_tiny_llama_logit_difference_corrupted",
+            "circuits_tracr_reverse_tracr_reverse_output_difference_zero",
+        }
 
     def test_a_constant_of_the_engine_repeats_every_method(self, finished, edit):
-        edit("acdc/engine/model.py", "LOGIT_BYTES = 2**25", "LOGIT_BYTES = 2**26")
+        edit("acdc/engine/chunk.py", "from __future__", "# A comment.\nfrom __future__")
         jobs = self.jobs(finished)
-        assert jobs["circuit"] == {"acdc", "sp"} and jobs["score"] == {"eap", "eap_ig", "hisp", "random"}
-        assert {"controls", "nodes"} <= jobs.keys() and "model" not in jobs
+        assert jobs["stability"] == {"acdc", "sp", "eap_ig"}
+        assert sum(job.startswith("circuits_") for job in jobs) == sum(name.endswith("/acdc") for name in FOLDERS)
+        assert {"behaviour", "controls"} <= jobs.keys() and "dataset" not in jobs
 
     def test_a_comment_in_a_figure_or_a_label_in_the_catalogue_repeats_nothing(self, finished, edit):
         edit("acdc/figures/roc.py", "from __future__", "# A comment.\nfrom __future__")
@@ -405,8 +489,9 @@ class TestReruns:
 def test_the_small_study_has_every_stage_of_the_default_one(fresh):
     def stages(*arguments: str) -> set[str]:
         listed = fresh.snakemake("-n", *arguments).stdout
-        # Searches that are one job have rules of their own: circuits_TASK_MODEL_METRIC_METHOD.
-        return set(re.findall(r"^(?:local)?rule (circuits|\w+)(?:(?<=circuits)_\w+)?:", listed, re.MULTILINE))
+        # What has files of its own for each search or task is a rule for each: circuits_TASK_MODEL_METRIC_ABLATION.
+        names = re.findall(r"^(?:local)?rule (\w+):", listed, re.MULTILINE)
+        return {re.sub("^(circuits|draw|pareto)_.*", r"\1", name) for name in names}
 
     assert stages() - stages("--configfile", CONFIG) == {"download"}
 
@@ -456,18 +541,18 @@ class TestNewTask:
     def test_one_module_and_one_config_entry_are_enough(self, finished):
         finished.write("acdc/tasks/toy.py", TOY)
         config = finished.overlay("toy.yaml", {"tasks": [*SMALL["tasks"], entry("toy")]})
-        target = "results/test/tiny-llama/toy/logit_difference/corrupted/acdc/evaluation.csv"
+        target = "results/test/tiny-llama/toy/logit_difference/corrupted/evaluation.csv"
         result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
-        assert self.jobs(result) == ["dataset", "circuit", "evaluate"]
+        assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
         (row,) = finished.table(target).to_dict("records")
         assert row["task"] == "toy" and row["value"] == "0.3"
 
     def test_a_module_may_lie_anywhere_and_its_edit_repeats_its_own(self, finished):
         file = finished.write("my tasks/of mine.py", TOY)
         config = finished.overlay("mine.yaml", {"tasks": [*SMALL["tasks"], entry("mine") | {"module": file}]})
-        target = "results/test/tiny-llama/mine/logit_difference/corrupted/acdc/evaluation.csv"
+        target = "results/test/tiny-llama/mine/logit_difference/corrupted/evaluation.csv"
         result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
-        assert self.jobs(result) == ["dataset", "circuit", "evaluate"]
+        assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
         (row,) = finished.table(target).to_dict("records")
         assert row["task"] == "mine" and row["value"] == "0.3"
         finished.write(file, TOY + "\nMORE = 1\n")

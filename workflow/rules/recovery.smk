@@ -15,25 +15,22 @@ rule evaluate:
         circuits=STUDY.found,
         stated=sorted(str(path) for path in Path(ASSETS, "circuits").glob("*.yaml")),
     output:
-        evaluation=f"results/{SEARCH}/evaluation.csv",
-        recovery=f"results/{SEARCH}/recovery.csv",
+        evaluation=f"{RESULTS}/{SEARCH}/evaluation.csv",
+        recovery=f"{RESULTS}/{SEARCH}/recovery.csv",
     log:
-        "results/{study}/logs/evaluate/{model}/{task}/{metric}/{ablation}.log",
+        f"{LOGS}/evaluate/{SEARCH}.log",
     benchmark:
-        "results/{study}/benchmarks/evaluate/{model}/{task}/{metric}/{ablation}.tsv"
+        f"{BENCHMARKS}/evaluate/{SEARCH}.tsv"
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
-        task=STUDY.task_flags,
+        engine=STUDY.engine_flags,
         known=STUDY.recovery_flags,
-        split_embed=split_embed,
-        device=config["device"],
-        precision=precision,
         identity=model_identity,
         code=code("evaluate"),
     shell:
-        f"python -m acdc evaluate {engine_flags()} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
+        f"python -m acdc evaluate {ENGINE} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
         " {params.known:q} --recovery {output.recovery:q} --out {output.evaluation:q} 2> {log:q}"
 
 
@@ -43,59 +40,56 @@ rule controls:
         dataset=DATASET["test"],
         logits=LOGITS["test"],
     output:
-        f"results/{PLACE}/controls.csv",
+        f"{RESULTS}/{TASK}/controls.csv",
     log:
-        "results/{study}/logs/controls/{model}/{task}.log",
+        f"{LOGS}/controls/{TASK}.log",
     benchmark:
-        "results/{study}/benchmarks/controls/{model}/{task}.tsv"
+        f"{BENCHMARKS}/controls/{TASK}.tsv"
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
     params:
-        task=STUDY.task_flags,
+        engine=STUDY.engine_flags,
         ablations=STUDY.ablations,
-        split_embed=split_embed,
-        device=config["device"],
-        precision=precision,
         seeds=config["random_circuits"]["seeds"],
         fractions=config["random_circuits"]["fractions"],
         identity=model_identity,
         code=code("evaluate"),
     shell:
-        f"python -m acdc controls {engine_flags()} --ablations {{params.ablations:q}} --seeds {{params.seeds}}"
+        f"python -m acdc controls {ENGINE} --ablations {{params.ablations:q}} --seeds {{params.seeds}}"
         " --fractions {params.fractions:q} --out {output:q} 2> {log:q}"
 
 
 rule behaviour_table:
     input:
-        STUDY.of_searches(f"results/{PLACE}/behaviour.csv"),
+        STUDY.of_searches(f"{RESULTS}/{TASK}/behaviour.csv"),
     output:
-        "results/{study}/behaviour.csv",
+        f"{RESULTS}/behaviour.csv",
     log:
-        "results/{study}/logs/tables/behaviour.log",
+        f"{LOGS}/tables/behaviour.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
 
 rule evaluation_table:
     input:
-        STUDY.of_searches(f"results/{PLACE}/controls.csv"),
-        STUDY.of_searches(f"results/{SEARCH}/evaluation.csv"),
+        STUDY.of_searches(f"{RESULTS}/{TASK}/controls.csv"),
+        STUDY.of_searches(f"{RESULTS}/{SEARCH}/evaluation.csv"),
     output:
-        "results/{study}/evaluation.csv",
+        f"{RESULTS}/evaluation.csv",
     log:
-        "results/{study}/logs/tables/evaluation.log",
+        f"{LOGS}/tables/evaluation.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
 
 rule faithfulness_table:
     input:
-        "results/{study}/evaluation.csv",
+        f"{RESULTS}/evaluation.csv",
     output:
-        "results/{study}/faithfulness.csv",
+        f"{RESULTS}/faithfulness.csv",
     log:
-        "results/{study}/logs/tables/faithfulness.log",
+        f"{LOGS}/tables/faithfulness.log",
     params:
         code=code("acdc.analysis.faithfulness"),
     shell:
@@ -104,11 +98,11 @@ rule faithfulness_table:
 
 rule recovery_table:
     input:
-        STUDY.of_known(f"results/{SEARCH}/recovery.csv"),
+        STUDY.of_known(f"{RESULTS}/{SEARCH}/recovery.csv"),
     output:
-        "results/{study}/recovery.csv",
+        f"{RESULTS}/recovery.csv",
     log:
-        "results/{study}/logs/tables/recovery.log",
+        f"{LOGS}/tables/recovery.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
@@ -117,21 +111,21 @@ rule stability_table:
     input:
         STUDY.stabilities(),
     output:
-        "results/{study}/stability.csv",
+        f"{RESULTS}/stability.csv",
     log:
-        "results/{study}/logs/tables/stability.log",
+        f"{LOGS}/tables/stability.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
 
 rule auc_table:
     input:
-        recovery="results/{study}/recovery.csv",
+        recovery=f"{RESULTS}/recovery.csv",
         published=f"{ASSETS}/published/auc.csv",
     output:
-        "results/{study}/auc.csv",
+        f"{RESULTS}/auc.csv",
     log:
-        "results/{study}/logs/tables/auc.log",
+        f"{LOGS}/tables/auc.log",
     params:
         code=code("acdc.analysis.published"),
     shell:
@@ -140,11 +134,11 @@ rule auc_table:
 
 rule auc_of_ablations:
     input:
-        "results/{study}/auc.csv",
+        f"{RESULTS}/auc.csv",
     output:
-        [f"results/{{study}}/{table}.{suffix}" for table in STUDY.areas() for suffix in TABLE_FORMATS],
+        [f"{RESULTS}/{table}.{suffix}" for table in STUDY.areas() for suffix in TABLE_FORMATS],
     log:
-        "results/{study}/logs/tables/auc_of_ablations.log",
+        f"{LOGS}/tables/auc_of_ablations.log",
     params:
         code=code("acdc.analysis.published"),
     shell:
@@ -153,14 +147,14 @@ rule auc_of_ablations:
 
 rule methods_table:
     input:
-        unpack(lambda w: {"auc": f"results/{w.study}/auc.csv"} if STUDY.has_known else {}),
-        faithfulness="results/{study}/faithfulness.csv",
-        timing="results/{study}/timing.csv",
+        unpack(lambda w: {"auc": f"{RESULTS}/auc.csv"} if STUDY.has_known else {}),
+        faithfulness=f"{RESULTS}/faithfulness.csv",
+        timing=f"{RESULTS}/timing.csv",
         circuits=STUDY.all_circuits(),
     output:
-        "results/{study}/methods.csv",
+        f"{RESULTS}/methods.csv",
     log:
-        "results/{study}/logs/tables/methods.log",
+        f"{LOGS}/tables/methods.log",
     params:
         code=code("acdc.analysis.summary"),
         auc=lambda w, input: ["--auc", input.auc] if "auc" in input.keys() else [],
@@ -173,8 +167,8 @@ rule timing_table:
     input:
         STUDY.all_timings(),
     output:
-        "results/{study}/timing.csv",
+        f"{RESULTS}/timing.csv",
     log:
-        "results/{study}/logs/tables/timing.log",
+        f"{LOGS}/tables/timing.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
