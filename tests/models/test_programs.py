@@ -1,0 +1,88 @@
+"""A model is run by its own programs, and refused where they and the engine differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from acdc.cli import main
+from acdc.engine.weights import Weights
+from acdc.errors import InputError
+from acdc.models.bridge import PROCESSED, load_bridge
+from acdc.models.convert import weights_of
+from acdc.models.programs import programs_of, try_model
+from acdc.models.sources import from_model
+from tests.small_models import build
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "model"
+
+
+def converted(folder: Path) -> Weights:
+    return weights_of(load_bridge(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "processed", "names"),
+    [
+        ("llama", False, ["Transformers", "TransformerLens"]),
+        ("gpt2", True, ["Transformers", "TransformerLens"]),
+        ("layer_norm", False, ["TransformerLens"]),
+        ("layer_norm", True, ["the unprocessed model", "TransformerLens"]),
+    ],
+)
+def test_every_program_of_a_model_is_compared(kind, processed, names, folder):
+    build(kind, folder)
+    if processed:
+        (folder / PROCESSED).touch()
+    assert list(programs_of(folder)) == names
+    try_model(folder, converted(folder))
+
+
+def test_a_reset_network_is_transformer_lens_only(folder, tmp_path):
+    build("gpt2", tmp_path / "trained")
+    from_model(tmp_path / "trained", folder, seed=0, head_outputs=False)
+    assert list(programs_of(folder)) == ["TransformerLens"]
+    try_model(folder, converted(folder))
+
+
+def test_other_weights_are_refused(folder):
+    build("llama", folder)
+    weights = converted(folder)
+    weights.blocks[1].w_o = weights.blocks[1].w_o * 1.1
+    with pytest.raises(InputError, match="with all edges the engine's logits differ from Transformers's by"):
+        try_model(folder, weights)
+
+
+def test_a_shortformer_whose_weights_are_processed_is_another_model(folder):
+    """LayerNorm cannot be folded into W_Q where positions are added behind it."""
+    build("shortformer", folder)
+    try_model(folder, converted(folder))
+    (folder / PROCESSED).touch()
+    with pytest.raises(InputError, match="from the unprocessed model's by"):
+        try_model(folder, converted(folder))
+
+
+def test_the_command_refuses_a_model_that_transformer_lens_gets_wrong(tmp_path):
+    """TransformerLens 4.3 scales the attention of every GPT-2."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=16, initializer_range=0.5)
+    config.scale_attn_weights = False
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "source")
+    with pytest.raises(SystemExit) as ended:
+        main(["model", "--folder", str(tmp_path / "source"), "--out", str(tmp_path / "out")])
+    said = ended.value.code
+    assert "differ from Transformers's by" in said and "the engine does not cover this model" in said
+    assert "and from TransformerLens's by" in said and said.startswith("acdc: with all edges")
+
+
+def test_the_command_writes_what_the_engine_reads(tmp_path):
+    main(["model", "--build", "tiny_llama", "--out", str(tmp_path)])
+    weights, again = Weights.load(tmp_path), converted(tmp_path)
+    assert weights.architecture == again.architecture
+    assert all(torch.equal(a, dict(again.named())[name]) for name, a in weights.named())
