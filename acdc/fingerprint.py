@@ -67,16 +67,24 @@ def closure(module: str | Path) -> frozenset[str | Path]:
 
 @cache
 def imported(module: str | Path) -> tuple[str, ...]:
-    """Return the modules of the package that a module imports anywhere in its source."""
+    """Return the modules of the package that a module imports anywhere in its source, but for types alone."""
     tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
     names = set()
-    for node in ast.walk(tree):
+    for node in run_nodes(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             # What is imported from a package may be a module of it.
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return tuple(sorted(name for name in names if name.startswith("acdc.") and path_of(name).exists()))
+
+
+def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes below one, but for those under ``if TYPE_CHECKING``, which nothing runs."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from run_nodes(child)
 
 
 def path_of(module: str | Path) -> Path:

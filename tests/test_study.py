@@ -86,7 +86,7 @@ class TestJobs:
         )
         assert batch.rule == "circuits_ioi_tiny_llama_logit_difference_corrupted"
         assert batch.flags == ["acdc=0.3", "sp=1", "eap", "hisp"]
-        folder = "results/{study}/{model}/{task}/{metric}/{ablation}"
+        folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         assert batch.timing == f"{folder}/timing/all.csv"
         assert batch.outputs == [
             *(f"{folder}/acdc/0.3/{name}" for name in ("circuit.json", "trace.csv", "nodes.csv")),

@@ -97,11 +97,10 @@ class Expected:
         def under(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
 
-        parts = {
-            part: Logits(tensors[f"{part}.rows"], under(f"{part}.clean."), under(f"{part}.corrupted."))
-            for part in ("scored", "whole")
-        }
-        return cls(**header, **parts)
+        def logits(part: str) -> Logits:
+            return Logits(tensors[f"{part}.rows"], under(f"{part}.clean."), under(f"{part}.corrupted."))
+
+        return cls(header["dataset_sha256"], logits("scored"), logits("whole"))
 
 
 @torch.no_grad()

@@ -155,7 +155,10 @@ class Weights:
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every tensor by its name: a field of this record, or of a block's after ``blocks.LAYER.``."""
-        records = [("", self), *((f"blocks.{i}.", block) for i, block in enumerate(self.blocks))]
+        records: list[tuple[str, Weights | Block]] = [
+            ("", self),
+            *((f"blocks.{i}.", block) for i, block in enumerate(self.blocks)),
+        ]
         for prefix, record in records:
             values = ((field.name, getattr(record, field.name)) for field in fields(record))
             yield from ((prefix + name, value) for name, value in values if isinstance(value, Tensor))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from acdc.ablation import Ablation
     from acdc.data import Dataset
     from acdc.engine.model import Engine
+    from acdc.engine.weights import Weights
 
 
 @dataclass(eq=False, repr=False)
@@ -61,8 +62,15 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 of the weights' files or, of a model from memory, of its weights."""
-        return fingerprint.of_model(self.folder) if self.folder else fingerprint.of_tensors(self.bridge.state_dict())
+        """Return the SHA-256 of the weights' files and of the code that reads them or, from memory, of the weights."""
+        if self.folder is None:
+            return fingerprint.of_tensors(self.bridge.state_dict())
+        return fingerprint.of_text(fingerprint.of_model(self.folder) + fingerprint.code("acdc.models.convert"))
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Return the weights as the engine takes them, the same for all engines of this model."""
+        return weights_of(self.bridge)
 
     def engine(
         self,
@@ -85,7 +93,7 @@ class Model:
         from acdc.engine.load import Options, checked
 
         options = Options(ablation, split_embed, device, precision, memory_gib)
-        engine = options.engine(options.place(weights_of(self.bridge)), prompts)
+        engine = options.engine(options.place(self.weights), prompts)
         return checked(engine, Expected.of({"TransformerLens": self.bridge}, prompts))
 
 
