@@ -69,6 +69,7 @@ def model(
         shortformer: add positions to the inputs of q and k only
         processed: fold LayerNorm and centre weights when the model is loaded
     """
+    from acdc.engine.weights import Weights
     from acdc.fingerprint import write_digests
     from acdc.models import sources
     from acdc.models.bridge import PROCESSED, load_bridge
@@ -91,9 +92,8 @@ def model(
         sources.from_builder(build, out)
     if processed:
         (out / PROCESSED).touch()
-    weights = weights_of(load_bridge(out))
-    weights.save(out)
-    try_model(out, weights)
+    weights_of(load_bridge(out)).save(out)
+    try_model(out, Weights.load(out))
     write_digests(out)
 
 
@@ -167,19 +167,18 @@ def behaviour(
 
     from acdc.analysis.evaluation import behaviour_rows
     from acdc.data import Dataset
-    from acdc.engine.check import Expected, scored_logits
+    from acdc.engine.check import Expected
     from acdc.engine.load import Options, checked
     from acdc.engine.weights import Weights
+    from acdc.graph import Circuit
     from acdc.models.programs import programs_of
 
     torch.set_num_threads(threads)
-    weights, programs = Weights.load(model), programs_of(model)
-    for path, file in zip(datasets, logits, strict=True):
-        data = Dataset.load(path)
-        engine, expected = Options().engine(weights, data), Expected.of(programs, data)
-        checked(engine, expected)
+    weights, prompts = Weights.load(model), [Dataset.load(path) for path in datasets]
+    for data, expected, file in zip(prompts, Expected.of(programs_of(model), *prompts), logits, strict=True):
+        engine = checked(Options(device="cpu").engine(weights, data), expected)
         expected.save(file)
-    by_itself = programs["TransformerLens"]
-    values = {name: scored_logits(by_itself, data, getattr(data, name)) for name in ("clean", "corrupted")}
-    rows = behaviour_rows(data, values, task.metrics())
+    # The engine has just been found to compute what the model does.
+    values = {"clean": engine.model_logits, "corrupted": engine.circuit_logits(Circuit.empty(engine.graph))}
+    rows = behaviour_rows(engine.dataset, values, task.metrics())
     write_table([{"task": task.task, "model": model_name, **row} for row in rows], out)

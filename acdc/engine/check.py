@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,25 +35,24 @@ Program = Callable[[Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_voca
 
 @dataclass
 class Logits:
-    """Hold what programs compute at some of a dataset's scored positions.
+    """Hold what programs compute on a dataset's clean and corrupted prompts.
 
     Attributes:
-        rows: Int[row], which of the scored positions, in the order of ``Dataset.scored_rows``.
+        rows: Int[row], which of the dataset's scored positions, in the order of ``Dataset.scored_rows``.
         clean, corrupted: by program, Float[row d_vocab].
     """
 
     rows: Int[Tensor, "row"]
-    clean: dict[str, Float[Tensor, "row d_vocab"]]
-    corrupted: dict[str, Float[Tensor, "row d_vocab"]]
+    clean: dict[str, Float[Tensor, "row d_vocab"]] = field(default_factory=dict)
+    corrupted: dict[str, Float[Tensor, "row d_vocab"]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, programs: Mapping[str, Program], data: Dataset) -> Logits:
-        """Compute the logits of a dataset by every program."""
-        clean = {name: scored_logits(program, data, data.clean) for name, program in programs.items()}
-        some = next(iter(clean.values()))
-        rows = evenly_spaced(len(some), MOST_BYTES // some[0].nbytes)
-        corrupted = {name: scored_logits(program, data, data.corrupted)[rows] for name, program in programs.items()}
-        return cls(rows, {name: logits[rows] for name, logits in clean.items()}, corrupted)
+    def add(self, name: str, program: Program, data: Dataset) -> None:
+        """Run a program on a dataset."""
+        if not len(self.rows):
+            n_bytes = program(data.clean[:1])[0, 0].nbytes
+            self.rows = evenly_spaced(int(data.scored.sum()), MOST_BYTES // n_bytes)
+        self.clean[name] = logits_at(program, data, data.clean, self.rows)
+        self.corrupted[name] = logits_at(program, data, data.corrupted, self.rows)
 
 
 @dataclass
@@ -62,8 +61,8 @@ class Expected:
 
     Attributes:
         dataset_sha256: of the dataset.
-        scored: at its scored positions.
-        whole: at every position of its first prompts, see ``every_position``.
+        scored: at its scored positions or, where their logits are more than ``MOST_BYTES``, at some of them.
+        whole: at every position of its first prompts, see ``every_position``; at some, likewise.
     """
 
     dataset_sha256: str
@@ -71,9 +70,21 @@ class Expected:
     whole: Logits
 
     @classmethod
-    def of(cls, programs: Mapping[str, Program], data: Dataset) -> Expected:
-        """Run programs on a dataset's clean and corrupted prompts."""
-        return cls(data.sha256, Logits.of(programs, data), Logits.of(programs, every_position(data)))
+    def of(cls, programs: Mapping[str, Callable[[], Program]], *datasets: Dataset) -> list[Expected]:
+        """Run programs on the clean and corrupted prompts of datasets.
+
+        Args:
+            programs: by name, functions that load them. Of large models, one at a time is in memory.
+        """
+        none = torch.zeros(0, dtype=torch.long)
+        made = [cls(data.sha256, Logits(none), Logits(none)) for data in datasets]
+        for name, load in programs.items():
+            program = load()
+            for one, data in zip(made, datasets, strict=True):
+                one.scored.add(name, program, data)
+                one.whole.add(name, program, every_position(data))
+            del program
+        return made
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
@@ -104,16 +115,19 @@ class Expected:
 
 
 @torch.no_grad()
-def scored_logits(
-    program: Program, data: Dataset, tokens: Int[Tensor, "prompt pos"]
-) -> Float[Tensor, "scored d_vocab"]:
-    """Return a program's logits at a dataset's scored positions, a few prompts at a time.
+def logits_at(
+    program: Program, data: Dataset, tokens: Int[Tensor, "prompt pos"], rows: Int[Tensor, "row"]
+) -> Float[Tensor, "row d_vocab"]:
+    """Return a program's logits at some of a dataset's scored positions, computed a few prompts at a time.
 
     Args:
         tokens: the dataset's clean or its corrupted prompts.
     """
-    pairs = zip(tokens.split(AT_ONCE), data.scored.split(AT_ONCE), strict=True)
-    return torch.cat([program(part)[scored] for part, scored in pairs])
+    prompt, pos = (index[rows] for index in data.scored_rows)
+    kept = torch.zeros_like(data.scored)
+    kept[prompt, pos] = True
+    pairs = zip(tokens.split(AT_ONCE), kept.split(AT_ONCE), strict=True)
+    return torch.cat([program(part)[at] for part, at in pairs])
 
 
 def every_position(data: Dataset) -> Dataset:

@@ -127,8 +127,13 @@ class Weights:
 
     def save(self, folder: Path) -> None:
         """Write ``engine.safetensors`` and ``architecture.json`` into a folder."""
-        # Tensors that share memory, such as tied embeddings, are written once each: they are of different shapes here.
-        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in self.named()}
+        tensors: dict[str, Tensor] = {}
+        stored = set()
+        for name, tensor in self.named():
+            own = tensor.detach().contiguous()
+            # The format keeps no tensor twice: a norm that heads and MLP share is copied, and so are tied embeddings.
+            tensors[name] = own.clone() if own.untyped_storage().data_ptr() in stored else own
+            stored.add(tensors[name].untyped_storage().data_ptr())
         save_file(tensors, folder / TENSORS)
         (folder / ARCHITECTURE).write_text(json.dumps(asdict(self.architecture), indent=1, sort_keys=True) + "\n")
 

@@ -94,7 +94,8 @@ class Model:
 
         options = Options(ablation, split_embed, device, precision, memory_gib)
         engine = options.engine(options.place(self.weights), prompts)
-        return checked(engine, Expected.of({"TransformerLens": self.bridge}, prompts))
+        (expected,) = Expected.of({"TransformerLens": lambda: self.bridge}, prompts)
+        return checked(engine, expected)
 
 
 def load_model(

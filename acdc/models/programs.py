@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.check import Expected, Program, check_engine
@@ -18,37 +21,42 @@ TRIED = (2, 16)
 """Prompts and positions of the random tokens that a model is tried on when it is converted."""
 
 
-def programs_of(folder: Path) -> dict[str, Program]:
-    """Return the programs that compute the model in a folder, by name; the first is the one that it comes from.
+def programs_of(folder: Path) -> dict[str, Callable[[], Program]]:
+    """Return functions that load the programs which compute the model in a folder, by name.
 
     TransformerLens computes every model. A Hugging Face model is run by Transformers too. TransformerLens's own models
     have no other program; where their weights are processed, the unprocessed model is run too. Processing centres the
     unembedding, so the logits of what is not processed are centred for the comparison. A reset network is a
     TransformerLens model with other weights, and only that.
-
-    Raises:
-        InputError: the folder holds no model.
     """
-    programs: dict[str, Program] = {}
+    programs: dict[str, Callable[[], Program]] = {}
     is_processed, is_native = (folder / PROCESSED).exists(), (folder / NATIVE_CONFIG).exists()
     if not is_native and not (folder / RESET).exists():
-        programs["Transformers"] = run_by_transformers(load_hugging_face(folder))
+        programs["Transformers"] = partial(run_by_transformers, folder, is_processed)
     elif is_native and is_processed and not (folder / RESET).exists():
-        programs["the unprocessed model"] = load_bridge(folder, process=False)
-    if is_processed:
-        programs = {name: centred(program) for name, program in programs.items()}
-    return programs | {"TransformerLens": load_bridge(folder)}
+        programs["the unprocessed model"] = partial(run_unprocessed, folder)
+    return programs | {"TransformerLens": partial(load_bridge, folder)}
 
 
-def run_by_transformers(model: PreTrainedModel) -> Program:
-    """Return Transformers' own forward pass."""
-    return lambda tokens: model(tokens, use_cache=False).logits
+def run_by_transformers(folder: Path, is_processed: bool) -> Program:
+    """Return Transformers' own forward pass, with centred logits where the model's weights are to be processed."""
+    model = load_hugging_face(folder)
+
+    def run(tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_vocab"]:
+        return model(tokens, use_cache=False).logits
+
+    return centred(run) if is_processed else run
+
+
+def run_unprocessed(folder: Path) -> Program:
+    """Return a TransformerLens model without the processing of its weights, with centred logits."""
+    return centred(load_bridge(folder, process=False))
 
 
 def centred(program: Program) -> Program:
     """Return a program whose logits have a mean of 0 over the vocabulary."""
 
-    def run(tokens: torch.Tensor) -> torch.Tensor:
+    def run(tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_vocab"]:
         logits = program(tokens)
         return logits - logits.mean(-1, keepdim=True)
 
@@ -66,4 +74,5 @@ def try_model(folder: Path, weights: Weights) -> None:
     tokens = torch.randint(len(weights.embed), shape, generator=torch.Generator().manual_seed(0))
     clean, corrupted = tokens.chunk(2)
     data = Dataset(clean, corrupted, torch.ones_like(clean, dtype=torch.bool), {})
-    check_engine(Engine(weights, data, ablation="corrupted"), Expected.of(programs_of(folder), data))
+    (expected,) = Expected.of(programs_of(folder), data)
+    check_engine(Engine(weights, data, ablation="corrupted"), expected)

@@ -92,7 +92,7 @@ def test_no_edges_are_the_corrupted_run(kind, several):
 @kinds
 def test_check_passes_the_engine_of_a_model_and_refuses_one_of_other_weights(kind):
     dataset, weights = prompts(False), weights_of(bridge(kind))
-    expected = Expected.of({"TransformerLens": bridge(kind)}, dataset)
+    (expected,) = Expected.of({"TransformerLens": lambda: bridge(kind)}, dataset)
     check_engine(engine(kind), expected)
     block = replace(weights.blocks[-1], w_o=1.05 * weights.blocks[-1].w_o)
     other = Engine(replace(weights, blocks=[*weights.blocks[:-1], block]), dataset, ablation="corrupted")

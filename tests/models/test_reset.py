@@ -152,11 +152,11 @@ def test_permutations_are_the_originals(head_outputs, load):
 def test_the_engine_and_transformer_lens_compute_the_same_other_model(name, head_outputs, load):
     model, data = load(name, head_outputs), dataset(name)
     with torch.no_grad():
-        trained, clean, corrupted = load(name)(data.clean), model(data.clean), model(data.corrupted)
+        trained, clean = load(name)(data.clean), model(data.clean)
     assert (clean - trained).abs().max() > 0.01
     engine = Engine(weights_of(model), data, ablation="corrupted")
-    assert (corrupted - clean).abs().max() > 0.01
-    check_engine(engine, Expected.of({"TransformerLens": model}, data))
+    (expected,) = Expected.of({"TransformerLens": lambda: model}, data)
+    check_engine(engine, expected)
 
 
 @pytest.mark.parametrize("build", OTHERS.values(), ids=OTHERS)
