@@ -246,7 +246,12 @@ class Study:
         """
         of_study, of_task = self.config["methods"], search.task["methods"]
         given = {name: of_study.get(name, {}) | of_task.get(name, {}) for name in values}
-        settings = [f"{name}.{key}={value}" for name, own in given.items() for key, value in own.items()]
+        settings = [
+            f"{name}.{setting.name}={own[setting.name]}"
+            for name, own in given.items()
+            for setting in METHODS[name].settings  # in one order, whatever the config's
+            if setting.name in own
+        ]
         scores = any(METHODS[name].kind == "score" for name in values)
         return [
             *(["--settings", *settings] if settings else []),

@@ -21,11 +21,6 @@ from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS, methods
 from acdc.errors import InputError
 from acdc.study import COSTS, SPLITS, TABLE_FORMATS
 
-# The command line limits how many jobs start in a second. For that, Snakemake 9.27 looks at all waiting jobs again a
-# second after each look, and a chain of looks begins with every job that ends: it took a sixth of a core. None, the
-# default of Snakemake's API, is no limit.
-workflow.scheduling_settings.max_jobs_per_timespan = None
-
 # Every job knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
 shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
 
@@ -55,6 +50,12 @@ wildcard_constraints:
     ablation="|".join(ABLATIONS),
     method="|".join(METHODS),
     value=r"[\d.e-]+",
+
+
+onstart:
+    # Snakemake 9.27 limits how many jobs start in a second. For that it looks at all waiting jobs again a second after
+    # each look, and a chain of looks begins with every job that ends: a sixth of a core. None is its API's default.
+    workflow.scheduler.job_rate_limiter = None
 
 
 def model_identity(w):
