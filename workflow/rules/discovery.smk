@@ -37,7 +37,7 @@ for rank, batch in enumerate(STUDY.batches):
             ablation=batch.search.ablation,
             methods=batch.flags,
             settings=STUDY.method_flags(batch.search, batch.values),
-            out=batch.folder,
+            out=lambda w, output: str(Path(output.timing).parent.parent),
             identity=STUDY.model_identity(batch.search.task["model"]),
             code=STUDY.code_of(batch),
         shell:
