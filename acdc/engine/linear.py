@@ -1,4 +1,4 @@
-"""Multiply by packed weights, and sum chosen terms."""
+"""Multiply by weights in the way that suits the processor, and sum chosen terms."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+WIDE = 2**14
+"""From so many columns on a weight is packed on every processor. ``@`` walks along its columns and finds few in the
+cache: it multiplies by an unembedding at two thirds of oneDNN's rate or less (benchmarks/matmul.py)."""
+
+
+def products() -> str:
+    """Return how this machine multiplies: ``onednn``, or ``matmul`` by all but wide weights.
+
+    The processor decides, and no timing does, so that a machine always finds the same bytes. With AVX-512 oneDNN is
+    more than twice as fast as ``@`` on AMD. Without, ``@`` is as fast or faster, and needs no second copy of the
+    weights (benchmarks/README.md).
+    """
+    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return "onednn" if has_avx512 and torch.backends.mkldnn.is_available() else "matmul"
+
 
 class Linear:
-    """Compute ``x @ w + b`` with a weight that is packed once for the processor.
+    """Compute ``x @ w + b``, with a weight that is packed once for the processor where that is faster.
 
-    On a CPU in float32 this is oneDNN's product, which torch's compiler uses too. On AMD processors with AVX-512 it is
-    more than twice as fast as ``@`` (benchmarks/matmul.py). Gradients with respect to ``x`` are such products too.
-    Weights get no gradient.
+    Packed weights are oneDNN's, which torch's compiler uses too, on a CPU in float32. Gradients with respect to ``x``
+    are such products too. Weights get no gradient.
 
     Args:
         w: Float[d_in d_out].
@@ -26,13 +41,13 @@ class Linear:
     def __init__(self, w: Float[Tensor, "d_in d_out"], b: Float[Tensor, "d_out"] | None = None) -> None:
         self.w, self.b = w, b
         self.packed: Tensor | None = None
-        if onednn_covers(w):
+        if onednn_covers(w) and (products() == "onednn" or w.shape[1] >= WIDE):
             self.packed = torch.ops.mkldnn._reorder_linear_weight(w.T.contiguous())
 
     def __call__(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         if self.packed is not None:
             return Product.apply(x, self) if x.requires_grad else product(x, self.packed, self.b)
-        return x @ self.w if self.b is None else x @ self.w + self.b
+        return F.linear(x, self.w.T, self.b)
 
     @cached_property
     def packed_back(self) -> Tensor:
@@ -60,13 +75,13 @@ class Product(torch.autograd.Function):
 
 
 def sums(which: Bool[np.ndarray, "sum term"], terms: Float[Tensor, "term ..."]) -> Float[Tensor, "sum ..."]:
-    """Sum some of the terms, for each row of ``which``. It uses oneDNN where ``Linear`` does."""
+    """Sum some of the terms, for each row of ``which``, by the product that ``products`` names."""
     flat = terms.flatten(1)
     if len(which) == 1 and flat.device.type == "cpu":
         # A product would read all terms, not only the chosen ones.
         return sum_of([terms[i] for i in which[0].nonzero()[0]])[None]
     weight = torch.from_numpy(which.astype(np.float32)).to(flat.device, flat.dtype)
-    if onednn_covers(flat):
+    if onednn_covers(flat) and products() == "onednn":
         out = torch.ops.mkldnn._linear_pointwise(weight, flat.T, None, "none", [], "")
     else:
         out = weight @ flat

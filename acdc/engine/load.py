@@ -13,6 +13,7 @@ from acdc import __version__, fingerprint
 from acdc.ablation import Ablation
 from acdc.data import Dataset
 from acdc.engine.check import Expected, check_engine
+from acdc.engine.linear import products
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
@@ -117,4 +118,6 @@ def settings_of(
         "dataset_sha256": data.sha256,
         "versions": versions(),
         "precision": precision,
+        # Two ways to multiply round differently, so that a machine's processor is part of what is found.
+        "products": products(),
     }
