@@ -170,8 +170,9 @@ def test_a_loss_that_still_falls_has_not_converged(losses, converged):
 
 def test_the_outcome_measures_the_circuit_and_not_the_shares():
     setup = engine("gpt2")
-    run = trained(sp(setup, KLDivergence, 1e6))
+    run = trained(sp(setup, KLDivergence, 2.5))
     (expected,) = setup.measure(setup.metric(KLDivergence), setup.finals(run.circuit))
     outcome = run.outcome()
-    assert outcome.final_metric == expected and outcome.final_metric != run.trace[-1].metric
+    assert outcome.final_metric == expected
+    assert abs(expected - run.trace[-1].metric) > 1e-3, "rounding is no difference: choose another regularisation"
     assert (outcome.evaluations, outcome.converged) == (60, run.converged)
