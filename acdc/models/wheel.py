@@ -45,11 +45,10 @@ def succeeds(command: list[str]) -> bool:
     try:
         sys.stderr.fileno()
     except (OSError, AttributeError):
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        print(result.stdout, file=sys.stderr)
-    else:
-        result = subprocess.run(command, stdout=sys.stderr, check=False)
-    return result.returncode == 0
+        heard = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(heard.stdout, file=sys.stderr)
+        return heard.returncode == 0
+    return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0
 
 
 def resuming() -> list[str]:
