@@ -55,9 +55,11 @@ class EngineFlags:
         """Return the model's weights on the device, the same for all engines of this process."""
         import torch
 
+        from acdc.engine.memory import keep_freed_memory
         from acdc.engine.weights import Weights
 
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         return self.options("corrupted").place(Weights.load(self.model))
 
     def options(self, ablation: str) -> Options:

@@ -1,6 +1,10 @@
-"""The formulas for memory bound what the engine holds, and not by far too much."""
+"""The formulas for memory bound what the engine holds, and not by far too much; freed memory is kept."""
 
 from __future__ import annotations
+
+import platform
+import subprocess
+import sys
 
 import pytest
 from torch import Tensor
@@ -80,3 +84,24 @@ def test_chunks_are_as_large_as_memory_allows():
         for memory in (1, 2**31)
     ]
     assert sizes == [[1, 1, 1, 1], [4]]
+
+
+FAULTS = """
+import resource, sys, torch
+from acdc.engine.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(20):
+    torch.ones(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps memory")
+def test_freed_memory_is_lent_again():
+    """Fresh pages are faults: 16,384 for each tensor that is not put into memory that was used before."""
+    faults = {}
+    for mode in ("give back", "keep"):
+        program = [sys.executable, "-c", FAULTS, mode]
+        faults[mode] = int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+    assert faults["give back"] - faults["keep"] > 15 * 2**14
