@@ -20,7 +20,6 @@ from acdc.engine.weights import Weights
 from acdc.graph import Graph, any_along
 from acdc.models.architecture import Architecture
 
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's ``mallopt`` (malloc.h)."""
 
@@ -28,9 +27,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Make the C library keep what is freed and lend it again, instead of giving it back to the system.
 
-    A search frees and takes tensors of tens of MiB all the time, and fresh pages cost as much as the arithmetic on them:
-    a quarter of the processor's time of a KL search (benchmarks/README.md). It is for a process that does nothing else,
-    and only glibc has it.
+    A search frees and takes tensors of tens of MiB all the time. The system fills fresh pages with zeros, which was a
+    fifth of a KL search (benchmarks/README.md). It is for a process that does nothing else, and only glibc has it.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_TRIM_THRESHOLD, -1)  # never trim
