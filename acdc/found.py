@@ -81,7 +81,7 @@ class Found:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Found:
         parts = (self.settings, self.circuit, self.result, self.trace, self.scores)
-        return Found(*copy.deepcopy(parts, memo), model=self.model)
+        return Found(*copy.deepcopy(parts, memo), model=self.model, seconds=self.seconds)
 
     @property
     def value(self) -> str:

@@ -34,8 +34,6 @@ DATASETS = "data/{study}/datasets/{model}/{task}"
 SPLITS = ("discovery", "test")
 TABLE_FORMATS = ("csv", "md", "tex")
 COSTS = ("seconds", "evaluations")
-ANY = r"[\w.-]+"
-"""A pattern of any name."""
 MODEL_FLAGS = ("file", "hub", "revision", "folder", "build", "seed")
 MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
 
@@ -111,7 +109,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one job finds.
+    """Describe what one job finds.
 
     Attributes:
         label: tells the jobs of a search apart.
@@ -236,7 +234,11 @@ class Study:
     def model_identity(self, model: str) -> str:
         """Return what decides the weights: the model's source with everything it pins, and the code that makes it."""
         entry = self.models[model]
-        made_by = ["acdc.models.sources", *([f"acdc.models.toy.{entry['build']}"] if "build" in entry else [])]
+        made_by = [
+            "acdc.models.sources",
+            "acdc.models.convert",
+            *([f"acdc.models.toy.{entry['build']}"] if "build" in entry else []),
+        ]
         trained = self.model_identity(entry["reset"]) if "reset" in entry else ""
         return f"{json.dumps(entry, sort_keys=True)} {fingerprint.code(*made_by)} {trained}".strip()
 

@@ -334,7 +334,7 @@ def measure(name: str, setup: Setup, threshold: float, density: float | None, ar
 
 
 def n_bytes(weights: Weights) -> int:
-    """Of the model's weights; on a CPU they are held twice at most, as loaded and as packed."""
+    """Return the bytes of the model's weights; on a CPU they are held twice at most, as loaded and as packed."""
     tensors = [*vars(weights).values(), *(t for block in weights.blocks for t in vars(block).values())]
     return sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
 

@@ -443,6 +443,10 @@ class TestReruns:
         assert "circuits_tracr_reverse_tracr_reverse_l2_zero" in jobs
         assert {"evaluate", "methods_table", "curves"} <= jobs.keys() and not {"dataset", "behaviour"} & jobs.keys()
 
+    def test_a_line_of_the_conversion_makes_models_again(self, finished, edit):
+        edit("acdc/models/convert.py", "from __future__", "# A comment.\nfrom __future__")
+        assert {"model", "dataset", "behaviour"} <= self.jobs(finished).keys()
+
     def test_a_constant_of_one_method_repeats_the_searches_that_it_is_in(self, finished, edit):
         edit("acdc/methods/sp.py", "SETTLED = 0.05", "SETTLED = 0.06")
         jobs = self.jobs(finished)

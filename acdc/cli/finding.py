@@ -152,7 +152,7 @@ def on_resample(
     """Yield the circuits of one bootstrap resample; those that a killed job had searched are read from its files."""
     from acdc.methods import driver
 
-    engine = flags.options(flags.ablation).engine(flags.weights, data)
+    engine = flags.options(flags.ablation).engine(flags.weights, data, None)
     settings = search.settings_of(flags, engine, run) | {"resample": i}
     if run.method.kind == "search":
         yield from driver.find(engine, settings, run.values, work / str(i))

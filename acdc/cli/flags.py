@@ -72,10 +72,9 @@ class EngineFlags:
         """Return the engine of an ablation, after a comparison with the stored logits."""
         from acdc.data import Dataset
         from acdc.engine.check import Expected
-        from acdc.engine.load import checked
 
-        made = self.options(ablation).engine(self.weights, Dataset.load(self.dataset))
-        return checked(made, Expected.load(self.logits))
+        data = Dataset.load(self.dataset)
+        return self.options(ablation).engine(self.weights, data, lambda: Expected.load(self.logits))
 
 
 @Parameter(name="*")

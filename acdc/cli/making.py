@@ -167,8 +167,8 @@ def behaviour(
 
     from acdc.analysis.evaluation import behaviour_rows
     from acdc.data import Dataset
-    from acdc.engine.check import Expected
-    from acdc.engine.load import Options, checked
+    from acdc.engine.check import Expected, check_engine
+    from acdc.engine.load import Options
     from acdc.engine.weights import Weights
     from acdc.graph import Circuit
     from acdc.models.programs import programs_of
@@ -176,7 +176,8 @@ def behaviour(
     torch.set_num_threads(threads)
     weights, prompts = Weights.load(model), [Dataset.load(path) for path in datasets]
     for data, expected, file in zip(prompts, Expected.of(programs_of(model), *prompts), logits, strict=True):
-        engine = checked(Options(device="cpu").engine(weights, data), expected)
+        engine = Options(device="cpu").engine(weights, data, None)
+        check_engine(engine, expected)
         expected.save(file)
     # The engine has just been found to compute what the model does.
     values = {"clean": engine.model_logits, "corrupted": engine.circuit_logits(Circuit.empty(engine.graph))}

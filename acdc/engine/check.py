@@ -30,7 +30,7 @@ AT_ONCE = 8
 """Prompts that a program computes at once: all logits of all of them may not fit into memory."""
 
 Program = Callable[[Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_vocab"]]
-"""What computes a model's logits without the engine: Transformers, TransformerLens."""
+"""Compute a model's logits without the engine, as Transformers and TransformerLens do."""
 
 
 @dataclass

@@ -1,10 +1,10 @@
-"""Make an engine: of a model's folder, a dataset and the logits that the model has on it, or of what is in memory."""
+"""Make an engine of weights and a dataset, and say all that decides what a search on it finds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,36 +44,22 @@ class Options:
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         return weights.to(device, getattr(torch, self.precision))
 
-    def engine(self, weights: Weights, data: Dataset) -> Engine:
-        """Return the engine of placed weights on a dataset, not yet compared with anything.
+    def engine(self, weights: Weights, data: Dataset, expected: Callable[[], Expected] | None) -> Engine:
+        """Return the engine of placed weights on a dataset.
+
+        Args:
+            expected: returns the logits that it must have, once the prompts have been found to fit; None for no
+                comparison here.
 
         Raises:
-            InputError: the prompts do not fit the model.
+            InputError: the prompts do not fit the model, or the logits differ, see ``check_engine``.
         """
         check_fits(weights, data)
         memory = round(self.memory_gib * 2**30)
-        return Engine(weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory)
-
-
-def checked(engine: Engine, expected: Expected) -> Engine:
-    """Return an engine after a comparison with the logits that it must have, see ``check_engine``."""
-    check_engine(engine, expected)
-    return engine
-
-
-def load_engine(model: Path, dataset: Path, logits: Path, options: Options) -> Engine:
-    """Load a converted model and a dataset, and return their engine after a comparison with the stored logits.
-
-    Args:
-        model: the folder that the command ``model`` wrote.
-        dataset: the file of prompts.
-        logits: what the command ``behaviour`` wrote for this dataset.
-
-    Raises:
-        InputError: the folder holds no converted model, the prompts do not fit it, or the logits differ.
-    """
-    weights = options.place(Weights.load(model))
-    return checked(options.engine(weights, Dataset.load(dataset)), Expected.load(logits))
+        made = Engine(weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory)
+        if expected:
+            check_engine(made, expected())
+        return made
 
 
 def check_fits(weights: Weights, data: Dataset) -> None:

@@ -90,12 +90,15 @@ class Model:
             InputError: the engine does not cover the model, or the prompts do not fit it.
         """
         from acdc.engine.check import Expected
-        from acdc.engine.load import Options, checked
+        from acdc.engine.load import Options
 
         options = Options(ablation, split_embed, device, precision, memory_gib)
-        engine = options.engine(options.place(self.weights), prompts)
-        (expected,) = Expected.of({"TransformerLens": lambda: self.bridge}, prompts)
-        return checked(engine, expected)
+
+        def expected() -> Expected:
+            (logits,) = Expected.of({"TransformerLens": lambda: self.bridge}, prompts)
+            return logits
+
+        return options.engine(options.place(self.weights), prompts, expected)
 
 
 def load_model(

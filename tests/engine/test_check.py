@@ -23,7 +23,7 @@ DATA = prompts(False)
 
 
 def expected(**changed: torch.Tensor) -> Expected:
-    """What TransformerLens gives, with some tensors, such as scored_clean, in place of its own."""
+    """Return what TransformerLens gives, with some tensors, such as scored_clean, in place of its own."""
     (made,) = Expected.of({"TransformerLens": lambda: bridge("llama")}, DATA)
     for name, logits in changed.items():
         part, given = name.split("_")
@@ -126,7 +126,7 @@ def test_weights_come_back_from_their_files_as_they_are(kind, tmp_path):
     before, after = dict(weights.named()), dict(loaded.named())
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     options = Options(precision="float64")
-    one, other = (options.engine(options.place(w), DATA) for w in (weights, loaded))
+    one, other = (options.engine(options.place(w), DATA, None) for w in (weights, loaded))
     torch.testing.assert_close(one.model_logits, other.model_logits, atol=1e-12, rtol=0)
 
 

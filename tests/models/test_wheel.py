@@ -33,7 +33,7 @@ def test_where_there_is_no_pip_the_sentence_says_so(monkeypatch):
 
 @pytest.mark.parametrize("status", (0, 3))
 def test_what_it_says_is_heard_where_standard_error_is_no_file(monkeypatch, status):
-    """As in a notebook."""
+    """A notebook's standard error has no file number."""
     heard = io.StringIO()
     monkeypatch.setattr(sys, "stderr", heard)
     said = f"import sys; print('some words'); print('others', file=sys.stderr); sys.exit({status})"

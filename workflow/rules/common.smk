@@ -17,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 
 from acdc import study as studies
-from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS, methods
+from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.errors import InputError
 from acdc.study import COSTS, SPLITS, TABLE_FORMATS
 
@@ -49,7 +49,6 @@ wildcard_constraints:
     metric="|".join(METRICS),
     ablation="|".join(ABLATIONS),
     method="|".join(METHODS),
-    value=r"[\d.e-]+",
 
 
 onstart:
