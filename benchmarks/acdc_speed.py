@@ -25,7 +25,7 @@ import torch
 
 from acdc.catalogue import METRICS
 from acdc.data import Dataset
-from acdc.engine.memory import resident
+from acdc.engine.memory import keep_freed_memory, resident
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
 from acdc.engine.weights import Block, Weights
@@ -395,6 +395,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    keep_freed_memory()  # as jobs do
     torch.set_num_threads(1)
     setup = setup_of(arguments)
     print(f"torch {torch.__version__}, {arguments.device}, {setup.dataset.clean.shape[0]} prompts", flush=True)

@@ -29,7 +29,7 @@ LABELS = (
     (patched.Patch, "gather", "copies"),
     (patched.Patch, "commit", "copies"),
     (patched.Changes, "add", "copies"),
-    (removals.Removals, "removed", "the receiver's own input"),
+    (removals.Removals, "inputs_without", "the receiver's own input"),
     (Engine, "measure", "metric"),
 )
 
@@ -38,7 +38,8 @@ def linear_labels(weights: Weights) -> dict[int, str]:
     """What each packed matrix of a model is for."""
     labels = {id(weights.readout): "unembedding"}
     for block in weights.blocks:
-        labels |= {id(x): "q, k, v" for x in block.ports} | {id(x): "heads' outputs" for x in block.outputs}
+        labels |= {id(x): "q, k, v" for x in (*block.ports, *block.ports_after_scale)}
+        labels |= {id(x): "heads' outputs" for x in block.outputs}
         if block.w_in is not None:
             labels |= {
                 id(x): "MLPs" for x in (block.up, block.down, *([block.gate] if block.w_gate is not None else []))
@@ -59,7 +60,7 @@ class Profile:
     def running(self) -> Iterator[None]:
         """Measure what runs inside."""
         patches = [mock.patch.object(owner, name, self.timed(owner, name, label)) for owner, name, label in LABELS]
-        patches.append(mock.patch.object(Linear, "__call__", self.timed(Linear, "__call__", None)))
+        patches += [mock.patch.object(Linear, name, self.timed(Linear, name, None)) for name in ("__call__", "write")]
         start = time.perf_counter()
         for patch in patches:
             patch.start()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
+from itertools import pairwise
+
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -69,10 +73,23 @@ class Chunk:
         changes = Changes.none(plan, self.rows, (n_scored + len(read), n_live + len(read)), 1, self.scratch)
         for sender in read:
             all_live = bool(plan.live_senders[sender])
-            changes.add(sender, self.delta_at([sender], all_live), 0.0, all_live)
+            changes.add(sender, all_live, partial(Tensor.copy_, other=self.delta_at(sender, all_live)))
         return Patch(self.weights, self.rows, plan, state, changes, everything=True)
 
-    def delta_at(self, senders: list[int], all_live: bool) -> Float[Tensor, "sender row d_model"]:
-        """Return ``delta`` of some senders, at all live rows or at the scored ones."""
-        delta = self.delta[senders]
-        return delta if all_live else delta[:, self.rows.scored_in_live]
+    def delta_at(self, sender: int, all_live: bool) -> Float[Tensor, "row d_model"]:
+        """Return ``delta`` of one sender, at all live rows or at the scored ones."""
+        delta = self.delta[sender]
+        return delta if all_live else delta[self.rows.scored_in_live]
+
+    def total(self, n: int) -> Float[Tensor, "live d_model"]:
+        """Return the sum of ``delta`` over the first ``n`` senders, in float64."""
+        layer = next(i for i in reversed(range(self.graph.n_layers + 1)) if self.graph.first_sender(i) <= n)
+        rest = self.delta[self.graph.first_sender(layer) : n]
+        return self.totals[layer] + rest.sum(0, dtype=torch.float64)
+
+    @cached_property
+    def totals(self) -> Float[Tensor, "layer live d_model"]:
+        """Return the sum of ``delta`` over all senders below each layer, and over all senders, in float64."""
+        starts = [0, *(self.graph.first_sender(layer) for layer in range(self.graph.n_layers + 1))]
+        of_layers = [self.delta[a:b].sum(0, dtype=torch.float64) for a, b in pairwise(starts)]
+        return torch.stack(of_layers).cumsum(0)

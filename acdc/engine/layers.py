@@ -34,6 +34,12 @@ def norm(
     return x
 
 
+def rms_scale(architecture: Architecture, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
+    """Return what an RMS norm multiplies each row by: one over its root mean square."""
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
+    return (mean_square + architecture.eps).rsqrt()
+
+
 def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
     """Compute an MLP's output (``hook_mlp_out``) from its input (``hook_mlp_in``), norm included."""
     assert architecture.activation is not None  # only attention-only models have none
@@ -65,5 +71,5 @@ def attend(
     visible: Bool[Tensor, "... query key"],
 ) -> Float[Tensor, "... query d_head"]:
     """Compute scaled dot-product attention. A query sees the keys that are ``visible`` to it."""
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v
+    scores = (q @ k.transpose(-1, -2)).div_(q.shape[-1] ** 0.5)
+    return scores.masked_fill_(~visible, -torch.inf).softmax(-1) @ v

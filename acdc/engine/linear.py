@@ -49,6 +49,14 @@ class Linear:
             return Product.apply(x, self) if x.requires_grad else product(x, self.packed, self.b)
         return F.linear(x, self.w.T, self.b)
 
+    def write(self, x: Float[Tensor, "... d_in"], out: Float[Tensor, "... d_out"]) -> None:
+        """Write ``x @ w`` into ``out``, which is contiguous. There is no bias."""
+        assert self.b is None  # only heads' outputs are written into a buffer
+        if self.packed is None:
+            torch.mm(x.flatten(0, -2), self.w, out=out.flatten(0, -2))
+        else:
+            out.copy_(self(x))
+
     @cached_property
     def packed_back(self) -> Tensor:
         """Return the transposed weight, packed, for gradients."""

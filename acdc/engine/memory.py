@@ -13,6 +13,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+import torch
+
 from acdc.data import Dataset
 from acdc.engine.patched import Plan
 from acdc.engine.runs import Rows
@@ -38,9 +40,10 @@ def keep_freed_memory() -> None:
 def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:
     """Return an upper bound of the bytes that a search holds from start to end.
 
-    It holds every sender's change. Of the current circuit it holds the input and the value of every port, z, and the
-    MLPs' inputs and outputs. Of the clean and the ablated run it holds the same, but a layer's ports share one input.
-    And it holds the whole model's logits, with the two tensors that KL makes of them.
+    It holds every sender's change, and in float64 the sum of those below each layer. Of the current circuit it holds
+    the input and the value of every port, z, and the MLPs' inputs and outputs. Of the clean and the ablated run it
+    holds the same, but a layer's ports share one input. And it holds the whole model's logits, with the two tensors
+    that KL makes of them.
 
     Args:
         rows: positions of all prompts together.
@@ -51,7 +54,8 @@ def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, i
     current = a.n_layers * ((graph.n_ports + 2) * a.d_model + values)
     plain = a.n_layers * (3 * a.d_model + values)
     per_row = len(graph.senders) * a.d_model + current + 2 * plain
-    return itemsize * (rows * per_row + scored * (3 * a.d_vocab + 3 * a.d_model))
+    totals = torch.float64.itemsize * rows * (a.n_layers + 1) * a.d_model
+    return totals + itemsize * (rows * per_row + scored * (3 * a.d_vocab + 3 * a.d_model))
 
 
 def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows, itemsize: int) -> int:

@@ -64,6 +64,7 @@ class Engine:
         self.scratch = Scratch(weights.embed, weights.architecture.d_model)
         self.fixed = fixed_outputs(weights, dataset, self.ablation, split_embed, size)
         self.chunks = [Chunk(weights, self.graph, part, self.ablation, self.scratch, self.fixed) for part in self.parts]
+        self.gathered: dict[int, tuple[Metric, Tensor]] = {}  # with the metric, so that no other one gets its id
         self.model_logits = torch.cat([self.logits(chunk.clean["final", 0, 0]) for chunk in self.chunks])
 
     @property
@@ -89,8 +90,14 @@ class Engine:
         x = layers.norm(weights.architecture, final, weights.ln_final_w, weights.ln_final_b)
         if metric is None or metric.columns is None:
             return weights.readout(x)
-        logits = torch.einsum("...sd,dsc->...sc", x, weights.unembed[:, metric.columns])
+        logits = torch.einsum("...sd,dsc->...sc", x, self.unembed_of(metric))
         return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
+
+    def unembed_of(self, metric: Metric) -> Float[Tensor, "d_model scored column"]:
+        """Return the unembedding of a metric's columns. They are gathered once, for they lie far apart in memory."""
+        if id(metric) not in self.gathered:
+            self.gathered[id(metric)] = metric, self.weights.unembed[:, metric.columns]
+        return self.gathered[id(metric)][1]
 
     def circuit_logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
         """Compute the logits of a circuit. Every other edge is ablated."""

@@ -11,7 +11,9 @@ alone (``Rows.scored``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -91,21 +93,21 @@ class Changes:
         live = scratch.tensor("live", (n_live, n_states, len(rows.live), scratch.d_model))
         return cls(plan, rows, scored, live, [], [])
 
-    def add(
-        self,
-        sender: int,
-        new: Float[Tensor, "state row d_model"],
-        old: Float[Tensor, "row d_model"] | float,
-        all_live: bool,
-    ) -> None:
-        """Note that a sender changes from ``old`` to ``new``, given at all live rows or else at scored ones."""
+    def add(self, sender: int, all_live: bool, write: Callable[[Float[Tensor, "state row d_model"]], object]) -> None:
+        """Note how a sender changes.
+
+        Args:
+            all_live: whether at all live rows, or else at the scored ones.
+            write: writes the change into the tensor that it is given.
+        """
         scored = self.scored[len(self.scored_senders)]
         self.scored_senders.append(sender)
         if not all_live:
-            torch.sub(new, old, out=scored)
+            write(scored)
             return
-        change = torch.sub(new, old, out=self.live[len(self.live_senders)])
+        change = self.live[len(self.live_senders)]
         self.live_senders.append(sender)
+        write(change)
         torch.index_select(change, 1, self.rows.scored_in_live, out=scored)
 
     def reach(self, receivers: slice) -> Bool[np.ndarray, "receiver"]:
@@ -244,7 +246,8 @@ class Patch:
         outputs, sender = self.weights.blocks[layer].outputs, self.graph.first_sender(layer)
         for i, head in enumerate(heads):
             self.new["z", layer, head] = z[i]
-            self.changes.add(sender + head, outputs[head](z[i] - self.state["z", layer, head]), 0.0, all_live)
+            change = z[i] - self.state["z", layer, head]
+            self.changes.add(sender + head, all_live, partial(outputs[head].write, change))
 
     def attend(
         self,
@@ -284,7 +287,8 @@ class Patch:
         out = layers.mlp(self.weights.architecture, self.weights.blocks[layer], x)
         self.new["mlp_in", layer, 0], self.new["mlp_out", layer, 0] = x, out
         sender = self.graph.first_sender(layer + 1) - 1
-        self.changes.add(sender, out, self.state["mlp_out", layer, 0], self.plan.mlp_at_all_live(layer))
+        old = self.state["mlp_out", layer, 0]
+        self.changes.add(sender, self.plan.mlp_at_all_live(layer), lambda change: torch.sub(out, old, out=change))
 
     def final(self) -> Float[Tensor, "state scored d_model"]:
         """Return the residual stream before the final norm, at scored rows."""

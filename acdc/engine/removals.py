@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from acdc.engine.chunk import Chunk
@@ -37,6 +37,7 @@ class Removals:
         inputs: the receiver's input, by chunk, in float64.
         candidates: the circuits just tried.
         starving: which of them were computed afresh, see ``starves``.
+        last: the receiver's input in the last candidate, by chunk, in float64.
     """
 
     plan: Plan
@@ -56,6 +57,7 @@ class Removals:
         self.states = [self.settled(chunk) for chunk in engine.chunks]
         self.is_outdated = True
         self.whole: dict[tuple, Tensor] = {}
+        self.last: dict[int, Tensor] = {}
         (self.current,) = engine.measure(metric, [state["final", 0, 0][None] for state in self.states])
 
     def settled(self, chunk: Chunk) -> State:
@@ -92,9 +94,9 @@ class Removals:
         kind = {"logits": "final", "mlp": "mlp_in", "head": "port_in"}[self.node.component]
         key = (kind, 0 if kind == "final" else self.layer, 0)
         if (id(chunk), key) not in self.whole:
-            senders = chunk.delta[: self.engine.graph.exists[:, self.receiver].sum()]
-            senders = senders[:, chunk.rows.scored_in_live] if key[0] == "final" else senders
-            self.whole[id(chunk), key] = chunk.ablated[key] + senders.sum(0, dtype=torch.float64)
+            total = chunk.total(int(self.engine.graph.exists[:, self.receiver].sum()))
+            total = total[chunk.rows.scored_in_live] if key[0] == "final" else total
+            self.whole[id(chunk), key] = chunk.ablated[key] + total
         whole = self.whole[id(chunk), key]
         return whole if self.all_live or key[0] == "final" else whole[chunk.rows.scored_in_live]
 
@@ -114,29 +116,44 @@ class Removals:
         Args:
             stays: guesses, one for each sender.
         """
-        n = len(senders)
-        gone = torch.tril(~torch.tensor(stays).expand(n, n), -1) | torch.eye(n, dtype=torch.bool)
-        self.candidates = [self.circuit.copy() for _ in senders]
-        for candidate, which in zip(self.candidates, gone.numpy(), strict=True):
-            candidate.present[np.array(senders)[which], self.receiver] = False
-        return self.evaluate(lambda i, which: self.without(i, senders, gone[which]))
+        left, self.candidates = self.circuit.copy(), []
+        for sender, guess in zip(senders, stays, strict=True):
+            candidate = left.copy()
+            candidate.present[sender, self.receiver] = False
+            self.candidates.append(candidate)
+            left = left if guess else candidate
+        return self.evaluate(lambda i, which: self.without(i, senders, stays, which))
 
-    def without(self, i: int, senders: list[int], gone: Bool[Tensor, "state sender"]) -> tuple[Patch, Tensor]:
-        """Compute candidates that lack edges from some of these senders to the receiver, on chunk ``i``."""
-        x = (self.inputs[i] - self.removed(i, senders, gone)).to(self.engine.chunks[i].delta.dtype)
-        patch = self.new_patch(i, len(gone))
+    def without(self, i: int, senders: list[int], stays: list[bool], which: slice) -> tuple[Patch, Tensor]:
+        """Compute some of the candidates of ``try_removing``, on chunk ``i``."""
+        x = self.inputs_without(i, senders, stays, range(len(senders))[which])
+        patch = self.new_patch(i, len(x))
         if self.node.component == "logits":
             return patch, patch.from_final(x)
         if self.node.component == "mlp":
             return patch, patch.from_mlp(self.layer, x)
         return patch, patch.from_port_input(self.layer, self.port, x)
 
-    def removed(
-        self, i: int, senders: list[int], gone: Bool[Tensor, "state sender"]
+    def inputs_without(
+        self, i: int, senders: list[int], stays: list[bool], which: range
     ) -> Float[Tensor, "state row d_model"]:
-        """Compute what the removal of these senders' edges takes from the receiver's input, in float64."""
-        delta = self.engine.chunks[i].delta_at(senders, self.all_live).double()
-        return torch.tensordot(gone.to(delta), delta, 1)
+        """Compute the receiver's input in some of the candidates of ``try_removing``, on chunk ``i``.
+
+        A candidate's input is that of the one before it, in float64, without one sender more.
+        """
+        left, dtype = self.inputs[i], self.engine.weights.embed.dtype
+        inputs = torch.empty(len(which), *left.shape, dtype=dtype, device=left.device)
+        for state in range(which.stop):
+            lacking = self.lacking(i, senders[state], left)
+            if state in which:
+                inputs[state - which.start] = lacking
+            left = left if stays[state] else lacking
+        self.last[i] = lacking
+        return inputs
+
+    def lacking(self, i: int, sender: int, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        """Take what a present edge from a sender adds from the receiver's input, in float64."""
+        return x - self.engine.chunks[i].delta_at(sender, self.all_live)
 
     def try_cutting_direct(self) -> list[float]:
         """Measure the one candidate whose q, k or v, as a whole, is the ablated run's. Return its metric in a list."""
@@ -180,8 +197,11 @@ class Removals:
         self.accept(i)
         present = self.candidates[i].present[:, self.receiver]
         gone = np.flatnonzero(self.circuit.present[:, self.receiver] & ~present).tolist()
-        whole = torch.ones(1, len(gone), dtype=torch.bool)
-        self.inputs = [x - self.removed(j, gone, whole)[0] for j, x in enumerate(self.inputs)]
+        if i == len(self.candidates) - 1 and gone:
+            self.inputs = [self.last[j] for j in range(len(self.inputs))]
+        else:
+            for sender in gone:
+                self.inputs = [self.lacking(j, sender, x) for j, x in enumerate(self.inputs)]
         self.circuit.present[:, self.receiver] = present
         self.circuit.direct[self.receiver] = self.candidates[i].direct[self.receiver]
         self.current = metric

@@ -275,10 +275,13 @@ def project(
     """Compute a port's q, k or v from its input: norm, projection and, for q and k, the position."""
     architecture, block = weights.architecture, weights.blocks[layer]
     is_value = port >= architecture.n_heads + architecture.n_kv_heads
-    x = layers.norm(architecture, x, block.ln1_w, block.ln1_b)
-    if architecture.positions == "shortformer" and not is_value:
-        x = x + weights.position(pos)
-    out = block.ports[port](x)
+    if architecture.norm == "rms" and architecture.positions != "shortformer":
+        out = torch.addcmul(block.b_port[port], block.ports_after_scale[port](x), layers.rms_scale(architecture, x))
+    else:
+        x = layers.norm(architecture, x, block.ln1_w, block.ln1_b)
+        if architecture.positions == "shortformer" and not is_value:
+            x = x + weights.position(pos)
+        out = block.ports[port](x)
     if architecture.positions != "rotary" or is_value:
         return out
     return layers.rotate(out, *weights.rotation(pos), architecture.rotary_adjacent)

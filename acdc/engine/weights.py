@@ -62,6 +62,15 @@ class Block:
         return [Linear(w, b) for w, b in zip(self.w_port, self.b_port, strict=True)]
 
     @cached_property
+    def ports_after_scale(self) -> list[Linear]:
+        """Return the projection of each port without its bias, with the weight of the norm before it.
+
+        It is for an RMS norm, which divides a row by one number: that can be done to the 64 numbers of a head
+        instead of those of the whole residual stream.
+        """
+        return [Linear(w if self.ln1_w is None else self.ln1_w[:, None] * w) for w in self.w_port]
+
+    @cached_property
     def all_ports(self) -> Linear:
         """Return the projections of all ports side by side."""
         return Linear(self.w_port.transpose(0, 1).flatten(1), self.b_port.flatten())

@@ -40,7 +40,7 @@ def test_resident_bounds_what_a_search_holds(kind, ablation):
     removals = Removals(setup, Circuit.full(setup.graph), 0, metric)
     states = [*(s for c in setup.chunks for s in (c.clean, c.ablated)), *removals.states]
     tensors = [t for state in states for t in state.values()]
-    tensors += [setup.model_logits, *(c.delta for c in setup.chunks)]
+    tensors += [setup.model_logits, *(t for c in setup.chunks for t in (c.delta, c.totals))]
     tensors += [t for each in metric for t in (each.model_logprobs, each.model_probs)]
     bound = resident(setup.weights.architecture, setup.graph, *size(setup), FLOAT)
     assert 0.4 * bound < held(*tensors) <= bound
