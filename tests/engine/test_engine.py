@@ -90,6 +90,13 @@ def test_no_edges_are_the_corrupted_run(kind, several):
 
 
 @kinds
+def test_the_sum_of_the_first_senders_changes_is_exact(kind):
+    (chunk,) = engine(kind).chunks
+    for n in range(1, len(chunk.delta) + 1):
+        torch.testing.assert_close(chunk.total(n), chunk.delta[:n].double().sum(0), atol=1e-12, rtol=1e-12)
+
+
+@kinds
 def test_check_passes_the_engine_of_a_model_and_refuses_one_of_other_weights(kind):
     dataset, weights = prompts(False), weights_of(bridge(kind))
     (expected,) = Expected.of({"TransformerLens": lambda: bridge(kind)}, dataset)

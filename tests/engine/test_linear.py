@@ -67,6 +67,20 @@ def test_a_product_is_that_of_float64_to_rounding_and_so_is_its_gradient(way, n_
     torch.testing.assert_close(gradient.double(), exact, atol=1e-3, rtol=ROUNDING)
 
 
+@pytest.mark.parametrize("n_rows", (1, 70))
+def test_a_product_that_is_written_into_a_buffer_is_the_product(way, n_rows):
+    x, linear_, out = random(2, n_rows, 16), Linear(random(16, 8)), torch.full((2, n_rows, 8), torch.nan)
+    linear_.write(x, out)
+    torch.testing.assert_close(out, linear_(x), atol=ROUNDING, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("n_rows", (1, 70))
+def test_a_product_written_into_a_buffer_is_the_product(way, n_rows):
+    x, w, out = random(2, n_rows, 16), Linear(random(16, 8)), torch.full((2, n_rows, 8), torch.nan)
+    w.write(x, out)
+    torch.testing.assert_close(out, w(x), atol=ROUNDING, rtol=ROUNDING)
+
+
 @pytest.mark.parametrize("n_sums", (1, 2, 36))
 def test_sums_are_those_of_float64_to_rounding(way, n_sums):
     which, terms = np.random.default_rng(0).random((n_sums, 9)) < 0.5, random(9, 4, 5, 6)
