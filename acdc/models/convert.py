@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -56,7 +57,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         d_head=config.d_head,
         d_mlp=0 if config.attn_only else config.d_mlp,
         d_vocab=bridge.unembed.W_U.shape[1],
-        n_ctx=config.n_ctx,
+        n_ctx=context(config),
         norm=NORMS[config.normalization_type],
         eps=config.eps,
         positions=POSITIONS[config.positional_embedding_type],
@@ -64,7 +65,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         gated=bool(config.gated_mlp),
         parallel=bool(config.parallel_attn_mlp) and not config.attn_only,
         causal=config.attention_dir == "causal",
-        **(rotation(config) if config.positional_embedding_type == "rotary" else {}),
+        **(rotation(bridge) if config.positional_embedding_type == "rotary" else {}),
     )
 
 
@@ -85,19 +86,62 @@ def check_covered(config: Any) -> None:
         raise InputError("the engine does not cover parallel_attn_mlp = True in TransformerLens native models")
 
 
-def rotation(config: Any) -> dict[str, Any]:
+def rope(config: Any) -> tuple[str, dict[str, Any]]:
+    """Return the kind of a model's rotary positions, such as ``llama3``, and their settings (Hugging Face)."""
+    parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return parameters.get("rope_type") or parameters.get("type") or "default", parameters
+
+
+def context(config: Any) -> int:
+    """Return how many positions a prompt may have.
+
+    A model of kind ``longrope`` rotates otherwise in prompts beyond its original context. The engine has the rotations
+    of shorter ones.
+    """
+    kind, parameters = rope(config)
+    original = parameters.get("original_max_position_embeddings") or config.n_ctx
+    return min(config.n_ctx, original) if kind == "longrope" else config.n_ctx
+
+
+def rotary_module(bridge: TransformerBridge) -> torch.nn.Module | None:
+    """Return the module of a Hugging Face model that computes its rotations; None where attention itself does."""
+    if bridge.cfg.architecture == NATIVE:
+        return None
+    modules = bridge.original_model.named_modules()
+    return next((module for name, module in modules if name.endswith("rotary_emb")), None)
+
+
+def rotary_of(
+    bridge: TransformerBridge, architecture: Architecture
+) -> tuple[Float[Tensor, "n_ctx rotary_dim"], Float[Tensor, "n_ctx rotary_dim"]]:
+    """Return the cosine and sine of every position's rotation, scaled as the model scales them."""
+    module = rotary_module(bridge)
+    if module is None:
+        return rotary_tables(architecture)
+    cos, sin = module(torch.zeros(1), torch.arange(architecture.n_ctx)[None])
+    return in_pairs(cos[0], architecture), in_pairs(sin[0], architecture)
+
+
+def in_pairs(table: Float[Tensor, "n_ctx rotary_dim"], architecture: Architecture) -> Tensor:
+    """Return a table of rotations in the architecture's pairs of dimensions, whatever the model's module has."""
+    is_adjacent = torch.equal(table[:, ::2], table[:, 1::2])
+    one_of_each = table[:, ::2] if is_adjacent else table[:, : table.shape[1] // 2]
+    return one_of_each.repeat_interleave(2, -1) if architecture.rotary_adjacent else one_of_each.repeat(1, 2)
+
+
+def rotation(bridge: TransformerBridge) -> dict[str, Any]:
     """Return the architecture's settings of rotary positions.
 
     Hugging Face's ``rope_parameters`` go before TransformerLens's own settings, which keep their defaults for models
     such as Llama and Pythia, whatever the model has.
 
     Raises:
-        InputError: rotations are scaled.
+        InputError: rotations are scaled, and the model has no module that says how.
     """
-    parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
-    if kind != "default":
-        raise InputError(f"the engine does not cover rope_type = {kind!r}")
+    config: Any = bridge.cfg
+    kind, parameters = rope(config)
+    if kind != "default" and rotary_module(bridge) is None:
+        raise InputError(f"the engine does not cover rope_type = {kind!r} in {config.architecture}")
     fraction = parameters.get("partial_rotary_factor")
     flags = ("rotary_adjacent_pairs", "rotary_interleaved_cos_sin")
     return {
@@ -110,7 +154,7 @@ def rotation(config: Any) -> dict[str, Any]:
 def weights_of(bridge: TransformerBridge) -> Weights:
     """Return the model's weights as the engine takes them, without a copy of those that have that form already."""
     architecture = architecture_of(bridge)
-    rotary = rotary_tables(architecture) if architecture.positions == "rotary" else (None, None)
+    rotary = rotary_of(bridge, architecture) if architecture.positions == "rotary" else (None, None)
     w_final, b_final = norm_weights(getattr(bridge, "ln_final", None))
     return Weights(
         architecture,

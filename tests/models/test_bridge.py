@@ -11,8 +11,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
     BertConfig,
     BertLMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
 )
 
 from acdc.errors import InputError
@@ -74,20 +72,6 @@ def test_encoders_of_hugging_face_are_refused(tmp_path):
     save_hugging_face(BertLMHeadModel(config), tmp_path)
     with pytest.raises(InputError, match="attention_dir = 'bidirectional' in BertLMHeadModel"):
         architecture_of(load_bridge(tmp_path))
-
-
-def test_scaled_rotations_are_refused(tmp_path):
-    config = LlamaConfig(
-        vocab_size=50,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
-    )
-    save_hugging_face(LlamaForCausalLM(config), tmp_path)
-    with pytest.raises(InputError, match="rope_type = 'linear'"):
-        weights_of(load_bridge(tmp_path))
 
 
 @pytest.mark.parametrize(
