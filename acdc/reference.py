@@ -18,7 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Component, Node, Port
-from acdc.models.bridge import SHORTFORMER
+from acdc.models.bridge import NATIVE, SHORTFORMER
 from acdc.models.convert import architecture_of
 
 Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
@@ -151,8 +151,14 @@ class Reference:
         x = self.ablated[self.residual_hook(receiver)].clone()
         for s in circuit.present[:, graph.receiver_index[receiver]].nonzero()[0]:
             sender = graph.senders[s]
-            x += current[sender] - self.ablated_output(sender)
+            x += self.share(sender) * (current[sender] - self.ablated_output(sender))
         return x
+
+    def share(self, sender: Node) -> float:
+        """Return what a head's output is multiplied by before it is added (Granite); MLPs' hook points come after."""
+        if self.bridge.cfg.architecture == NATIVE or sender.component != "head":
+            return 1.0
+        return getattr(self.bridge.original_model.config, "residual_multiplier", 1.0)
 
     def residual_hook(self, receiver: Node) -> str:
         """Return the hook point of the residual stream that a receiver reads."""

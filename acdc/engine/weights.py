@@ -55,6 +55,7 @@ class Block:
     b_in: Float[Tensor, "d_mlp"] | None = None
     w_out: Float[Tensor, "d_mlp d_model"] | None = None
     b_out: Float[Tensor, "d_model"] | None = None
+    b_gate: Float[Tensor, "d_mlp"] | None = None
 
     @cached_property
     def ports(self) -> list[Linear]:
@@ -89,7 +90,7 @@ class Block:
     def gate(self) -> Linear:
         """Return the MLP's gate projection."""
         assert self.w_gate is not None  # only gated MLPs are asked for it
-        return Linear(self.w_gate)
+        return Linear(self.w_gate, self.b_gate)
 
     @cached_property
     def up(self) -> Linear:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from dataclasses import dataclass
+from math import isclose, sqrt
+from typing import Any, cast, get_args, overload
 
 import torch
 from jaxtyping import Float
@@ -16,8 +18,17 @@ from acdc.models.bridge import NATIVE, SHORTFORMER
 
 NORMS: dict[str | None, Norm] = {"LN": "layer", "RMS": "rms", None: "none"}
 POSITIONS: dict[str, Positions] = {"standard": "learned", "rotary": "rotary", SHORTFORMER: "shortformer"}
-ADJACENT_ROTARY = (NATIVE, "GPTJForCausalLM", "CodeGenForCausalLM")
+ADJACENT_ROTARY = (NATIVE, "GPTJForCausalLM", "CodeGenForCausalLM", "CohereForCausalLM")
 """Architectures that rotate dimensions (0, 1), (2, 3), ... of a head though their config does not say so."""
+
+UNSCALED_ATTENTION = "GPTNeoForCausalLM"
+"""The architecture that divides attention scores by nothing."""
+WINDOWS = ("sliding_window", "window_size")
+"""Where configs say how many positions a query sees (Mistral; GPT-Neo in every second layer)."""
+ACTIVATION_SETTINGS = ("hidden_activation", "hidden_act", "activation_function", "activation")
+"""Where the configs of Hugging Face name the activation."""
+ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu", "swish": "silu"}
+"""Other names of activations."""
 
 COVERED: dict[str, tuple] = {
     "attn_scores_soft_cap": (-1.0, 0.0, None),
@@ -29,16 +40,16 @@ COVERED: dict[str, tuple] = {
     "attn_scale": (-1.0, None),
     "use_qk_norm": (False, None),
     "use_normalization_before_and_after": (False, None),
-    "rmsnorm_uses_offset": (False, None),
     "num_experts": (None,),
     "scale_embedding": (None,),
-    "logit_scale": (1.0, None),
     "alibi": (False, None),
     "post_embedding_ln": (False, None),
     "positional_embedding_type": tuple(POSITIONS),
     "normalization_type": tuple(NORMS),
 }
 """Settings of a TransformerLens config that the engine depends on, with the values that it covers."""
+COVERED_IN_NATIVE = COVERED | {"rmsnorm_uses_offset": (False, None), "logit_scale": (1.0, None)}
+"""The same of TransformerLens native models, which have no module or config that says more."""
 
 
 def architecture_of(bridge: TransformerBridge) -> Architecture:
@@ -57,11 +68,11 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         d_head=config.d_head,
         d_mlp=0 if config.attn_only else config.d_mlp,
         d_vocab=bridge.unembed.W_U.shape[1],
-        n_ctx=context(config),
+        n_ctx=context(bridge),
         norm=NORMS[config.normalization_type],
         eps=config.eps,
         positions=POSITIONS[config.positional_embedding_type],
-        activation=None if config.attn_only else config.act_fn,
+        activation=None if config.attn_only else activation_of(bridge),
         gated=bool(config.gated_mlp),
         parallel=bool(config.parallel_attn_mlp) and not config.attn_only,
         causal=config.attention_dir == "causal",
@@ -71,11 +82,9 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
 
 def check_covered(config: Any) -> None:
     """Raise InputError for a setting that the engine does not cover; the message names it."""
-    for name, covered in COVERED.items():
+    for name, covered in (COVERED_IN_NATIVE if config.architecture == NATIVE else COVERED).items():
         if getattr(config, name, None) not in covered:
             raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
-    if not config.attn_only and config.act_fn not in get_args(Activation):
-        raise InputError(f"the engine does not cover models with act_fn = {config.act_fn!r}")
     if config.final_rms and config.normalization_type != "RMS":
         raise InputError(f"the engine does not cover final_rms = True with {config.normalization_type} norms")
     # Hugging Face's encoders, such as BERT, have norms after their blocks, and no setting says so.
@@ -86,21 +95,89 @@ def check_covered(config: Any) -> None:
         raise InputError("the engine does not cover parallel_attn_mlp = True in TransformerLens native models")
 
 
+def hugging_face_config(bridge: TransformerBridge) -> Any:
+    """Return the config of a Hugging Face model; None for a TransformerLens native model."""
+    return None if bridge.cfg.architecture == NATIVE else bridge.original_model.config
+
+
+def activation_of(bridge: TransformerBridge) -> Activation:
+    """Return the activation of a model's MLPs: that of its Hugging Face config, where TransformerLens may have another.
+
+    Raises:
+        InputError: the engine does not cover it.
+    """
+    config = hugging_face_config(bridge)
+    named = (getattr(config, setting, None) for setting in ACTIVATION_SETTINGS)
+    name = next((name for name in named if isinstance(name, str)), bridge.cfg.act_fn)
+    name = ALIASES.get(name, name)
+    if name not in get_args(Activation):
+        raise InputError(f"the engine does not cover models with act_fn = {name!r}")
+    return cast(Activation, name)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Hold what a model multiplies by beside its weights. The engine's weights carry it.
+
+    Attributes:
+        embed: of the token embeddings (Gemma, Granite).
+        residual: of what heads and MLPs write (Granite).
+        logits: of the logits (Cohere, Granite).
+    """
+
+    embed: float = 1.0
+    residual: float = 1.0
+    logits: float = 1.0
+
+
+def scales_of(bridge: TransformerBridge) -> Scales:
+    """Return what a model multiplies by beside its weights, as its Hugging Face config and modules say."""
+    config: Any = hugging_face_config(bridge)
+    if config is None:
+        return Scales()
+    of_module = getattr(bridge.embed.original_component, "scalar_embed_scale", 1.0)
+    return Scales(
+        embed=of_module * getattr(config, "embedding_multiplier", 1.0),
+        residual=getattr(config, "residual_multiplier", 1.0),
+        logits=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
+    )
+
+
+def query_scale(bridge: TransformerBridge, attention: Any) -> float:
+    """Return what q is multiplied by beyond one over the square root of ``d_head``, as an attention's module says."""
+    if bridge.cfg.architecture == UNSCALED_ATTENTION:
+        return sqrt(bridge.cfg.d_head)
+    scaling = getattr(getattr(attention, "original_component", None), "scaling", None)
+    scale = scaling * sqrt(bridge.cfg.d_head) if isinstance(scaling, float) else 1.0
+    return 1.0 if isclose(scale, 1.0) else scale
+
+
+@overload
+def times(x: Tensor, factor: float) -> Tensor: ...
+@overload
+def times(x: None, factor: float) -> None: ...
+def times(x: Tensor | None, factor: float) -> Tensor | None:
+    """Multiply a weight, without a copy where nothing changes."""
+    return x if x is None or factor == 1.0 else x * factor
+
+
 def rope(config: Any) -> tuple[str, dict[str, Any]]:
     """Return the kind of a model's rotary positions, such as ``llama3``, and their settings (Hugging Face)."""
     parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return parameters.get("rope_type") or parameters.get("type") or "default", parameters
 
 
-def context(config: Any) -> int:
+def context(bridge: TransformerBridge) -> int:
     """Return how many positions a prompt may have.
 
     A model of kind ``longrope`` rotates otherwise in prompts beyond its original context. The engine has the rotations
-    of shorter ones.
+    of shorter ones. A model with sliding windows has none in prompts that fit into one, and of such the engine runs it.
     """
+    config: Any = bridge.cfg
     kind, parameters = rope(config)
-    original = parameters.get("original_max_position_embeddings") or config.n_ctx
-    return min(config.n_ctx, original) if kind == "longrope" else config.n_ctx
+    limits = [config.n_ctx, *(getattr(hugging_face_config(bridge), name, None) for name in WINDOWS)]
+    limits.append(parameters.get("original_max_position_embeddings") if kind == "longrope" else None)
+    return min(limit for limit in limits if limit)
 
 
 def rotary_module(bridge: TransformerBridge) -> torch.nn.Module | None:
@@ -155,16 +232,20 @@ def weights_of(bridge: TransformerBridge) -> Weights:
     """Return the model's weights as the engine takes them, without a copy of those that have that form already."""
     architecture = architecture_of(bridge)
     rotary = rotary_of(bridge, architecture) if architecture.positions == "rotary" else (None, None)
-    w_final, b_final = norm_weights(getattr(bridge, "ln_final", None))
+    scales, offset = scales_of(bridge), norm_offset(bridge)
+    w_final, b_final = norm_weights(getattr(bridge, "ln_final", None), offset)
     return Weights(
         architecture,
-        embed=bridge.embed.W_E,
-        pos_embed=None if architecture.positions == "rotary" else bridge.pos_embed.W_pos,
-        blocks=[block_weights(block, architecture) for block in bridge.blocks],
+        embed=times(bridge.embed.W_E, scales.embed),
+        pos_embed=None if architecture.positions == "rotary" else position_embeddings(bridge, architecture.n_ctx),
+        blocks=[
+            block_weights(block, architecture, scales.residual, query_scale(bridge, block.attn), offset)
+            for block in bridge.blocks
+        ],
         ln_final_w=w_final,
         ln_final_b=b_final,
-        unembed=bridge.unembed.W_U,
-        b_unembed=getattr(bridge.unembed, "b_U", None),
+        unembed=times(bridge.unembed.W_U, scales.logits),
+        b_unembed=times(getattr(bridge.unembed, "b_U", None), scales.logits),
         rotary_cos=rotary[0],
         rotary_sin=rotary[1],
     )
@@ -175,30 +256,51 @@ def mlp_norm(block: Any) -> Any:
     return getattr(block, "ln2", None) or getattr(block, "ln1", None)
 
 
-def norm_weights(norm: Any) -> tuple[Tensor | None, Tensor | None]:
+def position_embeddings(bridge: TransformerBridge, n_ctx: int) -> Float[Tensor, "n_ctx d_model"]:
+    """Return a model's position embeddings. OPT's first rows are for no position."""
+    rows = bridge.pos_embed.W_pos
+    return rows[len(rows) - bridge.cfg.n_ctx :][:n_ctx]
+
+
+def norm_offset(bridge: TransformerBridge) -> float:
+    """Return what a model adds to the weights of its norms (Gemma adds 1)."""
+    return 1.0 if getattr(bridge.cfg, "rmsnorm_uses_offset", False) else 0.0
+
+
+def norm_weights(norm: Any, offset: float) -> tuple[Tensor | None, Tensor | None]:
     """Return a norm's weight and bias; None for what it does not have."""
-    return getattr(norm, "weight", None), getattr(norm, "bias", None)
+    weight = getattr(norm, "weight", None)
+    return weight + offset if offset and weight is not None else weight, getattr(norm, "bias", None)
 
 
-def block_weights(block: Any, architecture: Architecture) -> Block:
-    """Return the weights of one block, see ``weights_of``."""
+def block_weights(block: Any, architecture: Architecture, residual: float, query: float, offset: float) -> Block:
+    """Return the weights of one block, see ``weights_of``.
+
+    Args:
+        residual: see ``Scales``.
+        query: see ``query_scale``.
+        offset: see ``norm_offset``.
+    """
     attention = block.attn
     projections = [getattr(attention, f"W_{port}") for port in "QKV"]
     given = [getattr(attention, f"b_{port}", None) for port in "QKV"]
     biases = [w.new_zeros(w.shape[0], w.shape[2]) if b is None else b for w, b in zip(projections, given, strict=True)]
+    projections[0], biases[0] = times(projections[0], query), times(biases[0], query)
     b_o = getattr(attention, "b_O", None)
-    ln1_w, ln1_b = norm_weights(getattr(block, "ln1", None))
+    ln1_w, ln1_b = norm_weights(getattr(block, "ln1", None), offset)
     weights = Block(
         ln1_w=ln1_w,
         ln1_b=ln1_b,
         w_port=torch.cat(projections),
         b_port=torch.cat(biases),
-        w_o=attention.W_O,
-        b_o=projections[0].new_zeros(architecture.d_model) if b_o is None else b_o,
+        w_o=times(attention.W_O, residual),
+        b_o=projections[0].new_zeros(architecture.d_model) if b_o is None else times(b_o, residual),
     )
     if architecture.d_mlp:
-        weights.ln2_w, weights.ln2_b = norm_weights(mlp_norm(block))
-        weights.w_gate = block.mlp.W_gate if architecture.gated else None
+        weights.ln2_w, weights.ln2_b = norm_weights(mlp_norm(block), offset)
+        if architecture.gated:
+            weights.w_gate, weights.b_gate = block.mlp.W_gate, getattr(block.mlp, "b_gate", None)
         weights.w_in, weights.b_in = block.mlp.W_in, getattr(block.mlp, "b_in", None)
-        weights.w_out, weights.b_out = block.mlp.W_out, getattr(block.mlp, "b_out", None)
+        weights.w_out = times(block.mlp.W_out, residual)
+        weights.b_out = times(getattr(block.mlp, "b_out", None), residual)
     return weights

@@ -1,0 +1,172 @@
+"""Of random models of today's architectures the engine computes what Transformers does, and the oracle's circuits."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    FalconConfig,
+    GemmaConfig,
+    GlmConfig,
+    GPTBigCodeConfig,
+    GPTNeoConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    OlmoConfig,
+    OPTConfig,
+    Phi3Config,
+    PreTrainedModel,
+    Qwen2Config,
+    Starcoder2Config,
+)
+
+from acdc.data import Dataset
+from acdc.engine.model import Engine
+from acdc.engine.weights import Weights, rotary_tables
+from acdc.errors import InputError
+from acdc.models.bridge import of_hugging_face
+from acdc.models.convert import weights_of
+from acdc.reference import Reference
+from tests.small_models import random_circuit
+
+FLOAT_ERROR = 1e-4
+N_VOCAB, N_POS, N_CTX, ORIGINAL, WINDOW = 50, 16, 64, 32, 24
+SIZES = {
+    "vocab_size": N_VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": N_CTX,
+    "initializer_range": 0.3,
+    "pad_token_id": 2,
+}
+GPT = {"vocab_size": N_VOCAB, "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def scaled(kind: str, **parameters: float | list[float]) -> dict:
+    """Return sizes and the settings of rotations of one kind."""
+    return SIZES | {"rope_parameters": {"rope_type": kind, "rope_theta": 100.0, "factor": 4.0} | parameters}
+
+
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": ORIGINAL}
+LONGROPE = {
+    "short_factor": [1.0, 1.5, 2.0, 2.5],
+    "long_factor": [3.0, 3.5, 4.0, 4.5],
+    "original_max_position_embeddings": ORIGINAL,
+}
+GRANITE = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.5,
+    "logits_scaling": 0.5,
+}
+SCALED_ROTATIONS = {
+    "llama3": LlamaConfig(**scaled("llama3", **LLAMA3)),
+    "yarn": LlamaConfig(**scaled("yarn", original_max_position_embeddings=ORIGINAL)),
+    "linear": LlamaConfig(**scaled("linear")),
+    "longrope": Phi3Config(**scaled("longrope", **LONGROPE), original_max_position_embeddings=ORIGINAL),
+}
+CONFIGS = SCALED_ROTATIONS | {
+    "dynamic": LlamaConfig(**scaled("dynamic")),
+    "llama_biases": LlamaConfig(**SIZES, mlp_bias=True, attention_bias=True),
+    "mistral": MistralConfig(**SIZES, sliding_window=WINDOW),
+    "qwen2": Qwen2Config(**SIZES),
+    "gemma": GemmaConfig(**SIZES, head_dim=8),
+    "glm": GlmConfig(**SIZES, head_dim=8),
+    "granite": GraniteConfig(**SIZES, **GRANITE),
+    "cohere": CohereConfig(**SIZES, logit_scale=2.0),
+    "olmo": OlmoConfig(**SIZES),
+    "starcoder2": Starcoder2Config(**SIZES, sliding_window=None, residual_dropout=0.0, embedding_dropout=0.0),
+    "falcon": FalconConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}, alibi=False, bias=False),
+    "opt": OPTConfig(
+        vocab_size=N_VOCAB,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=N_CTX,
+        init_std=0.3,
+        word_embed_proj_dim=32,
+    ),
+    "gpt_neo": GPTNeoConfig(
+        **GPT,
+        hidden_size=32,
+        intermediate_size=48,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=WINDOW,
+        max_position_embeddings=N_CTX,
+    ),
+    "gpt_bigcode": GPTBigCodeConfig(**GPT, n_embd=32, n_inner=48, n_layer=2, n_head=4, n_positions=N_CTX),
+}
+N_CTX_OF = {"longrope": ORIGINAL, "mistral": WINDOW, "gpt_neo": WINDOW}
+"""Longrope changes the rotations of all positions in a prompt beyond the original context. Windows are not covered."""
+configs = pytest.mark.parametrize("kind", CONFIGS)
+
+
+@cache
+def random_model(kind: str) -> PreTrainedModel:
+    """Return a model whose biases and norms are random too."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind]).requires_grad_(False).eval()
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape)
+    return model
+
+
+@cache
+def converted(kind: str) -> Weights:
+    return weights_of(of_hugging_face(random_model(kind), None))
+
+
+def random_prompts() -> Dataset:
+    clean, corrupted = torch.randint(N_VOCAB, (2, 2, N_POS), generator=torch.Generator().manual_seed(0))
+    return Dataset(clean, corrupted, torch.ones_like(clean, dtype=torch.bool), {})
+
+
+def error(weights: Weights, model: PreTrainedModel) -> float:
+    """Return the largest difference between the engine's logits and the model's own."""
+    data = random_prompts()
+    expected = model(data.clean).logits.flatten(0, 1)
+    return (Engine(weights, data, ablation="corrupted").model_logits - expected).abs().max().item()
+
+
+@configs
+def test_the_engine_computes_the_model(kind):
+    weights = converted(kind)
+    assert error(weights, random_model(kind)) < FLOAT_ERROR
+    assert weights.architecture.n_ctx == N_CTX_OF.get(kind, N_CTX)
+
+
+@configs
+@pytest.mark.parametrize("ablation", ("corrupted", "zero", "mean"))
+def test_circuits_are_the_oracles(kind, ablation):
+    setup = Engine(converted(kind), random_prompts(), ablation=ablation)
+    oracle = Reference(of_hugging_face(random_model(kind), None), random_prompts(), ablation=ablation)
+    for seed in range(2):
+        circuit = random_circuit(setup.graph, seed, 0.7, 0.9)
+        expected = oracle.logits(circuit)
+        torch.testing.assert_close(setup.circuit_logits(circuit), expected, atol=FLOAT_ERROR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", SCALED_ROTATIONS)
+def test_rotations_that_are_not_scaled_are_another_model(kind):
+    model = random_model(kind)
+    weights = weights_of(of_hugging_face(model, None))
+    weights.rotary_cos, weights.rotary_sin = rotary_tables(weights.architecture)
+    assert error(weights, model) > 100 * FLOAT_ERROR
+
+
+def test_scaled_rotations_without_a_module_are_refused():
+    bridge = of_hugging_face(random_model("linear"), None)
+    bridge.original_model.model.rotary_emb = None
+    with pytest.raises(InputError, match="rope_type = 'linear' in LlamaForCausalLM"):
+        weights_of(bridge)
