@@ -272,7 +272,7 @@ def embeddings(
 def project(
     weights: Weights, layer: int, port: int, x: Float[Tensor, "... row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "... row d_head"]:
-    """Compute a port's q, k or v from its input: norm, projection and, for q and k, the position."""
+    """Compute a port's q, k or v from its input: norm, projection and, for q and k, their own norm and the position."""
     architecture, block = weights.architecture, weights.blocks[layer]
     is_value = port >= architecture.n_heads + architecture.n_kv_heads
     if architecture.norm == "rms" and architecture.positions != "shortformer":
@@ -282,6 +282,8 @@ def project(
         if architecture.positions == "shortformer" and not is_value:
             x = x + weights.position(pos)
         out = block.ports[port](x)
+    if block.qk_norm_w is not None and not is_value:
+        out = layers.norm(architecture, out, block.qk_norm_w[port], None)
     if architecture.positions != "rotary" or is_value:
         return out
     return layers.rotate(out, *weights.rotation(pos), architecture.rotary_adjacent)
@@ -298,6 +300,8 @@ def project_all(
     if architecture.positions == "shortformer":
         both = block.all_ports(x + weights.position(pos))
         placed = both.unflatten(1, (-1, architecture.d_head)).transpose(0, 1)[:n_placed]
+    if block.qk_norm_w is not None:
+        placed = layers.norm(architecture, placed, None, None) * block.qk_norm_w[:, None]
     if architecture.positions == "rotary":
         placed = layers.rotate(placed, *weights.rotation(pos), architecture.rotary_adjacent)
     return torch.cat([placed, values])

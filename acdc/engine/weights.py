@@ -38,8 +38,8 @@ def rotary_tables(
 class Block:
     """Hold the weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
 
-    Norm weights are None without a norm. A bias of None is zero. ``w_gate`` is None in ungated MLPs, and an
-    attention-only layer has no weights of an MLP.
+    Norm weights are None without a norm. ``qk_norm_w`` are those of the norms of q and k, of each head its own (Qwen3).
+    A bias of None is zero. ``w_gate`` is None in ungated MLPs, and an attention-only layer has no weights of an MLP.
     """
 
     ln1_w: Float[Tensor, "d_model"] | None
@@ -56,6 +56,7 @@ class Block:
     w_out: Float[Tensor, "d_mlp d_model"] | None = None
     b_out: Float[Tensor, "d_model"] | None = None
     b_gate: Float[Tensor, "d_mlp"] | None = None
+    qk_norm_w: Float[Tensor, "qk_port d_head"] | None = None
 
     @cached_property
     def ports(self) -> list[Linear]:

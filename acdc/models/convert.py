@@ -23,6 +23,10 @@ ADJACENT_ROTARY = (NATIVE, "GPTJForCausalLM", "CodeGenForCausalLM", "CohereForCa
 
 UNSCALED_ATTENTION = "GPTNeoForCausalLM"
 """The architecture that divides attention scores by nothing."""
+QUERY_KEY_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"))
+"""Names of norms of q and k, before rotation (Qwen3, StableLM)."""
+NORMS_AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_self_attn_layernorm")
+"""Names of norms of what heads or an MLP write (Gemma 2 and 3, OLMo 2, GLM-4)."""
 WINDOWS = ("sliding_window", "window_size")
 """Where configs say how many positions a query sees (Mistral; GPT-Neo in every second layer)."""
 ACTIVATION_SETTINGS = ("hidden_activation", "hidden_act", "activation_function", "activation")
@@ -59,7 +63,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         InputError: the engine does not cover the model; the message names the setting.
     """
     config: Any = bridge.cfg
-    check_covered(config)
+    check_covered(bridge)
     return Architecture(
         n_layers=config.n_layers,
         d_model=config.d_model,
@@ -80,8 +84,24 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
     )
 
 
-def check_covered(config: Any) -> None:
+def check_modules_covered(bridge: TransformerBridge) -> None:
+    """Raise InputError for what the modules and the config of a Hugging Face model have and the engine does not."""
+    config = hugging_face_config(bridge)
+    if config is None:
+        return
+    modules = dict(bridge.blocks[0].original_component.named_children())
+    after = [name for name in NORMS_AFTER if name in modules]
+    if after:
+        raise InputError(f"the engine does not cover norms after attention and MLP: {', '.join(after)}")
+    if not all(getattr(config, "no_rope_layers", None) or [1]):
+        raise InputError(f"the engine does not cover layers without rotation: no_rope_layers = {config.no_rope_layers}")
+    if getattr(config, "clip_qkv", None):
+        raise InputError(f"the engine does not cover clip_qkv = {config.clip_qkv}")
+
+
+def check_covered(bridge: TransformerBridge) -> None:
     """Raise InputError for a setting that the engine does not cover; the message names it."""
+    config: Any = bridge.cfg
     for name, covered in (COVERED_IN_NATIVE if config.architecture == NATIVE else COVERED).items():
         if getattr(config, name, None) not in covered:
             raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
@@ -90,6 +110,7 @@ def check_covered(config: Any) -> None:
     # Hugging Face's encoders, such as BERT, have norms after their blocks, and no setting says so.
     if config.attention_dir != "causal" and config.architecture != NATIVE:
         raise InputError(f"the engine does not cover attention_dir = {config.attention_dir!r} in {config.architecture}")
+    check_modules_covered(bridge)
     # TransformerLens's native models ignore the setting.
     if config.parallel_attn_mlp and config.architecture == NATIVE:
         raise InputError("the engine does not cover parallel_attn_mlp = True in TransformerLens native models")
@@ -251,6 +272,31 @@ def weights_of(bridge: TransformerBridge) -> Weights:
     )
 
 
+def query_key_norm(attention: Any, architecture: Architecture) -> Float[Tensor, "qk_port d_head"] | None:
+    """Return the weights of the norms of q and k, of each head its own; None without such norms.
+
+    Raises:
+        InputError: the engine does not cover these norms: they take all heads together, or come after the rotation.
+    """
+    modules = dict(getattr(attention, "original_component", attention).named_children())
+    norms = {name: module for name, module in modules.items() if "norm" in name}
+    if not norms:
+        return None
+    for names in QUERY_KEY_NORMS:
+        if set(names) == set(norms):
+            counts = (architecture.n_heads, architecture.n_kv_heads)
+            weights = [head_norms(norms[name], n) for name, n in zip(names, counts, strict=True)]
+            if all(weight.shape[1] == architecture.d_head for weight in weights):
+                return torch.cat(weights)
+    raise InputError(f"the engine does not cover attention with {' and '.join(norms)} of this kind")
+
+
+def head_norms(norm: Any, n_heads: int) -> Float[Tensor, "head size"]:
+    """Return the weights of a norm of q or k for every head. They have one for all, or one each (StableLM)."""
+    each = getattr(norm, "norms", None)
+    return norm.weight.expand(n_heads, -1) if each is None else torch.stack([one.weight for one in each])
+
+
 def mlp_norm(block: Any) -> Any:
     """Return the norm before a block's MLP. Some parallel blocks share one with their heads (GPT-J, Phi)."""
     return getattr(block, "ln2", None) or getattr(block, "ln1", None)
@@ -295,6 +341,7 @@ def block_weights(block: Any, architecture: Architecture, residual: float, query
         b_port=torch.cat(biases),
         w_o=times(attention.W_O, residual),
         b_o=projections[0].new_zeros(architecture.d_model) if b_o is None else times(b_o, residual),
+        qk_norm_w=query_key_norm(attention, architecture),
     )
     if architecture.d_mlp:
         weights.ln2_w, weights.ln2_b = norm_weights(mlp_norm(block), offset)

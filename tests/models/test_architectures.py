@@ -10,22 +10,30 @@ from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
     FalconConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GlmConfig,
     GPTBigCodeConfig,
     GPTNeoConfig,
     GraniteConfig,
+    HunYuanDenseV1Config,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
     OlmoConfig,
     OPTConfig,
     Phi3Config,
     PreTrainedModel,
     Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+    StableLmConfig,
     Starcoder2Config,
 )
 
 from acdc.data import Dataset
+from acdc.engine.masked import masked_models
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights, rotary_tables
 from acdc.errors import InputError
@@ -78,6 +86,8 @@ CONFIGS = SCALED_ROTATIONS | {
     "llama_biases": LlamaConfig(**SIZES, mlp_bias=True, attention_bias=True),
     "mistral": MistralConfig(**SIZES, sliding_window=WINDOW),
     "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=8),
+    "stablelm": StableLmConfig(**SIZES, qk_layernorm=True),
     "gemma": GemmaConfig(**SIZES, head_dim=8),
     "glm": GlmConfig(**SIZES, head_dim=8),
     "granite": GraniteConfig(**SIZES, **GRANITE),
@@ -109,6 +119,14 @@ CONFIGS = SCALED_ROTATIONS | {
 }
 N_CTX_OF = {"longrope": ORIGINAL, "mistral": WINDOW, "gpt_neo": WINDOW}
 """Longrope changes the rotations of all positions in a prompt beyond the original context. Windows are not covered."""
+REFUSED = {
+    "norms after attention and MLP: post_feedforward_layernorm": Gemma3TextConfig(**SIZES, head_dim=8),
+    "attn_scores_soft_cap": Gemma2Config(**SIZES, head_dim=8),
+    "norms after attention and MLP": Olmo2Config(**SIZES),
+    "attention with query_layernorm and key_layernorm": HunYuanDenseV1Config(**SIZES, head_dim=8),
+    "layers without rotation": SmolLM3Config(**SIZES, no_rope_layers=[1, 0]),
+    "clip_qkv = 8": OlmoConfig(**SIZES, clip_qkv=8.0),
+}
 configs = pytest.mark.parametrize("kind", CONFIGS)
 
 
@@ -155,6 +173,22 @@ def test_circuits_are_the_oracles(kind, ablation):
         circuit = random_circuit(setup.graph, seed, 0.7, 0.9)
         expected = oracle.logits(circuit)
         torch.testing.assert_close(setup.circuit_logits(circuit), expected, atol=FLOAT_ERROR, rtol=0)
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_not_covered_is_refused_by_its_name(reason):
+    model = AutoModelForCausalLM.from_config(REFUSED[reason])
+    with pytest.raises(InputError, match=f"the engine does not cover .*{reason}"):
+        weights_of(of_hugging_face(model, None))
+
+
+@configs
+def test_gradients_start_from_the_same_model(kind):
+    data = random_prompts()
+    setup = Engine(converted(kind), data, ablation="corrupted")
+    (masked,) = masked_models(setup, len(data))
+    shares = torch.ones(len(setup.graph.receivers) - 1)
+    torch.testing.assert_close(masked.logits_of_nodes(shares), setup.model_logits, atol=FLOAT_ERROR, rtol=0)
 
 
 @pytest.mark.parametrize("kind", SCALED_ROTATIONS)
