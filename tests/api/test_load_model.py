@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 import acdc
 from acdc.errors import InputError
@@ -112,8 +112,23 @@ def test_the_engine_is_compared_with_the_model_whenever_it_is_made(model, data, 
     assert engine.value(empty, "kl_divergence") > 0.01
     monkeypatch.setattr("acdc.engine.check.logits_at", lambda program, data, tokens, rows: torch.zeros(len(rows), 50))
     for make in (lambda: model.engine(data), lambda: acdc.find(model, data, **HOW)):
-        with pytest.raises(InputError, match="the engine does not cover this model"):
+        with pytest.raises(InputError, match="it does not cover this model"):
             make()
+
+
+@pytest.mark.parametrize("where", ("memory", "folder"))
+def test_a_model_that_transformer_lens_gets_wrong_is_refused(where, tmp_path):
+    """TransformerLens 4.3 scales the attention of every GPT-2."""
+    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=16, initializer_range=0.5)
+    config.scale_attn_weights = False
+    torch.manual_seed(0)
+    source = GPT2LMHeadModel(config)
+    source.save_pretrained(tmp_path)
+    model = acdc.load_model(source if where == "memory" else tmp_path)
+    clean, corrupted = torch.randint(50, (2, 3, 8), generator=torch.Generator().manual_seed(0)).tolist()
+    data = acdc.prompts(model, clean=clean, corrupted=corrupted, correct=[1] * 3, incorrect=[2] * 3)
+    with pytest.raises(InputError, match="it agrees with Transformers, but TransformerLens computes another model"):
+        acdc.find(model, data, **HOW)
 
 
 def test_weights_are_told_apart(folder, tmp_path):

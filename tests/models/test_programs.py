@@ -77,7 +77,7 @@ def test_the_command_refuses_a_model_that_transformer_lens_gets_wrong(tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["model", "--folder", str(tmp_path / "source"), "--out", str(tmp_path / "out")])
     said = ended.value.code
-    assert "differ from Transformers's by" in said and "the engine does not cover this model" in said
+    assert "it agrees with Transformers, but TransformerLens computes another model" in said
     assert "and from TransformerLens's by" in said and said.startswith("acdc: with all edges")
 
 
