@@ -52,7 +52,7 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
         bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
         bridge = boot(load_hugging_face(folder), load_tokenizer(folder))
-    bridge.enable_compatibility_mode(no_processing=not (process and (folder / PROCESSED).exists()))
+    compatible(bridge, process and (folder / PROCESSED).exists())
     if (folder / RESET).exists():
         reset(bridge, **json.loads((folder / RESET).read_text()))
     return bridge.requires_grad_(False).eval()
@@ -66,7 +66,7 @@ def load_hugging_face(folder: Path) -> PreTrainedModel:
 def of_hugging_face(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
     """Return a bridge of a Hugging Face model, which stays as it is. Both share the weights where they are float32."""
     bridge = boot(private(model), tokenizer)
-    bridge.enable_compatibility_mode(no_processing=True)
+    compatible(bridge)
     return bridge.requires_grad_(False).eval()
 
 
@@ -79,7 +79,7 @@ def of_bridge(bridge: TransformerBridge) -> TransformerBridge:
     copied = private(bridge)
     copied.reset_hooks()
     if not copied.compatibility_mode:
-        copied.enable_compatibility_mode(no_processing=True)
+        compatible(copied)
     return copied.requires_grad_(False).eval()
 
 
@@ -101,10 +101,30 @@ def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
         # TransformerLens wants a tokenizer, and loads it a second time from where it was loaded first.
         (tokenizer or unknown_words()).save_pretrained(folder)
         loaded = AutoTokenizer.from_pretrained(folder)
-        bridge = TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=loaded)
+        try:
+            bridge = TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=loaded)
+        except Exception as error:  # whatever a library raises that does not know the model
+            raise InputError(f"TransformerLens cannot run {type(model).__name__}: {first_line(error)}") from error
     if tokenizer is None:
         bridge.tokenizer = None
     return bridge
+
+
+def compatible(bridge: TransformerBridge, process: bool = False) -> None:
+    """Put a bridge into compatibility mode, in which all models have the same hook points.
+
+    Raises:
+        InputError: TransformerLens cannot do so with this model.
+    """
+    try:
+        bridge.enable_compatibility_mode(no_processing=not process)
+    except RuntimeError as error:
+        raise InputError(f"TransformerLens cannot run {bridge.cfg.architecture}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().split("\n")[0]
 
 
 def unknown_words() -> PreTrainedTokenizerFast:

@@ -89,7 +89,10 @@ def check_modules_covered(bridge: TransformerBridge) -> None:
     config = hugging_face_config(bridge)
     if config is None:
         return
-    modules = dict(bridge.blocks[0].original_component.named_children())
+    blocks = getattr(bridge, "blocks", [])
+    if not blocks or not all(hasattr(block, "attn") for block in blocks):
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: it has layers without attention")
+    modules = dict(blocks[0].original_component.named_children())
     after = [name for name in NORMS_AFTER if name in modules]
     if after:
         raise InputError(f"the engine does not cover norms after attention and MLP: {', '.join(after)}")
@@ -216,6 +219,8 @@ def rotary_of(
     module = rotary_module(bridge)
     if module is None:
         return rotary_tables(architecture)
+    if isinstance(getattr(module, "rope_type", None), dict):  # by the type of a layer
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its layers rotate in several ways")
     cos, sin = module(torch.zeros(1), torch.arange(architecture.n_ctx)[None])
     return in_pairs(cos[0], architecture), in_pairs(sin[0], architecture)
 

@@ -17,9 +17,11 @@ from transformers import (
     GPTBigCodeConfig,
     GPTNeoConfig,
     GraniteConfig,
+    HrmTextConfig,
     HunYuanDenseV1Config,
     LlamaConfig,
     MistralConfig,
+    ModernBertDecoderConfig,
     Olmo2Config,
     OlmoConfig,
     OPTConfig,
@@ -30,6 +32,7 @@ from transformers import (
     SmolLM3Config,
     StableLmConfig,
     Starcoder2Config,
+    VaultGemmaConfig,
 )
 
 from acdc.data import Dataset
@@ -125,6 +128,7 @@ REFUSED = {
     "norms after attention and MLP": Olmo2Config(**SIZES),
     "attention with query_layernorm and key_layernorm": HunYuanDenseV1Config(**SIZES, head_dim=8),
     "layers without rotation": SmolLM3Config(**SIZES, no_rope_layers=[1, 0]),
+    "its layers rotate in several ways": ModernBertDecoderConfig(**SIZES, layer_types=["full_attention"] * 2),
     "clip_qkv = 8": OlmoConfig(**SIZES, clip_qkv=8.0),
 }
 configs = pytest.mark.parametrize("kind", CONFIGS)
@@ -197,6 +201,13 @@ def test_rotations_that_are_not_scaled_are_another_model(kind):
     weights = weights_of(of_hugging_face(model, None))
     weights.rotary_cos, weights.rotary_sin = rotary_tables(weights.architecture)
     assert error(weights, model) > 100 * FLOAT_ERROR
+
+
+@pytest.mark.parametrize("kind", (HrmTextConfig, VaultGemmaConfig))
+def test_what_transformer_lens_cannot_run_is_refused_by_name(kind):
+    model = AutoModelForCausalLM.from_config(kind(**SIZES, head_dim=8))
+    with pytest.raises(InputError, match=type(model).__name__):
+        weights_of(of_hugging_face(model, None))
 
 
 def test_scaled_rotations_without_a_module_are_refused():

@@ -1,0 +1,188 @@
+"""Write docs/models.md: which architectures the engine computes, tried on a random model of each.
+
+    python docs/models.py
+
+Tried are the decoders of TransformerLens's list that Transformers has, as models of a few thousand weights.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from acdc.data import Dataset
+from acdc.engine.model import Engine
+from acdc.errors import InputError
+from acdc.graph import Circuit
+from acdc.models.bridge import first_line, of_hugging_face
+from acdc.models.convert import weights_of
+from acdc.reference import Reference
+
+PAGE = Path(__file__).parent / "models.md"
+FLOAT_ERROR, MOST_WEIGHTS = 1e-4, 10**6
+N_VOCAB, N_POS, N_CIRCUITS = 50, 16, 20
+ABLATIONS = ("corrupted", "zero", "mean")
+SIZES = {
+    "vocab_size": N_VOCAB,
+    "hidden_size": 32,
+    "n_embd": 32,
+    "d_model": 32,
+    "word_embed_proj_dim": 32,
+    "intermediate_size": 48,
+    "ffn_dim": 48,
+    "n_inner": 48,
+    "ffn_hidden_size": 48,
+    "num_hidden_layers": 4,
+    "num_layers": 4,
+    "n_layer": 4,
+    "n_layers": 4,
+    "num_attention_heads": 4,
+    "num_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rotary_dim": 4,
+    "max_position_embeddings": 64,
+    "n_positions": 64,
+    "max_seq_len": 64,
+    "n_ctx": 64,
+    "initializer_range": 0.3,
+    "init_std": 0.3,
+    "moe_intermediate_size": 16,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""Names that configs have for the same few sizes."""
+BY_ARCHITECTURE = {
+    "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2},
+    "FalconForCausalLM": {"alibi": False},
+}
+COMPUTED = {"FalconForCausalLM": ("head_dim",)}
+"""What configs compute of other sizes."""
+
+
+class NotTriedError(Exception):
+    """No small model of an architecture could be made."""
+
+
+def small_config(model: type[PreTrainedModel]) -> PreTrainedConfig:
+    """Return a config of a small model: the default one, with the sizes that it has made small."""
+    default = model.config_class()
+    computed = COMPUTED.get(model.__name__, ())
+    own = {name: size for name, size in SIZES.items() if hasattr(default, name) and name not in computed}
+    return model.config_class(**own | BY_ARCHITECTURE.get(model.__name__, {}))
+
+
+def small_model(name: str) -> PreTrainedModel:
+    """Return a random model of an architecture. Raises NotTriedError where there is none."""
+    kind = getattr(transformers, name)
+    try:
+        config = small_config(kind)
+        with torch.device("meta"):
+            n_weights = sum(p.numel() for p in kind(config).parameters())
+        if n_weights > MOST_WEIGHTS:
+            raise NotTriedError(f"its config does not make a small model ({n_weights:,} weights)")
+        torch.manual_seed(0)
+        model = kind(config).requires_grad_(False).eval()
+    except NotTriedError:
+        raise
+    except Exception as error:
+        raise NotTriedError(f"Transformers makes no model of a small config: {reason(error)}") from error
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape)
+    return model
+
+
+def reason(error: Exception) -> str:
+    """Return the beginning of an error's message, for a cell of a table."""
+    return first_line(error).replace("|", "/")[:160]
+
+
+def random_prompts() -> Dataset:
+    """Return two random pairs of prompts, scored at every position."""
+    clean, corrupted = torch.randint(3, N_VOCAB, (2, 2, N_POS), generator=torch.Generator().manual_seed(0))
+    return Dataset(clean, corrupted, torch.ones_like(clean, dtype=torch.bool), {})
+
+
+def errors(name: str) -> tuple[float, float]:
+    """Return the largest differences in a logit: of the model to Transformers, of circuits to the hooked forward pass.
+
+    Raises:
+        InputError: the engine does not cover the model.
+    """
+    model, data = small_model(name), random_prompts()
+    bridge = of_hugging_face(model, None)
+    weights = weights_of(bridge)
+    whole = Engine(weights, data, ablation="corrupted").model_logits - model(data.clean).logits.flatten(0, 1)
+    of_circuits = max(error_of_circuits(Engine(weights, data, ablation=a), bridge, a) for a in ABLATIONS)
+    return whole.abs().max().item(), of_circuits
+
+
+def error_of_circuits(engine: Engine, bridge, ablation: str) -> float:
+    """Return the largest difference of random circuits' logits to the hooked forward pass."""
+    oracle, graph, rng = Reference(bridge, engine.dataset, ablation=ablation), engine.graph, np.random.default_rng(0)
+    worst = 0.0
+    for _ in range(N_CIRCUITS):
+        present = graph.exists & (rng.random(graph.exists.shape) < 0.7)
+        circuit = Circuit(graph, present, graph.has_direct & (rng.random(len(graph.receivers)) < 0.9))
+        worst = max(worst, (engine.circuit_logits(circuit) - oracle.logits(circuit)).abs().max().item())
+    return worst
+
+
+@torch.no_grad()
+def row(name: str) -> tuple[str, str, str]:
+    """Return an architecture's row: its name, what became of it, and why."""
+    try:
+        whole, circuits = errors(name)
+    except InputError as error:
+        return name, "refused", reason(error)
+    except NotTriedError as error:
+        return name, "not tried", reason(error)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        by = "TransformerLens" if "transformer_lens" in where.filename else Path(where.filename).name
+        return name, "refused", f"{type(error).__name__} of {by}: {reason(error)}"
+    if whole < FLOAT_ERROR and circuits < FLOAT_ERROR:
+        return name, "works", f"{whole:.0e} and {circuits:.0e}"
+    return name, "refused", f"the comparison before a search refuses it: off by {whole:.1g}, circuits by {circuits:.1g}"
+
+
+def page(rows: list[tuple[str, str, str]]) -> str:
+    """Return the page's text."""
+    lines = ["# Models", ""]
+    counts = {kind: sum(result == kind for _, result, _ in rows) for kind in ("works", "refused", "not tried")}
+    lines.append(
+        "Made by `python docs/models.py` with TransformerLens's list of decoders, Transformers"
+        f" {transformers.__version__} and torch {torch.__version__}: one random model of four layers each. **Works**"
+        " means that the engine's logits"
+        f" are Transformers's, and those of {N_CIRCUITS} random circuits under each of the ablations"
+        f" {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to {FLOAT_ERROR:g}; the"
+        " largest differences are given. Sliding windows are covered for prompts that fit into one window."
+    )
+    lines += ["", f"{counts['works']} work, {counts['refused']} are refused, {counts['not tried']} could not be tried."]
+    for kind, header in (("works", "differences"), ("refused", "reason"), ("not tried", "reason")):
+        lines += ["", f"## {kind.capitalize()}", "", f"| architecture | {header} |", "|---|---|"]
+        lines += [f"| {name} | {why} |" for name, result, why in rows if result == kind]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    names = sorted(n for n in SUPPORTED_ARCHITECTURES if n.endswith(("CausalLM", "LMHeadModel")))
+    PAGE.write_text(page([row(name) for name in names if hasattr(transformers, name)]))
+
+
+if __name__ == "__main__":
+    main()
