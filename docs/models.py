@@ -170,6 +170,7 @@ def page(rows: list[tuple[str, str, str]]) -> str:
         f" are Transformers's, and those of {N_CIRCUITS} random circuits under each of the ablations"
         f" {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to {FLOAT_ERROR:g}; the"
         " largest differences are given. Sliding windows are covered for prompts that fit into one window."
+        " A model with more than its small config has, such as LFM2 with convolutions, may be refused."
     )
     lines += ["", f"{counts['works']} work, {counts['refused']} are refused, {counts['not tried']} could not be tried."]
     for kind, header in (("works", "differences"), ("refused", "reason"), ("not tried", "reason")):
