@@ -24,7 +24,7 @@ import networkx as nx
 import numpy as np
 import torch
 
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
 from acdc.graph import PORTS, Circuit, Edge, Graph, Node, any_along
 from acdc.trace import Effects, key_of
 
@@ -110,7 +110,7 @@ def load_subgraph(path: Path) -> dict[Key, bool]:
     try:
         loaded = torch.load(path, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
-        raise InputError(f"{path} does not load as plain data: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} does not load as plain data: {first_line(error)}") from error
     if not isinstance(loaded, dict) or not all(isinstance(key, tuple) and len(key) == 4 for key in loaded):
         raise InputError(f"{path} is no dictionary of edges as the original implementation saves it")
     return loaded

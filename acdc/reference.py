@@ -18,8 +18,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Component, Node, Port
-from acdc.models.bridge import NATIVE, SHORTFORMER
-from acdc.models.convert import architecture_of
+from acdc.models.bridge import SHORTFORMER
+from acdc.models.convert import architecture_of, hugging_face_config
 
 Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
 """A hook point's name and what is called there, as TransformerLens takes them."""
@@ -156,9 +156,9 @@ class Reference:
 
     def share(self, sender: Node) -> float:
         """Return what a head's output is multiplied by before it is added (Granite); MLPs' hook points come after."""
-        if self.bridge.cfg.architecture == NATIVE or sender.component != "head":
+        if sender.component != "head":
             return 1.0
-        return getattr(self.bridge.original_model.config, "residual_multiplier", 1.0)
+        return getattr(hugging_face_config(self.bridge), "residual_multiplier", 1.0)
 
     def residual_hook(self, receiver: Node) -> str:
         """Return the hook point of the residual stream that a receiver reads."""

@@ -1,6 +1,6 @@
 """Write docs/models.md: which architectures the engine computes, tried on a random model of each.
 
-    python docs/models.py
+    python -m docs.models
 
 Tried are the decoders of TransformerLens's list that Transformers has, as models of a few thousand weights.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
@@ -18,11 +17,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from acdc.data import Dataset
 from acdc.engine.model import Engine
-from acdc.errors import InputError
-from acdc.graph import Circuit
-from acdc.models.bridge import first_line, of_hugging_face
+from acdc.errors import InputError, first_line
+from acdc.models.bridge import of_hugging_face
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
+from tests.small_models import random_circuit
 
 PAGE = Path(__file__).parent / "models.md"
 FLOAT_ERROR, MOST_WEIGHTS = 1e-4, 10**6
@@ -70,7 +69,7 @@ BY_ARCHITECTURE = {
     "FalconForCausalLM": {"alibi": False},
 }
 COMPUTED = {"FalconForCausalLM": ("head_dim",)}
-"""What configs compute of other sizes."""
+"""Sizes that no config of an architecture takes, because it computes them from others."""
 
 
 class NotTriedError(Exception):
@@ -92,14 +91,12 @@ def small_model(name: str) -> PreTrainedModel:
         config = small_config(kind)
         with torch.device("meta"):
             n_weights = sum(p.numel() for p in kind(config).parameters())
-        if n_weights > MOST_WEIGHTS:
-            raise NotTriedError(f"its config does not make a small model ({n_weights:,} weights)")
-        torch.manual_seed(0)
-        model = kind(config).requires_grad_(False).eval()
-    except NotTriedError:
-        raise
     except Exception as error:
         raise NotTriedError(f"Transformers makes no model of a small config: {reason(error)}") from error
+    if n_weights > MOST_WEIGHTS:
+        raise NotTriedError(f"its config does not make a small model ({n_weights:,} weights)")
+    torch.manual_seed(0)
+    model = kind(config).requires_grad_(False).eval()
     for parameter in model.parameters():
         parameter += 0.1 * torch.randn(parameter.shape)
     return model
@@ -132,13 +129,9 @@ def errors(name: str) -> tuple[float, float]:
 
 def error_of_circuits(engine: Engine, bridge, ablation: str) -> float:
     """Return the largest difference of random circuits' logits to the hooked forward pass."""
-    oracle, graph, rng = Reference(bridge, engine.dataset, ablation=ablation), engine.graph, np.random.default_rng(0)
-    worst = 0.0
-    for _ in range(N_CIRCUITS):
-        present = graph.exists & (rng.random(graph.exists.shape) < 0.7)
-        circuit = Circuit(graph, present, graph.has_direct & (rng.random(len(graph.receivers)) < 0.9))
-        worst = max(worst, (engine.circuit_logits(circuit) - oracle.logits(circuit)).abs().max().item())
-    return worst
+    oracle = Reference(bridge, engine.dataset, ablation=ablation)
+    circuits = (random_circuit(engine.graph, seed, 0.7, 0.9) for seed in range(N_CIRCUITS))
+    return max((engine.circuit_logits(c) - oracle.logits(c)).abs().max().item() for c in circuits)
 
 
 @torch.no_grad()
@@ -164,11 +157,11 @@ def page(rows: list[tuple[str, str, str]]) -> str:
     lines = ["# Models", ""]
     counts = {kind: sum(result == kind for _, result, _ in rows) for kind in ("works", "refused", "not tried")}
     lines.append(
-        "Made by `python docs/models.py` with TransformerLens's list of decoders, Transformers"
+        "Made by `python -m docs.models` with TransformerLens's list of decoders, Transformers"
         f" {transformers.__version__} and torch {torch.__version__}: one random model of four layers each. **Works**"
-        " means that the engine's logits"
-        f" are Transformers's, and those of {N_CIRCUITS} random circuits under each of the ablations"
-        f" {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to {FLOAT_ERROR:g}; the"
+        f" means that the engine's logits are Transformers's, and those of {N_CIRCUITS} random circuits under each of"
+        f" the ablations {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to"
+        f" {FLOAT_ERROR:g}; the"
         " largest differences are given. Sliding windows are covered for prompts that fit into one window."
         " A model with more than its small config has, such as LFM2 with convolutions, may be refused."
     )

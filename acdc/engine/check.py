@@ -173,11 +173,10 @@ def compare(engine: Engine, expected: Logits) -> None:
 
 def check_rounding(engine: Engine, circuit: Circuit, which: str, differences: dict[str, float]) -> None:
     """Raise InputError where a circuit's logits differ from a program's by more than the engine's own rounding."""
-    bound = ROUNDINGS * rounding_of_logits(engine, circuit)
+    bound = max(TOLERANCE, ROUNDINGS * rounding_of_logits(engine, circuit))
     if all(difference < bound for difference in differences.values()):
         return
     by = " and ".join(f"from {name}'s by {difference:.2g}" for name, difference in differences.items())
-    bound = max(TOLERANCE, bound)
     right = " and ".join(name for name, difference in differences.items() if difference < bound)
     wrong = " and ".join(name for name, difference in differences.items() if not difference < bound)
     verdict = f"it agrees with {right}, but {wrong} computes another model" if right else "it does not cover this model"

@@ -116,7 +116,7 @@ class Removals:
         Args:
             stays: guesses, one for each sender.
         """
-        left, self.candidates = self.circuit.copy(), []
+        left, self.candidates = self.circuit, []
         for sender, guess in zip(senders, stays, strict=True):
             candidate = left.copy()
             candidate.present[sender, self.receiver] = False

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
 from acdc.models.reset import RESET, reset
 from acdc.models.tokenizer import load_tokenizer
 
@@ -120,11 +120,6 @@ def compatible(bridge: TransformerBridge, process: bool = False) -> None:
         bridge.enable_compatibility_mode(no_processing=not process)
     except RuntimeError as error:
         raise InputError(f"TransformerLens cannot run {bridge.cfg.architecture}: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return str(error).strip().split("\n")[0]
 
 
 def unknown_words() -> PreTrainedTokenizerFast:

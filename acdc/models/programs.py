@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from acdc.data import Dataset
 from acdc.engine.check import Expected, Program, check_engine
@@ -40,12 +41,13 @@ def programs_of(folder: Path) -> dict[str, Callable[[], Program]]:
 
 def run_by_transformers(folder: Path, is_processed: bool) -> Program:
     """Return Transformers' own forward pass, with centred logits where the model's weights are to be processed."""
-    model = load_hugging_face(folder)
-
-    def run(tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_vocab"]:
-        return model(tokens, use_cache=False).logits
-
+    run = forward_of(load_hugging_face(folder))
     return centred(run) if is_processed else run
+
+
+def forward_of(model: PreTrainedModel) -> Program:
+    """Return a Hugging Face model's own forward pass."""
+    return lambda tokens: model(tokens, use_cache=False).logits
 
 
 def run_unprocessed(folder: Path) -> Program:

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
 from acdc.models import legacy
 from acdc.models.bridge import check_folder
 from acdc.models.reset import RESET
@@ -68,7 +68,7 @@ def downloaded(name: str, revision: str, instead: str, local_dir: str | None = N
     try:
         return Path(snapshot_download(name, revision=revision, local_dir=local_dir, allow_patterns=FILES))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"model {name} could not be loaded from the Hugging Face hub ({reason}): check the name and the "
             f"network, or {instead}"

@@ -68,13 +68,6 @@ def test_a_product_is_that_of_float64_to_rounding_and_so_is_its_gradient(way, n_
 
 
 @pytest.mark.parametrize("n_rows", (1, 70))
-def test_a_product_that_is_written_into_a_buffer_is_the_product(way, n_rows):
-    x, linear_, out = random(2, n_rows, 16), Linear(random(16, 8)), torch.full((2, n_rows, 8), torch.nan)
-    linear_.write(x, out)
-    torch.testing.assert_close(out, linear_(x), atol=ROUNDING, rtol=ROUNDING)
-
-
-@pytest.mark.parametrize("n_rows", (1, 70))
 def test_a_product_written_into_a_buffer_is_the_product(way, n_rows):
     x, w, out = random(2, n_rows, 16), Linear(random(16, 8)), torch.full((2, n_rows, 8), torch.nan)
     w.write(x, out)

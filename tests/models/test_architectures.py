@@ -1,4 +1,4 @@
-"""Of random models of today's architectures the engine computes what Transformers does, and the oracle's circuits."""
+"""Compare the engine with Transformers and with the oracle on random models of today's architectures."""
 
 from __future__ import annotations
 

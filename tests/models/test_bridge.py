@@ -8,10 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import (
-    BertConfig,
-    BertLMHeadModel,
-)
+from transformers import BertConfig, BertLMHeadModel
 
 from acdc.errors import InputError
 from acdc.models.bridge import boot_native, check_folder, load_bridge
