@@ -239,7 +239,7 @@ def find(
         engine: ``plain`` runs ACDC as the paper writes it, by one forward pass through TransformerLens per tried edge:
             slow, for whoever doubts the fast one.
         split_embed: token and position embeddings are two senders.
-        device: ``auto`` takes CUDA where there is one; or any device of torch.
+        device: ``auto`` takes CUDA where there is one; or ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``float32`` or ``float64``.
         memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
         task: what tables call the prompts; by default what the prompts say of themselves.

@@ -25,10 +25,11 @@ import torch
 
 from acdc.catalogue import METRICS
 from acdc.data import Dataset
+from acdc.engine.load import device_of
 from acdc.engine.memory import keep_freed_memory, resident
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
-from acdc.engine.weights import Block, Weights
+from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.graph import Circuit, Node
 from acdc.methods import speculation
 from acdc.methods.acdc import Progress, receivers_of_layer, sender_order
@@ -79,23 +80,25 @@ class Sample:
         return self.seconds[stratum] / self.tried[stratum]
 
 
-def random_weights(a: Architecture = GPT2, seed: int = 0) -> Weights:
+def random_weights(a: Architecture = GPT2, seed: int = 0, device: str = "cpu") -> Weights:
     """Random weights of GPT-2 small's shape, scaled so that corrupted prompts change the output by KL ~ 0.5.
 
-    Or of another shape with learned positions or a shortformer's, with or without MLPs.
+    Or of another shape, with or without MLPs.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    ones = torch.ones(a.d_model, device=device)
+    zeros = torch.zeros(a.d_model, device=device)
+    n_ports, is_rotary = a.n_heads + 2 * a.n_kv_heads, a.positions == "rotary"
 
     def normal(*shape: int, std: float) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator) * std
+        return torch.randn(*shape, generator=generator, device=device).mul_(std)
 
     def block() -> Block:
-        ones, zeros = torch.ones(a.d_model), torch.zeros(a.d_model)
         attention = Block(
             ln1_w=ones,
             ln1_b=zeros,
-            w_port=normal(3 * a.n_heads, a.d_model, a.d_head, std=0.04),
-            b_port=normal(3 * a.n_heads, a.d_head, std=0.02),
+            w_port=normal(n_ports, a.d_model, a.d_head, std=0.04),
+            b_port=normal(n_ports, a.d_head, std=0.02),
             w_o=normal(a.n_heads, a.d_head, a.d_model, std=0.04),
             b_o=zeros,
         )
@@ -105,6 +108,7 @@ def random_weights(a: Architecture = GPT2, seed: int = 0) -> Weights:
             attention,
             ln2_w=ones,
             ln2_b=zeros,
+            w_gate=normal(a.d_model, a.d_mlp, std=0.03) if a.gated else None,
             w_in=normal(a.d_model, a.d_mlp, std=0.03),
             b_in=normal(a.d_mlp, std=0.02),
             w_out=normal(a.d_mlp, a.d_model, std=0.03),
@@ -115,20 +119,21 @@ def random_weights(a: Architecture = GPT2, seed: int = 0) -> Weights:
     return Weights(
         a,
         embed=embed,
-        pos_embed=normal(a.n_ctx, a.d_model, std=0.02),
+        pos_embed=None if is_rotary else normal(a.n_ctx, a.d_model, std=0.02),
         blocks=[block() for _ in range(a.n_layers)],
-        ln_final_w=torch.ones(a.d_model),
-        ln_final_b=torch.zeros(a.d_model),
+        ln_final_w=ones,
+        ln_final_b=zeros,
         unembed=(2 * embed).T.contiguous(),
         b_unembed=None,
+        **(dict(zip(("rotary_cos", "rotary_sin"), rotary_tables(a), strict=True)) if is_rotary else {}),
     )
 
 
-def random_prompts(n_prompts: int, n_pos: int, seed: int = 1) -> Dataset:
+def random_prompts(n_prompts: int, n_pos: int, seed: int = 1, d_vocab: int = GPT2.d_vocab) -> Dataset:
     """Random tokens, scored at the last position."""
     generator = torch.Generator().manual_seed(seed)
-    clean, corrupted = torch.randint(0, GPT2.d_vocab, (2, n_prompts, n_pos), generator=generator)
-    correct, incorrect = torch.randint(0, GPT2.d_vocab, (2, n_prompts), generator=generator)
+    clean, corrupted = torch.randint(0, d_vocab, (2, n_prompts, n_pos), generator=generator)
+    correct, incorrect = torch.randint(0, d_vocab, (2, n_prompts), generator=generator)
     scored = torch.zeros(n_prompts, n_pos, dtype=torch.bool)
     scored[:, -1] = True
     return Dataset(clean, corrupted, scored, {"correct": correct, "incorrect": incorrect})
@@ -296,7 +301,7 @@ def ideal_seconds(found: Sample, tried: Counter, rate: dict[str, float]) -> floa
 
 def measure(name: str, setup: Setup, threshold: float, density: float | None, arguments) -> dict:
     """One row of the table."""
-    engine = Engine(setup.weights, setup.dataset, ablation="corrupted")
+    engine = Engine(setup.weights, setup.dataset, ablation="corrupted", memory=round(arguments.memory_gib * 2**30))
     metric, every = engine.metric(setup.kind), arguments.every
     whole = full_search(engine, setup.kind, threshold, arguments.minutes) if density is None else None
     background = whole[0].circuit if whole else random_background(engine.graph, density if density else 0.03)
@@ -342,14 +347,17 @@ def n_bytes(weights: Weights) -> int:
 def setup_of(arguments) -> Setup:
     kind = METRICS[arguments.metric].load()
     if arguments.model_kind == "gpt2":
-        weights = random_weights().to(arguments.device, torch.float32)
+        weights = random_weights().to(device_of(arguments.device), torch.float32)
         bridge = None if arguments.no_hooks else lambda: gpt2_bridge(weights)
         return Setup(weights, random_prompts(arguments.prompts, arguments.positions), kind, bridge)
     from acdc.models.bridge import load_bridge
     from acdc.models.convert import weights_of
 
     bridge = load_bridge(arguments.model)
-    weights, dataset = weights_of(bridge).to(arguments.device, torch.float32), Dataset.load(arguments.dataset)
+    weights, dataset = (
+        weights_of(bridge).to(device_of(arguments.device), torch.float32),
+        Dataset.load(arguments.dataset),
+    )
     return Setup(weights, dataset, kind, None if arguments.no_hooks else lambda: bridge)
 
 
@@ -377,7 +385,7 @@ def regime(text: str) -> tuple[str, float, float | None]:
     return name, float(threshold), float(density[0]) if density else None
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_kind", choices=("gpt2", "folder"))
     parser.add_argument("--model", type=Path, help="with folder: as the workflow makes it")
@@ -387,10 +395,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--metric", choices=OF_TEXT, default="kl_divergence")
     parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=regime.__doc__)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--memory-gib", type=float, default=2, help="for candidates")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--every", type=int, default=2, help="sample every so many layers")
     parser.add_argument("--no-hooks", action="store_true", help="leave the hooked forward passes out")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def main() -> None:

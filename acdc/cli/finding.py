@@ -29,7 +29,7 @@ def find(
     method: Annotated[str, Parameter(choices=tuple(METHODS))] = "acdc",
     ablation: Annotated[str, Parameter(choices=tuple(ABLATIONS))] = "corrupted",
     engine: Literal["fast", "plain"] = "fast",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
     precision: Literal["float32", "float64"] = "float32",
     **settings: str,
 ) -> None:
@@ -50,7 +50,7 @@ def find(
         method: how the circuit is found
         ablation: what a removed edge carries
         engine: plain runs Algorithm 1 as the paper writes it, slowly
-        device: auto takes CUDA where there is one
+        device: auto takes CUDA where there is one; or cpu, cuda, cuda:1
         precision: precision of the arithmetic
         settings: what sets the circuit's size, and the method's settings
     """

@@ -41,8 +41,8 @@ class EngineFlags:
     """the model's logits on these prompts, as the command behaviour writes them"""
     split_embed: bool = False
     """make token and position embeddings two senders"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes CUDA where there is one"""
+    device: str = "auto"
+    """auto takes CUDA where there is one; or cpu, cuda, cuda:1"""
     precision: Literal["float32", "float64"] = "float32"
     """precision of the arithmetic"""
     memory_gib: float = 2
@@ -60,7 +60,7 @@ class EngineFlags:
 
         torch.set_num_threads(self.threads)
         keep_freed_memory()
-        return self.options("corrupted").place(Weights.load(self.model))
+        return self.options("corrupted").place(Weights.load(self.model), are_mapped=True)
 
     def options(self, ablation: str) -> Options:
         """Return how the engine of an ablation computes."""

@@ -14,6 +14,7 @@ from acdc.ablation import Ablation
 from acdc.data import Dataset
 from acdc.engine.check import Expected, check_engine
 from acdc.engine.linear import products
+from acdc.engine.memory import check_memory, copies, held, of_weights
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
@@ -28,7 +29,7 @@ class Options:
     Attributes:
         ablation: what a removed edge carries, or its name in the catalogue.
         split_embed: whether token and position embeddings are two senders.
-        device: ``auto`` takes CUDA where there is one.
+        device: see ``device_of``.
         precision: ``float32`` or ``float64``.
         memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
     """
@@ -39,10 +40,20 @@ class Options:
     precision: str = "float32"
     memory_gib: float = 2.0
 
-    def place(self, weights: Weights) -> Weights:
-        """Return the weights on the device and in the precision to compute in."""
-        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        return weights.to(device, getattr(torch, self.precision))
+    def place(self, weights: Weights, are_mapped: bool = False) -> Weights:
+        """Return the weights on the device and in the precision to compute in.
+
+        Args:
+            are_mapped: whether the weights are still to be read from their file.
+
+        Raises:
+            InputError: there is no such device, or the weights do not fit into its memory.
+        """
+        device, dtype = device_of(self.device), getattr(torch, self.precision)
+        is_held = not are_mapped and (weights.embed.device.type, weights.embed.dtype) == (device.type, dtype)
+        n_copies = copies(device, dtype) - is_held
+        check_memory(n_copies * of_weights(weights.architecture, dtype.itemsize), device, "the model's weights")
+        return weights.to(device, dtype)
 
     def engine(self, weights: Weights, data: Dataset, expected: Callable[[], Expected] | None) -> Engine:
         """Return the engine of placed weights on a dataset.
@@ -52,14 +63,36 @@ class Options:
                 comparison here.
 
         Raises:
-            InputError: the prompts do not fit the model, or the logits differ, see ``check_engine``.
+            InputError: the prompts do not fit the model or the device's memory, or the logits differ, see
+                ``check_engine``.
         """
         check_fits(weights, data)
-        memory = round(self.memory_gib * 2**30)
+        memory, graph = round(self.memory_gib * 2**30), weights.architecture.graph(self.split_embed)
+        needed = held(weights.architecture, graph, data, weights.embed.element_size())
+        check_memory(needed, weights.embed.device, f"{len(data)} prompts of up to {data.clean.shape[1]} tokens")
         made = Engine(weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory)
         if expected:
             check_engine(made, expected())
         return made
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``, which takes CUDA where there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if n_gpus else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"there is no device {name!r}: give auto, cpu, cuda, or cuda:1 for the second GPU") from None
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        has = f"torch finds {n_gpus} of them" if n_gpus else "torch finds no GPU here"
+        raise InputError(f"device {name} is a GPU and {has}: give --device cpu, or auto")
+    return device
 
 
 def check_fits(weights: Weights, data: Dataset) -> None:

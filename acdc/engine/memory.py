@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 import torch
 
 from acdc.data import Dataset
+from acdc.engine.linear import products
 from acdc.engine.patched import Plan
 from acdc.engine.runs import Rows
 from acdc.engine.weights import Weights
+from acdc.errors import InputError
 from acdc.graph import Graph, any_along
 from acdc.models.architecture import Architecture
 
@@ -35,6 +38,51 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_TRIM_THRESHOLD, -1)  # never trim
         library.mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
+
+
+def of_weights(architecture: Architecture, itemsize: int) -> int:
+    """Return the bytes of a model's weights as the engine holds them, but for biases, norms and rotations.
+
+    The projections of heads are held twice where an RMS norm's weight is multiplied into them.
+    """
+    a = architecture
+    ports = a.n_layers * (a.n_heads + 2 * a.n_kv_heads) * a.d_model * a.d_head
+    outputs = a.n_layers * a.n_heads * a.d_head * a.d_model
+    mlps = a.n_layers * (2 + a.gated) * a.d_model * a.d_mlp
+    numbers = 2 * a.d_vocab * a.d_model + (2 if a.norm == "rms" else 1) * ports + outputs + mlps
+    return itemsize * numbers
+
+
+def copies(device: torch.device, dtype: torch.dtype) -> int:
+    """Return how often weights are held: twice where a processor packs them (``acdc.engine.linear``), else once."""
+    return 2 if device.type == "cpu" and dtype == torch.float32 and products() == "onednn" else 1
+
+
+def held(architecture: Architecture, graph: Graph, dataset: Dataset, itemsize: int) -> int:
+    """Return the bytes that a search on a dataset always holds beside the weights, if all its rows are live."""
+    return resident(architecture, graph, dataset.clean.numel(), int(dataset.scored.sum()), itemsize)
+
+
+def free(device: torch.device) -> int | None:
+    """Return the bytes that a device has free for this process; None where the system does not tell."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    told = Path("/proc/meminfo")  # Linux
+    if device.type != "cpu" or not told.exists():
+        return None
+    lines = dict(line.split(":") for line in told.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 2**10
+
+
+def check_memory(needed: int, device: torch.device, what: str) -> None:
+    """Raise InputError where something needs more bytes than a device has free; the message gives both numbers."""
+    available = free(device)
+    if available is not None and needed > available:
+        raise InputError(
+            f"{what} need {needed / 2**30:.1f} GiB on {device} and {available / 2**30:.1f} GiB are free:"
+            " take fewer or shorter prompts, a smaller model, or a machine with more memory"
+        )
 
 
 def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:

@@ -68,7 +68,7 @@ def code(stage):
 
 def gpus(w):
     """1 where jobs run on a GPU: it is not shared. Without one they run side by side."""
-    return int(config["device"] == "cuda" or (config["device"] == "auto" and has_gpu()))
+    return int(config["device"].startswith("cuda") or (config["device"] == "auto" and has_gpu()))
 
 
 @functools.cache

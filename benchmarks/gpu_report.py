@@ -1,0 +1,231 @@
+"""Tell what acdc does on a GPU: whether it decides as a CPU does, how fast it is, what it holds. No hub, no model.
+
+Run: make gpu-report        (python -m benchmarks.gpu_report --out report.md)
+
+Weights are random, for only their shape counts here. The table can be pasted into an issue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from acdc.catalogue import METRICS
+from acdc.engine.load import device_of
+from acdc.engine.memory import held, of_weights
+from acdc.engine.model import Engine
+from acdc.engine.removals import Removals
+from acdc.graph import Circuit
+from acdc.methods.acdc import Progress, receivers_of_layer, sender_order
+from acdc.methods.acdc_fast import Acdc, Step, acdc_fast
+from acdc.methods.speculation import Speculation
+from acdc.models.architecture import Architecture
+from benchmarks import acdc_speed
+from benchmarks.acdc_speed import GPT2, at_layer, random_background, random_prompts, random_weights, synchronise
+
+LLAMA = replace(
+    GPT2,
+    norm="rms",
+    positions="rotary",
+    activation="silu",
+    gated=True,
+    rotary_dim=64,
+    rotary_base=10000.0,
+)
+SMALL = {
+    "GPT-2": replace(GPT2, n_layers=4, d_model=64, n_heads=4, n_kv_heads=4, d_head=16, d_mlp=256, d_vocab=500),
+    "Llama": replace(
+        LLAMA, n_layers=4, d_model=64, n_heads=4, n_kv_heads=2, d_head=16, d_mlp=192, d_vocab=500, rotary_dim=16
+    ),
+}
+LARGE = {
+    "Llama-3.2-1B": replace(
+        LLAMA, n_layers=16, d_model=2048, n_heads=32, n_kv_heads=8, d_head=64, d_mlp=8192, d_vocab=128256
+    ),
+    "Gemma-2-2B": replace(
+        LLAMA,
+        n_layers=26,
+        d_model=2304,
+        n_heads=8,
+        n_kv_heads=4,
+        d_head=256,
+        d_mlp=9216,
+        d_vocab=256000,
+        rotary_dim=256,
+    ),
+    "Llama-2-7B": replace(
+        LLAMA,
+        n_layers=32,
+        d_model=4096,
+        n_heads=32,
+        n_kv_heads=32,
+        d_head=128,
+        d_mlp=11008,
+        d_vocab=32000,
+        rotary_dim=128,
+    ),
+}
+"""Shapes as the models' configs have them (their repositories on the Hugging Face hub)."""
+ABLATIONS, OF_TEXT = ("corrupted", "zero", "mean"), ("kl_divergence", "logit_difference")
+THRESHOLDS = {"kl_divergence": 5e-4, "logit_difference": 0.01}
+GIB, N_STEPS = 2**30, 3
+
+
+def decisions(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield, for searches on small models, how many of the decisions on the device are those on the CPU."""
+    for name, architecture in SMALL.items():
+        data = random_prompts(8, 12, d_vocab=architecture.d_vocab)
+        for ablation in ABLATIONS:
+            for metric in OF_TEXT:
+                rows = [search(architecture, data, ablation, metric, where) for where in ("cpu", device)]
+                effects = [torch.tensor([row.effect for row in trace]) for trace in rows]
+                same = [a.removed == b.removed and a.sender == b.sender for a, b in zip(*rows, strict=False)]
+                yield {
+                    "model": name,
+                    "ablation": ablation,
+                    "metric": metric,
+                    "decisions": len(rows[0]),
+                    "same": sum(same) if len(rows[0]) == len(rows[1]) else "another number of them",
+                    "kept": sum(not row.removed for row in rows[0]),
+                    "largest difference of an effect": (effects[0] - effects[1]).abs().max().item()
+                    if all(same)
+                    else None,
+                }
+
+
+def search(architecture: Architecture, data, ablation: str, metric: str, device) -> list:
+    """Return the trace of one search."""
+    weights = random_weights(architecture).to(device, torch.float32)
+    return acdc_fast(Engine(weights, data, ablation=ablation), METRICS[metric].load(), THRESHOLDS[metric]).trace
+
+
+def speeds(device: torch.device, minutes: float) -> Iterator[dict[str, Any]]:
+    """Yield the seconds of searches at GPT-2 small's shape, see ``benchmarks.acdc_speed``, with their launches."""
+    for n_prompts in (10, 100):
+        flags = ["gpt2", "--prompts", str(n_prompts), "--device", str(device), "--no-hooks", "--every", "4"]
+        arguments = acdc_speed.parse([*flags, "--minutes", str(minutes), "--memory-gib", "16"])
+        setup = acdc_speed.setup_of(arguments)
+        for name, threshold, density in (("sparse", 3e-4, None), ("sparse", 3e-4, 0.03), ("dense", 4e-5, 0.3)):
+            torch.cuda.reset_peak_memory_stats()
+            row = acdc_speed.measure(name, setup, threshold, density, arguments)
+            launches = launches_of(setup, threshold, density or 0.03)
+            yield {"prompts": n_prompts, **row, **launches}
+
+
+def launches_of(setup: acdc_speed.Setup, threshold: float, density: float) -> dict[str, float]:
+    """Return what one decided edge costs the GPU: kernels, copies, and the share of the time that it computes."""
+    engine = Engine(setup.weights, setup.dataset, ablation="corrupted", memory=16 * GIB)
+    progress, steps = middle_steps(engine, setup.kind, threshold, density)
+    steps[0].prune(sender_order(engine.graph, steps[0].receiver, "descending"))  # warm
+    n_before = len(progress.trace)
+    synchronise(engine)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        start = time.perf_counter()
+        for step in steps[1:]:
+            step.prune(sender_order(engine.graph, step.receiver, "descending"))
+        synchronise(engine)
+        seconds = time.perf_counter() - start
+    tried = max(1, len(progress.trace) - n_before)
+    events = [event for event in profiled.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    copies = [event for event in events if event.name.startswith("Memcpy")]
+    uploads = [event for event in copies if "HtoD" in event.name]
+    downloads = [event for event in copies if "DtoH" in event.name]
+    busy = sum(event.time_range.elapsed_us() for event in events) / 1e6
+    return {
+        "kernels / edge": (len(events) - len(copies)) / tried,
+        "uploads / edge": len(uploads) / tried,
+        "downloads / edge": len(downloads) / tried,
+        "GPU busy (profiled)": busy / seconds,
+    }
+
+
+def middle_steps(engine: Engine, kind: type, threshold: float, density: float) -> tuple[Progress, list[Step]]:
+    """Return the first steps in the middle layer of a search whose circuit keeps this share of the edges."""
+    layer = engine.graph.n_layers // 2
+    progress = Progress(at_layer(random_background(engine.graph, density), layer), layer)
+    removals = Removals(engine, progress.circuit, layer, engine.metric(kind))
+    readers = [
+        node
+        for node, kind in receivers_of_layer(engine.graph, layer)
+        if kind == "addition" and progress.circuit.is_read(engine.graph.receiver_index[node])
+    ]
+    return progress, [Step(removals, Speculation(), progress, node, threshold) for node in readers[:N_STEPS]]
+
+
+def memory(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield what models of real size hold, by formula and as the GPU counts it, and one receiver's seconds."""
+    for name, architecture in LARGE.items():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        data = random_prompts(20, 15, d_vocab=architecture.d_vocab)
+        graph, itemsize = architecture.graph(), 4
+        row = {"model": name, "edges": graph.n_edges, "weights, GiB": of_weights(architecture, itemsize) / GIB}
+        row["search, GiB"] = held(architecture, graph, data, itemsize) / GIB
+        needed = row["weights, GiB"] + row["search, GiB"]
+        if needed + 4 > torch.cuda.mem_get_info(device)[0] / GIB:
+            yield row | {"measured, GiB": "does not fit"}
+            continue
+        weights = random_weights(architecture, device=str(device)).to(device, torch.float32)
+        row["weights measured, GiB"] = torch.cuda.memory_allocated() / GIB
+        engine = Engine(weights, data, ablation="corrupted", memory=2 * GIB)
+        row["engine measured, GiB"] = torch.cuda.memory_allocated() / GIB
+        row |= first_receivers(engine)
+        row["formula with 2 GiB for candidates"] = needed + 2
+        row["peak, GiB"] = torch.cuda.max_memory_allocated() / GIB
+        yield row
+        del weights, engine
+
+
+def first_receivers(engine: Engine) -> dict[str, float]:
+    """Return the seconds per tried edge of a KL search that has come to its middle layer."""
+    progress, steps = middle_steps(engine, METRICS["kl_divergence"].load(), 3e-4, 0.1)
+    start = time.perf_counter()
+    for step in steps:
+        step.prune(sender_order(engine.graph, step.receiver, "descending"))
+    synchronise(engine)
+    return {"ms / tried edge": 1e3 * (time.perf_counter() - start) / max(1, len(progress.trace))}
+
+
+def about(device: torch.device) -> str:
+    """Return what the numbers were measured on."""
+    name = torch.cuda.get_device_name(device)
+    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}, TF32 {torch.backends.cuda.matmul.allow_tf32}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("gpu_report.md"))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=1.0, help="most that a whole search may take")
+    arguments = parser.parse_args()
+    device = device_of(arguments.device)
+    torch.set_num_threads(1)
+    parts = {
+        "Decisions": decisions(device),
+        "Memory": memory(device),
+        "Speed": speeds(device, arguments.minutes),
+    }
+    arguments.out.write_text(f"# acdc on a GPU\n\n{about(device)}\n")
+    for title, rows in parts.items():
+        start, done = time.perf_counter(), []
+        for row in rows:
+            done.append(row)
+            print(row, flush=True)
+        text = pd.DataFrame(done).drop(columns=["whole"], errors="ignore").to_markdown(index=False, floatfmt=".3g")
+        with arguments.out.open("a") as report:
+            report.write(f"\n## {title} ({time.perf_counter() - start:.0f} s)\n\n{text}\n")
+    print(arguments.out.read_text())
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
