@@ -187,7 +187,7 @@ def find(
     split_embed: bool = ...,
     device: str = ...,
     precision: str = ...,
-    memory_gib: float = ...,
+    memory_gib: float | Literal["auto"] = ...,
     task: str | None = ...,
     folder: str | Path | None = ...,
     **settings: Any,
@@ -206,7 +206,7 @@ def find(
     split_embed: bool = ...,
     device: str = ...,
     precision: str = ...,
-    memory_gib: float = ...,
+    memory_gib: float | Literal["auto"] = ...,
     task: str | None = ...,
     folder: str | Path | None = ...,
     **settings: Any,
@@ -224,7 +224,7 @@ def find(
     split_embed: bool = False,
     device: str = "auto",
     precision: str = "float32",
-    memory_gib: float = 2.0,
+    memory_gib: float | Literal["auto"] = "auto",
     task: str | None = None,
     folder: str | Path | None = None,
     **settings: Any,
@@ -241,7 +241,8 @@ def find(
         split_embed: token and position embeddings are two senders.
         device: ``auto`` takes CUDA where there is one; or ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``float32`` or ``float64``.
-        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
+        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result. ``auto`` is most of
+            what a GPU has free, and 2 on a CPU.
         task: what tables call the prompts; by default what the prompts say of themselves.
         folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
             from there when it is made again; of a sweep, each value has a folder of its name there.

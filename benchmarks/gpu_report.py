@@ -21,12 +21,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from acdc.catalogue import METRICS
 from acdc.engine.load import device_of
-from acdc.engine.memory import held, of_weights
+from acdc.engine.memory import for_candidates, held, of_weights
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
-from acdc.graph import Circuit
 from acdc.methods.acdc import Progress, receivers_of_layer, sender_order
-from acdc.methods.acdc_fast import Acdc, Step, acdc_fast
+from acdc.methods.acdc_fast import Step, acdc_fast
 from acdc.methods.speculation import Speculation
 from acdc.models.architecture import Architecture
 from benchmarks import acdc_speed
@@ -77,7 +76,7 @@ LARGE = {
 """Shapes as the models' configs have them (their repositories on the Hugging Face hub)."""
 ABLATIONS, OF_TEXT = ("corrupted", "zero", "mean"), ("kl_divergence", "logit_difference")
 THRESHOLDS = {"kl_divergence": 5e-4, "logit_difference": 0.01}
-GIB, N_STEPS = 2**30, 3
+GIB, N_STEPS, DENSE = 2**30, 3, 0.1
 
 
 def decisions(device: torch.device) -> Iterator[dict[str, Any]]:
@@ -110,21 +109,33 @@ def search(architecture: Architecture, data, ablation: str, metric: str, device)
 
 def speeds(device: torch.device, minutes: float) -> Iterator[dict[str, Any]]:
     """Yield the seconds of searches at GPT-2 small's shape, see ``benchmarks.acdc_speed``, with their launches."""
+    weights = random_weights().to(device, torch.float32)
     for n_prompts in (10, 100):
-        flags = ["gpt2", "--prompts", str(n_prompts), "--device", str(device), "--no-hooks", "--every", "4"]
-        arguments = acdc_speed.parse([*flags, "--minutes", str(minutes), "--memory-gib", "16"])
-        setup = acdc_speed.setup_of(arguments)
-        for name, threshold, density in (("sparse", 3e-4, None), ("sparse", 3e-4, 0.03), ("dense", 4e-5, 0.3)):
+        data = random_prompts(n_prompts, 15)
+        for name, threshold, density in (("sparse", 3e-4, 0.03), ("dense", 4e-5, 0.3)):
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            row = acdc_speed.measure(name, setup, threshold, density, arguments)
-            launches = launches_of(setup, threshold, density or 0.03)
-            yield {"prompts": n_prompts, **row, **launches}
+            needed = held(GPT2, GPT2.graph(), data, torch.float32.itemsize)
+            engine = Engine(weights, data, ablation="corrupted", memory=for_candidates(device, needed))
+            yield {"prompts": n_prompts, "regime": name, **speed(engine, threshold, density, minutes)}
 
 
-def launches_of(setup: acdc_speed.Setup, threshold: float, density: float) -> dict[str, float]:
+def speed(engine: Engine, threshold: float, density: float, minutes: float) -> dict[str, Any]:
+    """Return one row of ``speeds``: a sparse search is run whole, a dense one is sampled."""
+    kind = METRICS["kl_divergence"].load()
+    whole = acdc_speed.full_search(engine, kind, threshold, minutes) if density < DENSE else None
+    background = whole[0].circuit if whole else random_background(engine.graph, density)
+    tried = acdc_speed.tried_in(whole[0]) if whole else acdc_speed.strata(background)
+    row = {"tried": sum(tried.values()), "s": whole[1] if whole else None}
+    if not whole:
+        sampled = acdc_speed.sample(engine, engine.metric(kind), threshold, background, 6)
+        row["s, extrapolated"] = acdc_speed.total({key: sampled.per_edge(key) for key in sampled.seconds}, tried)
+    return row | launches_of(engine, kind, threshold, density) | {"peak, GiB": torch.cuda.max_memory_allocated() / GIB}
+
+
+def launches_of(engine: Engine, kind: type, threshold: float, density: float) -> dict[str, float]:
     """Return what one decided edge costs the GPU: kernels, copies, and the share of the time that it computes."""
-    engine = Engine(setup.weights, setup.dataset, ablation="corrupted", memory=16 * GIB)
-    progress, steps = middle_steps(engine, setup.kind, threshold, density)
+    progress, steps = middle_steps(engine, kind, threshold, density)
     steps[0].prune(sender_order(engine.graph, steps[0].receiver, "descending"))  # warm
     n_before = len(progress.trace)
     synchronise(engine)
@@ -166,27 +177,28 @@ def memory(device: torch.device) -> Iterator[dict[str, Any]]:
     for name, architecture in LARGE.items():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        data = random_prompts(20, 15, d_vocab=architecture.d_vocab)
-        graph, itemsize = architecture.graph(), 4
-        row = {"model": name, "edges": graph.n_edges, "weights, GiB": of_weights(architecture, itemsize) / GIB}
-        row["search, GiB"] = held(architecture, graph, data, itemsize) / GIB
-        needed = row["weights, GiB"] + row["search, GiB"]
-        if needed + 4 > torch.cuda.mem_get_info(device)[0] / GIB:
-            yield row | {"measured, GiB": "does not fit"}
-            continue
-        weights = random_weights(architecture, device=str(device)).to(device, torch.float32)
-        row["weights measured, GiB"] = torch.cuda.memory_allocated() / GIB
-        engine = Engine(weights, data, ablation="corrupted", memory=2 * GIB)
-        row["engine measured, GiB"] = torch.cuda.memory_allocated() / GIB
-        row |= first_receivers(engine)
-        row["formula with 2 GiB for candidates"] = needed + 2
-        row["peak, GiB"] = torch.cuda.max_memory_allocated() / GIB
-        yield row
-        del weights, engine
+        yield {"model": name, **of_model(architecture, device)}
+
+
+def of_model(architecture: Architecture, device: torch.device) -> dict[str, Any]:
+    """Return one row of ``memory``."""
+    data = random_prompts(20, 15, d_vocab=architecture.d_vocab)
+    graph, itemsize = architecture.graph(), torch.float32.itemsize
+    of_formula = of_weights(architecture, itemsize), held(architecture, graph, data, itemsize)
+    row = dict(zip(("weights, GiB", "search, GiB"), (n / GIB for n in of_formula), strict=True))
+    candidates = for_candidates(device, sum(of_formula))
+    if sum(of_formula) + candidates > torch.cuda.mem_get_info(device)[0]:
+        return row | {"peak, GiB": "does not fit"}
+    weights = random_weights(architecture, device=str(device)).to(device, torch.float32)
+    engine = Engine(weights, data, ablation="corrupted", memory=candidates)
+    row["of the engine, measured"] = torch.cuda.memory_allocated() / GIB
+    row |= first_receivers(engine)
+    row["formula with candidates"] = (sum(of_formula) + candidates) / GIB
+    return {"edges": graph.n_edges, **row, "peak, GiB": torch.cuda.max_memory_allocated() / GIB}
 
 
 def first_receivers(engine: Engine) -> dict[str, float]:
-    """Return the seconds per tried edge of a KL search that has come to its middle layer."""
+    """Return the milliseconds per tried edge of a KL search that has come to its middle layer."""
     progress, steps = middle_steps(engine, METRICS["kl_divergence"].load(), 3e-4, 0.1)
     start = time.perf_counter()
     for step in steps:
@@ -198,7 +210,7 @@ def first_receivers(engine: Engine) -> dict[str, float]:
 def about(device: torch.device) -> str:
     """Return what the numbers were measured on."""
     name = torch.cuda.get_device_name(device)
-    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}, TF32 {torch.backends.cuda.matmul.allow_tf32}"
+    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}; float32, without TF32"
 
 
 def main() -> None:
@@ -209,10 +221,11 @@ def main() -> None:
     arguments = parser.parse_args()
     device = device_of(arguments.device)
     torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
     parts = {
         "Decisions": decisions(device),
-        "Memory": memory(device),
         "Speed": speeds(device, arguments.minutes),
+        "Memory": memory(device),
     }
     arguments.out.write_text(f"# acdc on a GPU\n\n{about(device)}\n")
     for title, rows in parts.items():
@@ -220,7 +233,7 @@ def main() -> None:
         for row in rows:
             done.append(row)
             print(row, flush=True)
-        text = pd.DataFrame(done).drop(columns=["whole"], errors="ignore").to_markdown(index=False, floatfmt=".3g")
+        text = pd.DataFrame(done).to_markdown(index=False, floatfmt=".3g")
         with arguments.out.open("a") as report:
             report.write(f"\n## {title} ({time.perf_counter() - start:.0f} s)\n\n{text}\n")
     print(arguments.out.read_text())

@@ -45,8 +45,8 @@ class EngineFlags:
     """auto takes CUDA where there is one; or cpu, cuda, cuda:1"""
     precision: Literal["float32", "float64"] = "float32"
     """precision of the arithmetic"""
-    memory_gib: float = 2
-    """memory for what is tried at once; less is slower, never another result"""
+    memory_gib: float | Literal["auto"] = "auto"
+    """memory for what is tried at once; less is slower, never another result; auto: most of a GPU's, 2 on a CPU"""
     threads: int = 1
     """threads of torch"""
 

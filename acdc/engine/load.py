@@ -14,7 +14,7 @@ from acdc.ablation import Ablation
 from acdc.data import Dataset
 from acdc.engine.check import Expected, check_engine
 from acdc.engine.linear import products
-from acdc.engine.memory import check_memory, copies, held, of_weights
+from acdc.engine.memory import MemoryGiB, check_memory, copies, for_candidates, held, of_weights
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
@@ -31,14 +31,15 @@ class Options:
         split_embed: whether token and position embeddings are two senders.
         device: see ``device_of``.
         precision: ``float32`` or ``float64``.
-        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result.
+        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result. ``auto`` takes most
+            of what a GPU has free, and 2 on a CPU, whose cache is smaller than that.
     """
 
     ablation: Ablation | str = "corrupted"
     split_embed: bool = False
     device: str = "auto"
     precision: str = "float32"
-    memory_gib: float = 2.0
+    memory_gib: MemoryGiB = "auto"
 
     def place(self, weights: Weights, are_mapped: bool = False) -> Weights:
         """Return the weights on the device and in the precision to compute in.
@@ -67,9 +68,10 @@ class Options:
                 ``check_engine``.
         """
         check_fits(weights, data)
-        memory, graph = round(self.memory_gib * 2**30), weights.architecture.graph(self.split_embed)
+        device, graph = weights.embed.device, weights.architecture.graph(self.split_embed)
         needed = held(weights.architecture, graph, data, weights.embed.element_size())
-        check_memory(needed, weights.embed.device, f"{len(data)} prompts of up to {data.clean.shape[1]} tokens")
+        check_memory(needed, device, f"{len(data)} prompts of up to {data.clean.shape[1]} tokens")
+        memory = for_candidates(device, needed) if self.memory_gib == "auto" else round(self.memory_gib * 2**30)
         made = Engine(weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory)
         if expected:
             check_engine(made, expected())

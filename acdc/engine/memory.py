@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -27,6 +28,9 @@ from acdc.models.architecture import Architecture
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's ``mallopt`` (malloc.h)."""
+DEFAULT = 2**31
+"""Bytes for candidates on a CPU."""
+MemoryGiB = float | Literal["auto"]
 
 
 def keep_freed_memory() -> None:
@@ -73,6 +77,16 @@ def free(device: torch.device) -> int | None:
         return None
     lines = dict(line.split(":") for line in told.read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 2**10
+
+
+def for_candidates(device: torch.device, needed: int) -> int:
+    """Return the bytes for candidates where nobody says how many: most of what a GPU has free, or 2 GiB.
+
+    Args:
+        needed: what else will be held there.
+    """
+    available = free(device) if device.type == "cuda" else None
+    return DEFAULT if available is None else max(DEFAULT, (available - needed) * 3 // 4)
 
 
 def check_memory(needed: int, device: torch.device, what: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -20,8 +18,8 @@ from acdc.metrics import Metric
 CPU_BYTES = 2**29
 """A CPU gets no more memory, in bytes, for candidates: beyond this, what it has just written leaves its cache."""
 
-Attempt = Callable[[int, slice], tuple[Patch, Float[Tensor, "state scored d_model"]]]
-"""What computes some candidates (the slice) on one of the engine's chunks (by its index)."""
+Guessed = tuple[list[int], list[bool]]
+"""The senders whose edges are tried, and the guesses which of them stay; see ``Removals.try_removing``."""
 
 
 class Removals:
@@ -36,6 +34,7 @@ class Removals:
         all_live: whether that receiver matters at all live rows.
         inputs: the receiver's input, by chunk, in float64.
         candidates: the circuits just tried.
+        tried: what those candidates lack; None where it is a port's direct edge.
         starving: which of them were computed afresh, see ``starves``.
         last: the receiver's input in the last candidate, by chunk, in float64.
     """
@@ -49,7 +48,7 @@ class Removals:
     inputs: list[Float[Tensor, "row d_model"]]
     candidates: list[Circuit]
     starving: list[bool]
-    attempt: Attempt
+    tried: Guessed | None
     patch: Patch
 
     def __init__(self, engine: Engine, circuit: Circuit, layer: int, metric: list[Metric]) -> None:
@@ -116,16 +115,20 @@ class Removals:
         Args:
             stays: guesses, one for each sender.
         """
-        left, self.candidates = self.circuit, []
+        left, self.candidates, self.tried = self.circuit, [], (senders, stays)
         for sender, guess in zip(senders, stays, strict=True):
             candidate = left.copy()
             candidate.present[sender, self.receiver] = False
             self.candidates.append(candidate)
             left = left if guess else candidate
-        return self.evaluate(lambda i, which: self.without(i, senders, stays, which))
+        return self.evaluate()
 
-    def without(self, i: int, senders: list[int], stays: list[bool], which: slice) -> tuple[Patch, Tensor]:
-        """Compute some of the candidates of ``try_removing``, on chunk ``i``."""
+    def attempt(self, i: int, which: slice) -> tuple[Patch, Float[Tensor, "state scored d_model"]]:
+        """Compute some of the candidates just tried on one of the engine's chunks."""
+        if self.tried is None:
+            patch, key = self.new_patch(i, 1), ("port", self.layer, self.port)
+            return patch, patch.from_port(self.layer, self.port, self.engine.chunks[i].ablated[key])
+        senders, stays = self.tried
         x = self.inputs_without(i, senders, stays, range(len(senders))[which])
         patch = self.new_patch(i, len(x))
         if self.node.component == "logits":
@@ -157,20 +160,15 @@ class Removals:
 
     def try_cutting_direct(self) -> list[float]:
         """Measure the one candidate whose q, k or v, as a whole, is the ablated run's. Return its metric in a list."""
-
-        def cut(i: int, which: slice) -> tuple[Patch, Tensor]:
-            patch, key = self.new_patch(i, 1), ("port", self.layer, self.port)
-            return patch, patch.from_port(self.layer, self.port, self.engine.chunks[i].ablated[key])
-
-        self.candidates = [self.circuit.copy()]
+        self.candidates, self.tried = [self.circuit.copy()], None
         self.candidates[0].direct[self.receiver] = False
-        return self.evaluate(cut)
+        return self.evaluate()
 
-    def evaluate(self, attempt: Attempt) -> list[float]:
+    def evaluate(self) -> list[float]:
         """Measure all candidates."""
-        self.attempt, finals = attempt, []
+        finals = []
         for i in range(len(self.states)):
-            self.patch, final = attempt(i, slice(None))
+            self.patch, final = self.attempt(i, slice(None))
             finals.append(final)
         metrics = self.engine.measure(self.metric, finals)
         self.starving = [self.starves(candidate) for candidate in self.candidates]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
@@ -85,7 +85,7 @@ class Model:
         split_embed: bool = False,
         device: str = "auto",
         precision: str = "float32",
-        memory_gib: float = 2.0,
+        memory_gib: float | Literal["auto"] = "auto",
     ) -> Engine:
         """Return what computes circuits on prompts, after a comparison with Transformers and TransformerLens.
 

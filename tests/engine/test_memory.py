@@ -7,11 +7,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from torch import Tensor
 
-from acdc.engine.memory import per_candidate, resident
+from acdc.engine import memory
+from acdc.engine.load import Options, device_of
+from acdc.engine.memory import for_candidates, of_weights, per_candidate, resident
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
+from acdc.errors import InputError
 from acdc.graph import Circuit, Graph, Node
 from acdc.metrics import KLDivergence
 from tests.small_models import KINDS, engine
@@ -105,3 +109,40 @@ def test_freed_memory_is_lent_again():
         program = [sys.executable, "-c", FAULTS, mode]
         faults[mode] = int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
     assert faults["give back"] - faults["keep"] > 15 * 2**14
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_moved(monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda device: 1000)
+    weights = engine("gpt2").weights
+    with pytest.raises(InputError, match=r"the model's weights need .* GiB on cpu and 0\.0 GiB are free"):
+        Options(device="cpu").place(weights, are_mapped=True)
+
+
+def test_prompts_that_do_not_fit_are_refused_before_anything_is_computed(monkeypatch):
+    setup = engine("gpt2")
+    monkeypatch.setattr(memory, "free", lambda device: 1000)
+    with pytest.raises(InputError, match=r"4 prompts of up to 7 tokens need .*: take fewer or shorter prompts"):
+        Options(device="cpu").engine(setup.weights, setup.dataset, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bytes_of_weights_are_counted(kind):
+    weights = engine(kind).weights
+    made = [weights, *weights.blocks]
+    products = ("embed", "unembed", "w_port", "w_o", "w_gate", "w_in", "w_out")
+    stored = [getattr(record, name, None) for record in made for name in products]
+    twice = [b.w_port for b in weights.blocks] if weights.architecture.norm == "rms" else []
+    n_bytes = sum(t.nbytes for t in [*stored, *twice] if t is not None)
+    assert of_weights(weights.architecture, FLOAT) == n_bytes
+
+
+def test_a_gpu_lends_candidates_what_it_has_free(monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda device: 2**36)
+    assert for_candidates(torch.device("cuda"), 2**35) == 2**35 * 3 // 4
+    assert for_candidates(torch.device("cpu"), 2**35) == memory.DEFAULT
+
+
+@pytest.mark.parametrize("name", ("gpu", "cuda:x", "cuda:99"))
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(InputError, match=name):
+        device_of(name)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from functools import cache
 
 import pytest
 import torch
 
+from acdc.engine.model import Engine
 from acdc.graph import Edge, Graph, Node
 from acdc.methods.acdc import Progress, receivers_in_order, receivers_of_layer, sender_order
 from acdc.methods.acdc_fast import Acdc, acdc_fast
 from acdc.metrics import KLDivergence
 from tests.search import assert_same, oracle_search
-from tests.small_models import OF_TEXT, engine, reference
+from tests.small_models import OF_TEXT, engine, prompts, reference
 
 FLOAT_ERROR = 1e-4
 RUNS = [
@@ -203,3 +206,15 @@ def test_float_error_is_what_the_metric_was_off_by():
     run.note_rounding(run.progress.metric + 0.25)
     run.note_rounding(run.progress.metric)
     assert run.progress.float_error == pytest.approx(0.25)
+
+
+def test_a_search_frees_its_memory_when_it_is_gone():
+    setup = Engine(engine("gpt2").weights, prompts(False), ablation="corrupted")
+    alive = weakref.ref(setup)
+    gc.disable()  # a GPU's memory must not wait for the collector
+    try:
+        acdc_fast(setup, KLDivergence, 1e-3)
+        del setup
+        assert alive() is None
+    finally:
+        gc.enable()
