@@ -138,6 +138,8 @@ class Graph:
         has_mlp: False for attention-only models.
         split_embed: whether token and position embeddings are two senders (the paper does so for tracr).
         parallel: whether an MLP reads what its layer's heads read, so that no edge leads from them to it.
+        coupled: whether a layer's heads share a norm of their queries, keys or outputs, so that what one of them reads
+            changes what the others write (Gemma 2, OLMo 2).
     """
 
     n_layers: int
@@ -146,6 +148,7 @@ class Graph:
     has_mlp: bool = True
     split_embed: bool = False
     parallel: bool = False
+    coupled: bool = False
 
     @cached_property
     def senders(self) -> tuple[Node, ...]:
@@ -236,6 +239,12 @@ class Graph:
             return self.heads_reading(receiver)
         return [receiver] if receiver.component == "mlp" else []
 
+    def influenced(self, receiver: Node) -> list[Node]:
+        """Return the senders that change with what a receiver reads: its consumers, and heads coupled with them."""
+        if self.coupled and receiver.port:
+            return [Node(receiver.layer, "head", head) for head in range(self.n_heads)]
+        return self.consumers(receiver)
+
     def node(self, name: str) -> Node:
         """Return the sender or receiver of that name.
 
@@ -254,7 +263,7 @@ class Graph:
     def to_json(self) -> dict[str, Any]:
         """Return the arguments that make this graph, by name."""
         keys = ("n_layers", "n_heads", "n_kv_heads", "has_mlp", "split_embed", "parallel")
-        return {key: getattr(self, key) for key in keys}
+        return {key: getattr(self, key) for key in keys} | ({"coupled": True} if self.coupled else {})
 
 
 @dataclass(eq=False, repr=False)
@@ -427,11 +436,11 @@ class Circuit:
         return bool((self.present[:, -1] & reached).any())
 
     def is_read(self, receiver: int) -> bool:
-        """Return whether a component that depends on this receiver sends along some edge; True for the logits."""
+        """Return whether a component that changes with this receiver sends along some edge; True for the logits."""
         node = self.graph.receivers[receiver]
         if node.component == "logits":
             return True
-        return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.consumers(node))
+        return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.influenced(node))
 
     def needs(self, receiver: Node, kind: Kind) -> bool:
         """Return whether the circuit still reads what edges of this kind bring to a receiver.

@@ -18,8 +18,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
 from acdc.graph import PORTS, Circuit, Component, Node, Port
-from acdc.models.bridge import SHORTFORMER
-from acdc.models.convert import architecture_of, hugging_face_config
+from acdc.models.bridge import SHORTFORMER, hugging_face_config
+from acdc.models.convert import architecture_of
 
 Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
 """A hook point's name and what is called there, as TransformerLens takes them."""
@@ -79,7 +79,8 @@ class Reference:
         """Return the hook points of what senders write: embeddings, every layer's z, MLPs."""
         layers = range(self.bridge.cfg.n_layers)
         # A rotary model has a hook point for position embeddings too, and never calls it.
-        names = ["hook_embed"] if self.architecture.positions == "rotary" else ["hook_embed", "hook_pos_embed"]
+        has_positions = self.architecture.positions in ("learned", "shortformer")
+        names = ["hook_embed", "hook_pos_embed"] if has_positions else ["hook_embed"]
         names += [f"blocks.{layer}.attn.hook_z" for layer in layers]
         return names + [f"blocks.{layer}.hook_mlp_out" for layer in layers if not self.bridge.cfg.attn_only]
 
@@ -131,7 +132,23 @@ class Reference:
     ) -> None:
         """Note what every head of a layer writes, as a hook."""
         for head in range(z.shape[2]):
-            current[Node(layer, "head", head)] = z[:, :, head] @ self.bridge.blocks[layer].attn.W_O[head]
+            current[Node(layer, "head", head)] = self.written(layer, head, z)
+
+    def written(
+        self, layer: int, head: int, z: Float[Tensor, "prompt pos head d_head"]
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """Return what a head writes.
+
+        Where a norm takes the sum of all heads, a head's part is its own result times the norm's weight, over the root
+        mean square of that sum (see ``acdc.engine.runs.scale_after``).
+        """
+        block, config = self.bridge.blocks[layer], self.bridge.cfg
+        result, norm = z[:, :, head] @ block.attn.W_O[head], getattr(block, "ln1_post", None)
+        if norm is None:
+            return result
+        together = torch.einsum("pshd,hdm->psm", z, block.attn.W_O)
+        weight = norm.weight + (1.0 if getattr(config, "rmsnorm_uses_offset", False) else 0.0)
+        return result * weight / (together.square().mean(-1, keepdim=True) + config.eps).sqrt()
 
     def patching(self, circuit: Circuit, current: dict[Node, Tensor]) -> list[Hook]:
         """Return hooks that give every receiver its own input."""
@@ -172,7 +189,7 @@ class Reference:
         if sender.component != "head":
             return self.ablated[sender.sender_hook]
         z = self.ablated[f"blocks.{sender.layer}.attn.hook_z"]
-        return z[:, :, sender.head_index] @ self.bridge.blocks[sender.layer].attn.W_O[sender.head_index]
+        return self.written(sender.layer, sender.head_index, z)
 
     def patch_port(
         self,

@@ -49,6 +49,10 @@ SIZES = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "rotary_dim": 4,
+    "sliding_window": 5,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
     "max_position_embeddings": 64,
     "n_positions": 64,
     "max_seq_len": 64,
@@ -65,7 +69,7 @@ SIZES = {
 }
 """Names that configs have for the same few sizes."""
 BY_ARCHITECTURE = {
-    "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2},
+    "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2, "window_size": 5},
     "FalconForCausalLM": {"alibi": False},
 }
 COMPUTED = {"FalconForCausalLM": ("head_dim",)}

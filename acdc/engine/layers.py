@@ -16,6 +16,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
     "silu": F.silu,
 }
 
@@ -41,9 +42,18 @@ def rms_scale(architecture: Architecture, x: Float[Tensor, "... d_model"]) -> Fl
 
 
 def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-    """Compute an MLP's output (``hook_mlp_out``) from its input (``hook_mlp_in``), norm included."""
-    assert architecture.activation is not None  # only attention-only models have none
-    x = norm(architecture, x, block.ln2_w, block.ln2_b)
+    """Compute an MLP's output (``hook_mlp_out``) from its input (``hook_mlp_in``), norms included."""
+    if architecture.norm_before:
+        x = norm(architecture, x, block.ln2_w, block.ln2_b)
+    out = hidden(architecture, block, x)
+    return norm(architecture, out, block.ln2_post_w, None) if architecture.norm_after else out
+
+
+def hidden(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+    """Compute an MLP without its norms."""
+    if block.black_box is not None:
+        return block.black_box(x)
+    assert architecture.activation is not None  # only attention-only models have none, which have no MLP
     activation = ACTIVATIONS[architecture.activation]
     return block.down(activation(block.gate(x)) * block.up(x) if architecture.gated else activation(block.up(x)))
 
@@ -69,7 +79,20 @@ def attend(
     k: Float[Tensor, "... key d_head"],
     v: Float[Tensor, "... key d_head"],
     visible: Bool[Tensor, "... query key"],
+    bias: Float[Tensor, "... query key"] | None = None,
+    most: float | None = None,
 ) -> Float[Tensor, "... query d_head"]:
-    """Compute scaled dot-product attention. A query sees the keys that are ``visible`` to it."""
-    scores = (q @ k.transpose(-1, -2)).div_(q.shape[-1] ** 0.5)
+    """Compute scaled dot-product attention. A query sees the keys that are ``visible`` to it.
+
+    Args:
+        bias: what is added to the scores.
+        most: the cap of the scores, see ``cap``.
+    """
+    scores = cap((q @ k.transpose(-1, -2)).div_(q.shape[-1] ** 0.5), most)
+    scores = scores if bias is None else scores + bias
     return scores.masked_fill_(~visible, -torch.inf).softmax(-1) @ v
+
+
+def cap(x: Float[Tensor, "..."], most: float | None) -> Float[Tensor, "..."]:
+    """Return ``most tanh(x / most)``, which stays below ``most`` (Gemma 2); ``x`` itself where there is no cap."""
+    return x if most is None else most * torch.tanh(x / most)

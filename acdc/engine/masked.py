@@ -17,7 +17,17 @@ from acdc.ablation import Ablation, Written, named
 from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.model import Engine
-from acdc.engine.runs import Rows, ablated_run, fixed_outputs, full_attention, project, project_all, run
+from acdc.engine.runs import (
+    Rows,
+    ablated_run,
+    final_norm,
+    fixed_outputs,
+    full_attention,
+    project,
+    project_all,
+    run,
+    scale_after,
+)
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric, MetricKind
@@ -109,7 +119,7 @@ class MaskedModel:
         for layer, block in enumerate(weights.blocks):
             heads = self.heads(mask, layer, changes, added)
             after_heads = [*changes, heads] if not architecture.parallel else changes
-            if block.w_in is not None:
+            if self.graph.has_mlp:
                 read = self.inputs(mask, self.graph.first_receiver(layer) + self.graph.n_ports, 1, after_heads, added)
                 out = layers.mlp(architecture, block, self.ablated.state["mlp_in", layer, 0] + read[0])
                 heads = torch.cat([heads, (out - self.ablated.state["mlp_out", layer, 0])[None]])
@@ -135,9 +145,12 @@ class MaskedModel:
             ablated = self.ablated.state.ports(layer, self.graph.n_ports)
             new = project_all(self.weights, layer, resid, self.rows.pos)
             ports = torch.lerp(ablated, new, share[first:mlp, None, None])
-            z = full_attention(self.weights, ports, self.rows)
-            before, resid = resid, resid + block.all_outputs(z.transpose(0, 1).flatten(1))
-            if block.w_in is not None:
+            z = full_attention(self.weights, layer, ports, self.rows)
+            written, before = block.all_outputs(z.transpose(0, 1).flatten(1)), resid
+            if self.weights.architecture.norm_after:
+                written = layers.norm(self.weights.architecture, written, block.ln1_post_w, None)
+            resid = resid + written
+            if self.graph.has_mlp:
                 read = before if self.weights.architecture.parallel else resid
                 new = layers.mlp(self.weights.architecture, block, read)
                 resid = resid + torch.lerp(self.ablated.state["mlp_out", layer, 0], new, share[mlp])
@@ -145,9 +158,8 @@ class MaskedModel:
 
     def readout(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "scored d_vocab"]:
         """Compute the logits from the final residual stream."""
-        weights = self.weights
-        x = layers.norm(weights.architecture, final[self.rows.scored], weights.ln_final_w, weights.ln_final_b)
-        return weights.readout(x)
+        weights, x = self.weights, final_norm(self.weights, final[self.rows.scored])
+        return layers.cap(weights.readout(x), weights.architecture.logit_cap)
 
     def inputs(
         self,
@@ -180,6 +192,10 @@ class MaskedModel:
             x = self.ablated.state["port_in", layer, port] + read[port]
             new = project(self.weights, layer, port, x, self.rows.pos)
             ports.append(ablated + mask.direct[first + port] * (new - ablated))
-        z = full_attention(self.weights, torch.stack(ports), self.rows)
+        z = full_attention(self.weights, layer, torch.stack(ports), self.rows)
         ablated = torch.stack([self.ablated.state["z", layer, head] for head in range(self.graph.n_heads)])
-        return torch.einsum("hrd,hdm->hrm", z - ablated, block.w_o)
+        if not self.weights.architecture.norm_after:
+            return torch.einsum("hrd,hdm->hrm", z - ablated, block.w_o)
+        change = z * scale_after(self.weights, layer, z) - self.ablated.state.scaled(layer, ablated)
+        written = torch.einsum("hrd,hdm->hrm", change, block.w_o)
+        return written if block.ln1_post_w is None else written * block.ln1_post_w

@@ -17,7 +17,7 @@ from acdc.engine import layers
 from acdc.engine.chunk import Chunk
 from acdc.engine.memory import prompts_per_chunk
 from acdc.engine.patched import Scratch
-from acdc.engine.runs import fixed_outputs
+from acdc.engine.runs import final_norm, fixed_outputs
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
 from acdc.graph import Circuit
@@ -86,12 +86,12 @@ class Engine:
         self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
     ) -> Float[Tensor, "... scored column"]:
         """Compute logits from the final residual stream: those of the metric's columns, or all."""
-        weights = self.weights
-        x = layers.norm(weights.architecture, final, weights.ln_final_w, weights.ln_final_b)
+        weights, x = self.weights, final_norm(self.weights, final)
         if metric is None or metric.columns is None:
-            return weights.readout(x)
+            return layers.cap(weights.readout(x), weights.architecture.logit_cap)
         logits = torch.einsum("...sd,dsc->...sc", x, self.unembed_of(metric))
-        return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
+        logits = logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
+        return layers.cap(logits, weights.architecture.logit_cap)
 
     def unembed_of(self, metric: Metric) -> Float[Tensor, "d_model scored column"]:
         """Return the unembedding of a metric's columns. They are gathered once, for they lie far apart in memory."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from acdc.engine import layers
 from acdc.engine.linear import sums
-from acdc.engine.runs import Rows, State, project
+from acdc.engine.runs import Rows, State, attend, place_together, project, scale_after
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, any_along
 
@@ -47,8 +47,13 @@ class Plan:
             if node.port in ("k", "v"):
                 self.all_live[r] = True
             else:
-                self.all_live[r] = (circuit.present[graph.sender_index[node.owner]] & self.all_live).any()
+                senders = [graph.sender_index[sender] for sender in graph.influenced(node)]
+                self.all_live[r] = (circuit.present[senders] & self.all_live).any()
         self.live_senders = any_along(circuit.present & self.all_live, 1)
+        if graph.coupled:  # what one head writes somewhere depends on all heads of its layer there
+            heads = np.array([s.layer if s.component == "head" else -1 for s in graph.senders])
+            for layer in set(heads[self.live_senders]) - {-1}:
+                self.live_senders |= self.sends & (heads == layer)
 
     def port_at_all_live(self, layer: int, port: int) -> bool:
         """Return whether a port matters at all live rows."""
@@ -225,19 +230,72 @@ class Patch:
         n_heads = self.graph.n_heads
         is_new = np.array([("port", layer, p) in self.new for p in range(self.graph.n_ports)])
         reached = any_along(is_new[self.graph.ports_of_heads], 0) | self.everything
-        reached &= self.plan.sends[sender : sender + n_heads]
+        sends = self.plan.sends[sender : sender + n_heads]
+        if self.graph.coupled:
+            if reached.any() and sends.any():
+                self.coupled_heads(layer, reached, np.flatnonzero(sends).tolist())
+            return
+        reached &= sends
         heads_all_live = self.plan.all_live[receiver : receiver + n_heads]
         for all_live in (True, False):
             heads = np.flatnonzero(reached & (heads_all_live == all_live))
             if len(heads):
                 q, k, v = (self.gather(layer, ports) for ports in self.graph.ports_of_heads[:, heads])
-                self.compute_heads(layer, heads.tolist(), self.attend(q, k, v, all_live), all_live)
+                z = self.attend(layer, heads.tolist(), q, k, v, all_live)
+                self.compute_heads(layer, heads.tolist(), z, all_live)
+
+    def coupled_heads(self, layer: int, reached: Bool[np.ndarray, "head"], sending: list[int]) -> None:
+        """Recompute the heads of a layer that share a norm: those that read a new port, and what all others write.
+
+        Args:
+            reached: which heads read a new port.
+            sending: the heads that something reads.
+        """
+        graph, architecture = self.graph, self.weights.architecture
+        all_live = self.plan.port_at_all_live(layer, 0)  # the same for all of them
+        if architecture.query_key_norm == "all heads":
+            reached = np.ones_like(reached)
+        heads = np.flatnonzero(reached)
+        q, k, v = self.placed(layer, heads)
+        z = self.attend(layer, heads.tolist(), q, k, v, all_live)
+        self.new.update({("z", layer, head): z[i] for i, head in enumerate(heads.tolist())})
+        if architecture.norm_after:
+            every = [self.latest("z", layer, head) for head in range(graph.n_heads)]
+            self.new["scale", layer, 0] = scale_after(self.weights, layer, torch.stack(every))
+        outputs, sender = self.weights.blocks[layer].outputs, graph.first_sender(layer)
+        for head in sending:
+            now, before = self.latest("z", layer, head), self.state["z", layer, head]
+            if architecture.norm_after:
+                now = now * self.new["scale", layer, 0]
+            change = now - self.state.scaled(layer, before)
+            self.changes.add(sender + head, all_live, partial(outputs[head].write, change))
+
+    def placed(self, layer: int, heads: Int[np.ndarray, "head"]) -> list[Tensor]:
+        """Return q, k and v of some heads, Float[head state row d_head], after a norm that takes all heads together."""
+        n_heads, ports = self.graph.n_heads, self.graph.ports_of_heads[:, heads]
+        if self.weights.architecture.query_key_norm != "all heads":
+            return [self.gather(layer, some) for some in ports]
+        q, k, v = (self.gather(layer, every) for every in np.split(np.arange(self.graph.n_ports), self.splits))
+        q_pos = self.rows.pos if q.shape[2] == self.rows.n else self.rows.pos[self.rows.scored]
+        q = place_together(self.weights, layer, q, 0, q_pos)
+        k = place_together(self.weights, layer, k, n_heads, self.rows.pos)
+        shared = ports[1] - n_heads
+        return [q[heads], k[shared], v[shared]]
+
+    @property
+    def splits(self) -> list[int]:
+        """Return where among the ports of a layer k and v begin."""
+        return [self.graph.n_heads, self.graph.n_heads + self.graph.n_kv_heads]
+
+    def latest(self, kind: str, layer: int, i: int) -> Float[Tensor, "state row d"]:
+        """Return an activation in every candidate: the new one, or else that of ``state``."""
+        key = (kind, layer, i)
+        value = self.new[key] if key in self.new else self.state[key][None]
+        return value.expand(self.n_states, -1, -1)
 
     def gather(self, layer: int, ports: Int[np.ndarray, "port"]) -> Float[Tensor, "port state row d_head"]:
         """Stack q, k or v of some ports: new values, or else those of ``state``."""
-        keys = [("port", layer, port) for port in ports.tolist()]
-        values = [self.new[key] if key in self.new else self.state[key][None] for key in keys]
-        return torch.stack([value.expand(self.n_states, -1, -1) for value in values])
+        return torch.stack([self.latest("port", layer, port) for port in ports.tolist()])
 
     def compute_heads(
         self, layer: int, heads: list[int], z: Float[Tensor, "head state row d_head"], all_live: bool
@@ -251,6 +309,8 @@ class Patch:
 
     def attend(
         self,
+        layer: int,
+        heads: list[int],
         q: Float[Tensor, "head state query d_head"],
         k: Float[Tensor, "head state row d_head"],
         v: Float[Tensor, "head state row d_head"],
@@ -261,11 +321,12 @@ class Patch:
         k, v = (x.unflatten(2, (rows.n_prompts, rows.n_pos)) for x in (k, v))
         if all_live:
             q = q.unflatten(2, (rows.n_prompts, rows.n_pos))
-            z = layers.attend(q, k, v, rows.visible).flatten(2, 3)
+            z = attend(self.weights, layer, heads, q, k, v, rows).flatten(2, 3)
             return z if len(rows.live) == rows.n else z[:, :, rows.live]
         if not rows.one_per_prompt:
             k, v = k[:, :, rows.scored_prompt], v[:, :, rows.scored_prompt]
-        return layers.attend(q[:, :, :, None], k, v, rows.scored_visible[:, None]).squeeze(3)
+        query = rows.pos[rows.scored]
+        return attend(self.weights, layer, heads, q[:, :, :, None], k, v, rows, query).squeeze(3)
 
     def mlp(self, layer: int) -> None:
         """Recompute a layer's MLP where it sends and a change reaches it."""

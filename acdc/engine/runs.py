@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +15,7 @@ from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.weights import Weights
 from acdc.graph import Graph
+from acdc.models.architecture import Architecture
 
 
 @dataclass
@@ -29,8 +31,6 @@ class Rows:
         scored_in_live: Int[scored], where in ``live`` the scored rows are.
         one_per_prompt: whether every prompt has exactly one scored position.
         causal: whether a position attends to itself and earlier ones only.
-        visible: Bool[pos pos], which keys a query sees.
-        scored_visible: Bool[scored pos], which keys the queries of scored rows see.
         weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
     """
 
@@ -41,11 +41,10 @@ class Rows:
     scored_prompt: Int[Tensor, "scored"]
     one_per_prompt: bool
     causal: bool
-    visible: Bool[Tensor, "pos pos"]
-    scored_visible: Bool[Tensor, "scored pos"]
     weight: Float[Tensor, "scored"]
     live: Int[Tensor, "live"]
     scored_in_live: Int[Tensor, "scored"]
+    masks: dict[int, Bool[Tensor, "pos pos"]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, causal: bool = True) -> Rows:
@@ -53,8 +52,6 @@ class Rows:
         n_prompts, n_pos = dataset.clean.shape
         prompt, pos = (t.to(device) for t in dataset.scored_rows)
         per_prompt = dataset.scored.sum(1).to(device)
-        visible = torch.ones(n_pos, n_pos, dtype=torch.bool, device=device)
-        visible = visible.tril() if causal else visible
         scored = prompt * n_pos + pos
         return cls(
             n_prompts,
@@ -64,12 +61,23 @@ class Rows:
             scored_prompt=prompt,
             one_per_prompt=bool((per_prompt == 1).all()),
             causal=causal,
-            visible=visible,
-            scored_visible=visible[pos],
             weight=dataset.weight.to(device),
             live=torch.arange(n_prompts * n_pos, device=device),
             scored_in_live=scored,
         )
+
+    @cached_property
+    def distance(self) -> Int[Tensor, "pos pos"]:
+        """Return how far behind each query each key is: negative for later keys."""
+        pos = torch.arange(self.n_pos, device=self.pos.device)
+        return pos[:, None] - pos
+
+    def visible(self, window: int) -> Bool[Tensor, "pos pos"]:
+        """Return which keys a query sees: with a window, so many positions, itself among them."""
+        if window not in self.masks:
+            sees = self.distance >= 0 if self.causal else torch.ones_like(self.distance, dtype=torch.bool)
+            self.masks[window] = sees & (self.distance < window) if window else sees
+        return self.masks[window]
 
     def at(self, all_live: bool) -> Int[Tensor, "row"]:
         """Return all live rows or else the scored ones."""
@@ -105,8 +113,10 @@ class State(dict[tuple[str, int, int], Tensor]):
     """Hold activations that a patched forward pass starts from, by (kind, layer, index). No tensor is written to.
 
     ``port_in`` and ``mlp_in`` are inputs, Float[row d_model]; ``mlp_out`` has the same shape. ``z`` is a head's
-    attention output, Float[row d_head]. Their rows are all live ones or, where only those matter, the scored ones.
-    ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows.
+    attention output, Float[row d_head], and ``scale`` what all heads of a layer multiply it by, Float[row 1], where a
+    norm follows them (its index is 0). Their rows are all live ones or, where only those matter, the scored ones.
+    ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows. Where
+    one norm takes all heads' q together, q and k are those before it.
     ``final`` is the residual stream that the logits are read from, Float[scored d_model]; its layer and index are 0.
     """
 
@@ -117,6 +127,11 @@ class State(dict[tuple[str, int, int], Tensor]):
     def ports(self, layer: int, n_ports: int) -> Float[Tensor, "port row d_head"]:
         """Stack q, k and v of a layer, in a state that has them at every row."""
         return torch.stack([self["port", layer, port] for port in range(n_ports)])
+
+    def scaled(self, layer: int, z: Float[Tensor, "... row d_head"]) -> Float[Tensor, "... row d_head"]:
+        """Return heads' ``z`` times the layer's scale; itself where no norm follows."""
+        scale = self.get(("scale", layer, 0))
+        return z if scale is None else z * scale
 
     def take_over(self, other: State, layer: int) -> None:
         """Replace a layer's activations by those of ``other``."""
@@ -189,12 +204,14 @@ def run(
         for p in range(len(block.w_port)):
             state["port_in", layer, p] = resid
             state["port", layer, p] = project(weights, layer, p, resid, rows.pos)
-        z = full_attention(weights, state.ports(layer, graph.n_ports), rows)
-        for head, project_out in enumerate(block.outputs):
-            state["z", layer, head] = output(z[head])
-            resid = resid + write(project_out(state["z", layer, head]))
+        z = [output(of_head) for of_head in full_attention(weights, layer, state.ports(layer, graph.n_ports), rows)]
+        state.update({("z", layer, head): of_head for head, of_head in enumerate(z)})
+        if weights.architecture.norm_after:
+            state["scale", layer, 0] = scale_after(weights, layer, torch.stack(z))
+        for of_head, project_out in zip(z, block.outputs, strict=True):
+            resid = resid + write(project_out(state.scaled(layer, of_head)))
         resid = resid + block.b_o
-        if block.w_in is not None:
+        if graph.has_mlp:
             state["mlp_in", layer, 0] = before if weights.architecture.parallel else resid
             state["mlp_out", layer, 0] = output(layers.mlp(weights.architecture, block, state["mlp_in", layer, 0]))
             resid = resid + write(state["mlp_out", layer, 0])
@@ -272,21 +289,79 @@ def embeddings(
 def project(
     weights: Weights, layer: int, port: int, x: Float[Tensor, "... row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "... row d_head"]:
-    """Compute a port's q, k or v from its input: norm, projection and, for q and k, their own norm and the position."""
+    """Compute a port's q, k or v from its input: norm, projection and, for q and k, what ``place`` does.
+
+    Where a norm takes all heads' q or k together, ``place_together`` does that when all are known.
+    """
     architecture, block = weights.architecture, weights.blocks[layer]
     is_value = port >= architecture.n_heads + architecture.n_kv_heads
-    if architecture.norm == "rms" and architecture.positions != "shortformer":
+    if not architecture.norm_before:
+        out = block.ports[port](x)
+    elif architecture.norm == "rms" and architecture.positions != "shortformer":
         out = torch.addcmul(block.b_port[port], block.ports_after_scale[port](x), layers.rms_scale(architecture, x))
     else:
         x = layers.norm(architecture, x, block.ln1_w, block.ln1_b)
         if architecture.positions == "shortformer" and not is_value:
             x = x + weights.position(pos)
         out = block.ports[port](x)
-    if block.qk_norm_w is not None and not is_value:
-        out = layers.norm(architecture, out, block.qk_norm_w[port], None)
-    if architecture.positions != "rotary" or is_value:
+    if is_value:
+        return clipped(architecture, out)
+    if architecture.query_key_norm == "all heads":
         return out
-    return layers.rotate(out, *weights.rotation(pos), architecture.rotary_adjacent)
+    return place(weights, layer, out, None if block.qk_norm_w is None else block.qk_norm_w[port], pos)
+
+
+def clipped(architecture: Architecture, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Clip q, k or v where the architecture does."""
+    return x if architecture.clip is None else x.clamp(-architecture.clip, architecture.clip)
+
+
+def place(
+    weights: Weights,
+    layer: int,
+    x: Float[Tensor, "... row d_head"],
+    norm: Float[Tensor, "... d_head"] | None,
+    pos: Int[Tensor, "row"],
+) -> Float[Tensor, "... row d_head"]:
+    """Compute what follows the projection of q or k: its own norm, clipping, the rotation by its position.
+
+    Args:
+        norm: the weights of the norm; None without one.
+    """
+    architecture, table = weights.architecture, weights.architecture.rotation(layer)
+    is_late = architecture.query_key_norm == "each head, rotated"
+    if norm is not None and not is_late:
+        x = layers.norm(architecture, x, None, None) * norm
+    x = clipped(architecture, x)
+    if table is not None:
+        x = layers.rotate(x, *weights.rotation(table, pos), architecture.rotary_adjacent)
+    return layers.norm(architecture, x, None, None) * norm if norm is not None and is_late else x
+
+
+def place_together(
+    weights: Weights, layer: int, x: Float[Tensor, "port ... row d_head"], first: int, pos: Int[Tensor, "row"]
+) -> Float[Tensor, "port ... row d_head"]:
+    """Do what ``place`` does, with a norm that takes the q, or k, of all heads together (OLMo 2).
+
+    Args:
+        first: the first of these ports.
+    """
+    norm = weights.blocks[layer].qk_norm_w
+    assert norm is not None  # as the architecture says
+    together = x.movedim(0, -2).flatten(-2)
+    together = layers.norm(weights.architecture, together, norm[first : first + len(x)].flatten(), None)
+    return place(weights, layer, together.unflatten(-1, (len(x), -1)).movedim(-2, 0), None, pos)
+
+
+def scale_after(weights: Weights, layer: int, z: Float[Tensor, "head ... row d_head"]) -> Float[Tensor, "... row 1"]:
+    """Return what every head of a layer multiplies its result by, where a norm follows the heads (Gemma 2, OLMo 2).
+
+    The norm takes the sum of all heads. Head h writes its own result times the norm's weight and this scale, which is
+    one over the root mean square of that sum in the same run. So the senders sum to the residual stream exactly: all
+    edges give the model's logits, and no edges the ablated run's. A change of one head changes what the others write.
+    """
+    total = weights.blocks[layer].all_outputs(z.movedim(0, -2).flatten(-2))
+    return layers.rms_scale(weights.architecture, total)
 
 
 def project_all(
@@ -295,23 +370,60 @@ def project_all(
     """Compute the q, k or v of every port of a layer from one residual stream, see ``project``."""
     architecture, block = weights.architecture, weights.blocks[layer]
     n_placed = architecture.n_heads + architecture.n_kv_heads  # q and k; a value has no position
-    x = layers.norm(architecture, resid, block.ln1_w, block.ln1_b)
+    x = layers.norm(architecture, resid, block.ln1_w, block.ln1_b) if architecture.norm_before else resid
     placed, values = block.all_ports(x).unflatten(1, (-1, architecture.d_head)).transpose(0, 1).tensor_split([n_placed])
     if architecture.positions == "shortformer":
         both = block.all_ports(x + weights.position(pos))
         placed = both.unflatten(1, (-1, architecture.d_head)).transpose(0, 1)[:n_placed]
-    if block.qk_norm_w is not None:
-        placed = layers.norm(architecture, placed, None, None) * block.qk_norm_w[:, None]
-    if architecture.positions == "rotary":
-        placed = layers.rotate(placed, *weights.rotation(pos), architecture.rotary_adjacent)
-    return torch.cat([placed, values])
+    if architecture.query_key_norm != "all heads":
+        placed = place(weights, layer, placed, None if block.qk_norm_w is None else block.qk_norm_w[:, None], pos)
+    return torch.cat([placed, clipped(architecture, values)])
 
 
 def full_attention(
-    weights: Weights, ports: Float[Tensor, "port row d_head"], rows: Rows
+    weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
 ) -> Float[Tensor, "head row d_head"]:
     """Compute the attention output ``z`` of every head of a layer at every row."""
     n_heads, n_kv = weights.architecture.n_heads, weights.architecture.n_kv_heads
-    q, k, v = ports.unflatten(1, (rows.n_prompts, rows.n_pos)).split([n_heads, n_kv, n_kv])
+    q, k, v = ports.split([n_heads, n_kv, n_kv])
+    if weights.architecture.query_key_norm == "all heads":
+        q = place_together(weights, layer, q, 0, rows.pos)
+        k = place_together(weights, layer, k, n_heads, rows.pos)
     k, v = (x.repeat_interleave(n_heads // n_kv, 0) for x in (k, v))
-    return layers.attend(q, k, v, rows.visible).flatten(1, 2)
+    q, k, v = (x.unflatten(1, (rows.n_prompts, rows.n_pos)) for x in (q, k, v))
+    return attend(weights, layer, slice(None), q, k, v, rows).flatten(1, 2)
+
+
+def attend(
+    weights: Weights,
+    layer: int,
+    heads: slice | list[int],
+    q: Float[Tensor, "head ... query d_head"],
+    k: Float[Tensor, "head ... key d_head"],
+    v: Float[Tensor, "head ... key d_head"],
+    rows: Rows,
+    query: Int[Tensor, "scored"] | None = None,
+) -> Float[Tensor, "head ... query d_head"]:
+    """Compute the attention of some heads of a layer.
+
+    Args:
+        query: the position of the one query of each of the last but two dimensions; None for queries at every position.
+    """
+    architecture, distance, visible = (
+        weights.architecture,
+        rows.distance,
+        rows.visible(weights.architecture.window(layer)),
+    )
+    if query is not None:
+        distance, visible = distance[query, None], visible[query, None]
+    bias = None
+    if weights.slopes is not None:
+        bias = -weights.slopes[heads].view(-1, *[1] * (q.dim() - 1)) * distance
+    return layers.attend(q, k, v, visible, bias, architecture.attention_cap)
+
+
+def final_norm(weights: Weights, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+    """Apply the norm before the unembedding, where there is one."""
+    if not weights.architecture.norm_final:
+        return x
+    return layers.norm(weights.architecture, x, weights.ln_final_w, weights.ln_final_b)

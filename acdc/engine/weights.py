@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -24,22 +25,24 @@ TENSORS, ARCHITECTURE = "engine.safetensors", "architecture.json"
 
 def rotary_tables(
     architecture: Architecture,
-) -> tuple[Float[Tensor, "n_ctx rotary_dim"], Float[Tensor, "n_ctx rotary_dim"]]:
+) -> tuple[Float[Tensor, "1 n_ctx rotary_dim"], Float[Tensor, "1 n_ctx rotary_dim"]]:
     """Return the cosine and sine of every position's rotation (Su et al. 2021), in the architecture's pairs."""
     dim, base = architecture.rotary_dim, architecture.rotary_base
     assert dim is not None and base is not None  # rotary architectures have both
     frequency = 1.0 / base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     angle = torch.outer(torch.arange(architecture.n_ctx, dtype=torch.float32), frequency)
     angle = angle.repeat_interleave(2, -1) if architecture.rotary_adjacent else torch.cat([angle, angle], -1)
-    return angle.cos(), angle.sin()
+    return angle.cos()[None], angle.sin()[None]
 
 
 @dataclass
 class Block:
     """Hold the weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
 
-    Norm weights are None without a norm. ``qk_norm_w`` are those of the norms of q and k, of each head its own (Qwen3).
-    A bias of None is zero. ``w_gate`` is None in ungated MLPs, and an attention-only layer has no weights of an MLP.
+    Norm weights are None without a norm or where they are ones. ``qk_norm_w`` are those of the norms of q and k;
+    ``ln1_post_w`` and ``ln2_post_w`` those of the norms after heads and MLP. A bias of None is zero. ``w_gate`` is None
+    in ungated MLPs, and an attention-only layer has no weights of an MLP. ``black_box`` is an MLP that is none of
+    these, the model's own module.
     """
 
     ln1_w: Float[Tensor, "d_model"] | None
@@ -57,6 +60,9 @@ class Block:
     b_out: Float[Tensor, "d_model"] | None = None
     b_gate: Float[Tensor, "d_mlp"] | None = None
     qk_norm_w: Float[Tensor, "qk_port d_head"] | None = None
+    ln1_post_w: Float[Tensor, "d_model"] | None = None
+    ln2_post_w: Float[Tensor, "d_model"] | None = None
+    black_box: torch.nn.Module | None = None
 
     @cached_property
     def ports(self) -> list[Linear]:
@@ -84,8 +90,11 @@ class Block:
 
     @cached_property
     def outputs(self) -> list[Linear]:
-        """Return each head's projection back to the residual stream, without the bias that all share."""
-        return [Linear(w) for w in self.w_o]
+        """Return each head's projection back to the residual stream, without the bias that all share.
+
+        The weight of a norm after it is multiplied in; what the norm divides by is not, see ``runs.scale_after``.
+        """
+        return [Linear(w if self.ln1_post_w is None else w * self.ln1_post_w) for w in self.w_o]
 
     @cached_property
     def gate(self) -> Linear:
@@ -108,7 +117,11 @@ class Block:
 
 @dataclass
 class Weights:
-    """Hold a model's weights. ``pos_embed`` is None in rotary models, and the rotations are None in all others."""
+    """Hold a model's weights.
+
+    ``pos_embed`` is None where no position embeddings are added, the rotations are None where nothing is rotated, and
+    ``slopes``, by which a head's scores fall with distance, where they do not.
+    """
 
     architecture: Architecture
     embed: Float[Tensor, "d_vocab d_model"]
@@ -118,8 +131,9 @@ class Weights:
     ln_final_b: Float[Tensor, "d_model"] | None
     unembed: Float[Tensor, "d_model d_vocab_out"]
     b_unembed: Float[Tensor, "d_vocab_out"] | None
-    rotary_cos: Float[Tensor, "n_ctx rotary_dim"] | None = None
-    rotary_sin: Float[Tensor, "n_ctx rotary_dim"] | None = None
+    rotary_cos: Float[Tensor, "table n_ctx rotary_dim"] | None = None
+    rotary_sin: Float[Tensor, "table n_ctx rotary_dim"] | None = None
+    slopes: Float[Tensor, "head"] | None = None
 
     @cached_property
     def readout(self) -> Linear:
@@ -131,10 +145,12 @@ class Weights:
         assert self.pos_embed is not None  # rotary models are not asked for them
         return self.pos_embed[pos]
 
-    def rotation(self, pos: Int[Tensor, "row"]) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row dim"]]:
+    def rotation(
+        self, table: int, pos: Int[Tensor, "row"]
+    ) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row dim"]]:
         """Return the cosine and sine of the rotations at some positions."""
         assert self.rotary_cos is not None and self.rotary_sin is not None  # only rotary models are asked for them
-        return self.rotary_cos[pos], self.rotary_sin[pos]
+        return self.rotary_cos[table][pos], self.rotary_sin[table][pos]
 
     def save(self, folder: Path) -> None:
         """Write ``engine.safetensors`` and ``architecture.json`` into a folder."""
@@ -158,7 +174,7 @@ class Weights:
         if not (folder / ARCHITECTURE).exists() or not (folder / TENSORS).exists():
             raise InputError(f"model folder {folder} has no {TENSORS}: make it by `acdc model`, which converts models")
         try:
-            architecture = Architecture(**json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8")))
+            architecture = Architecture.from_json(json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8")))
             tensors = load_file(folder / TENSORS)
         except TypeError as error:
             raise InputError(f"model folder {folder} is another version's ({error}): make it again") from error
@@ -167,6 +183,11 @@ class Weights:
             return {field.name: tensors.get(prefix + field.name) for field in fields(kind)}
 
         blocks = [Block(**record(Block, f"blocks.{i}.")) for i in range(architecture.n_layers)]
+        if architecture.black_box:
+            from acdc.models.black_box import modules_in  # which imports Transformers and TransformerLens
+
+            for block, module in zip(blocks, modules_in(folder), strict=True):
+                block.black_box = module
         return cls(**{**record(cls, ""), "architecture": architecture, "blocks": blocks})
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
@@ -184,6 +205,9 @@ class Weights:
 
         def move(record: Block | Weights) -> dict[str, Any]:
             values = {field.name: getattr(record, field.name) for field in fields(record)}
-            return {k: v.to(device, dtype) if isinstance(v, Tensor) else v for k, v in values.items()}
+            moved = {k: v.to(device, dtype) if isinstance(v, Tensor) else v for k, v in values.items()}
+            if values.get("black_box") is not None:  # a module is moved in place
+                moved["black_box"] = copy.deepcopy(values["black_box"]).to(device, dtype)
+            return moved
 
         return Weights(**{**move(self), "blocks": [Block(**move(block)) for block in self.blocks]})

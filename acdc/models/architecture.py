@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from acdc.errors import InputError
 from acdc.graph import Graph
 
 Norm = Literal["layer", "rms", "none"]
-Positions = Literal["learned", "rotary", "shortformer"]
-Activation = Literal["gelu", "gelu_new", "relu", "silu"]
+Positions = Literal["learned", "rotary", "shortformer", "alibi"]
+Activation = Literal["gelu", "gelu_new", "relu", "relu2", "silu"]
+QueryKeyNorm = Literal["each head", "all heads", "each head, rotated"]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Declare what differs between transformers with pre-norm blocks.
+    """Declare what differs between transformers whose heads and MLPs add to one residual stream.
 
     Attributes:
         d_mlp: 0 for attention-only models.
-        positions: ``shortformer`` adds position embeddings to the normed inputs of q and k only (Press et al. 2021).
+        positions: ``shortformer`` adds position embeddings to the normed inputs of q and k only (Press et al. 2021);
+            ``alibi`` lowers attention scores with distance (Press et al. 2022).
+        activation: None for attention-only models, and where ``black_box``.
         parallel: whether an MLP reads what its layer's heads read, not what they write (Pythia, GPT-J).
         causal: whether a position sees itself and earlier ones only; else every position sees every other.
         rotary_dim: how many dimensions of a head are rotated; they are the first ones.
         rotary_adjacent: whether rotations pair dimensions (0, 1), (2, 3), ... (TransformerLens native) or else
             (i, i + rotary_dim / 2) (Llama).
+        rotations: for each layer, which of the model's tables it rotates by, -1 for none; empty where all layers rotate
+            by the only one.
+        windows: for each layer, how many positions a query sees, itself among them, 0 for all; empty where all
+            layers see all.
+        norm_before: whether heads and MLPs read the residual stream through a norm (OLMo 2 does not).
+        norm_after: whether what a layer's heads write together goes through a norm, and what its MLP writes, see
+            ``acdc.engine.runs.scale_after``.
+        norm_final: whether the logits are read through a norm.
+        query_key_norm: what a norm of q and of k takes together; None without such norms.
+        attention_cap, logit_cap: c, where scores or logits x become c tanh(x / c); None where they stay.
+        clip: c, where q, k and v are clipped to [-c, c]; None where they are not.
+        black_box: whether MLPs are the model's own modules, such as mixtures of experts.
     """
 
     n_layers: int
@@ -45,12 +61,44 @@ class Architecture:
     rotary_dim: int | None = None
     rotary_base: float | None = None
     rotary_adjacent: bool = False
+    rotations: tuple[int, ...] = ()
+    windows: tuple[int, ...] = ()
+    norm_before: bool = True
+    norm_after: bool = False
+    norm_final: bool = True
+    query_key_norm: QueryKeyNorm | None = None
+    attention_cap: float | None = None
+    logit_cap: float | None = None
+    clip: float | None = None
+    black_box: bool = False
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Architecture:
+        """Return the architecture of a JSON object of its fields. Raises TypeError for a field that it has not."""
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+        return cls(**fields)
+
+    def rotation(self, layer: int) -> int | None:
+        """Return which table of rotations a layer uses; None where it does not rotate."""
+        table = self.rotations[layer] if self.rotations else 0
+        return table if self.positions == "rotary" and table >= 0 else None
+
+    def window(self, layer: int) -> int:
+        """Return how many positions a layer's queries see; 0 for all."""
+        return self.windows[layer] if self.windows else 0
+
+    @property
+    def is_coupled(self) -> bool:
+        """Return whether a layer's heads share a norm, see ``Graph``."""
+        return self.norm_after or self.query_key_norm == "all heads"
 
     def graph(self, split_embed: bool = False) -> Graph:
         """Return the model's graph. Raises InputError where token and position embeddings cannot be told apart."""
         if split_embed:
             self.check_learned("split_embed")
-        return Graph(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp > 0, split_embed, self.parallel)
+        has_mlp = self.d_mlp > 0
+        shape = (self.n_layers, self.n_heads, self.n_kv_heads, has_mlp, split_embed, self.parallel)
+        return Graph(*shape, coupled=self.is_coupled)
 
     def check_learned(self, setting: str) -> None:
         """Raise InputError where the residual stream has no position embeddings, which ``setting`` needs."""

@@ -83,6 +83,11 @@ def of_bridge(bridge: TransformerBridge) -> TransformerBridge:
     return copied.requires_grad_(False).eval()
 
 
+def hugging_face_config(bridge: TransformerBridge) -> Any:
+    """Return the config of a Hugging Face model; None for a TransformerLens native model."""
+    return None if bridge.cfg.architecture == NATIVE else bridge.original_model.config
+
+
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 

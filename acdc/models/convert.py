@@ -11,32 +11,53 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from acdc.engine.weights import Block, Weights, rotary_tables
+from acdc.engine.weights import Block, Weights
 from acdc.errors import InputError
-from acdc.models.architecture import Activation, Architecture, Norm, Positions
-from acdc.models.bridge import NATIVE, SHORTFORMER
+from acdc.models.architecture import Activation, Architecture, Norm, Positions, QueryKeyNorm
+from acdc.models.black_box import BlackBox
+from acdc.models.bridge import NATIVE, SHORTFORMER, hugging_face_config
+from acdc.models.positions import (
+    context,
+    layer_types,
+    position_embeddings,
+    rotary_of,
+    rotation,
+    slopes_of,
+    windows,
+)
 
 NORMS: dict[str | None, Norm] = {"LN": "layer", "RMS": "rms", None: "none"}
-POSITIONS: dict[str, Positions] = {"standard": "learned", "rotary": "rotary", SHORTFORMER: "shortformer"}
-ADJACENT_ROTARY = (NATIVE, "GPTJForCausalLM", "CodeGenForCausalLM", "CohereForCausalLM")
-"""Architectures that rotate dimensions (0, 1), (2, 3), ... of a head though their config does not say so."""
+POSITIONS: dict[str, Positions] = {
+    "standard": "learned",
+    "rotary": "rotary",
+    "alibi": "alibi",
+    SHORTFORMER: "shortformer",
+}
+NOT_COVERED = {
+    "OpenAIGPTLMHeadModel": "its norms take the residual stream itself",
+    "NanoChatForCausalLM": "it rotates backwards and has a norm after its embeddings",
+    "XGLMForCausalLM": "its position embeddings are no weights",
+    "ModernBertDecoderForCausalLM": "its MLPs are gated by one half of a wider projection",
+    "JetMoeForCausalLM": "its attention is a mixture of experts",
+}
+"""Architectures that differ from what the engine computes in a way that no setting tells."""
 
 UNSCALED_ATTENTION = "GPTNeoForCausalLM"
 """The architecture that divides attention scores by nothing."""
-QUERY_KEY_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"))
-"""Names of norms of q and k, before rotation (Qwen3, StableLM)."""
-NORMS_AFTER = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_self_attn_layernorm")
-"""Names of norms of what heads or an MLP write (Gemma 2 and 3, OLMo 2, GLM-4)."""
-WINDOWS = ("sliding_window", "window_size")
-"""Where configs say how many positions a query sees (Mistral; GPT-Neo in every second layer)."""
+QUERY_KEY_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"), ("query_layernorm", "key_layernorm"))
+"""Names of norms of q and k (Qwen3, StableLM, HunYuan)."""
+NORMED_AFTER_ROTATION = ("HunYuanDenseV1ForCausalLM", "NanoChatForCausalLM")
+"""Architectures whose norms of q and k come after the rotation."""
+EMBED_SCALES = ("scalar_embed_scale", "embed_scale")
+"""Where modules say what they multiply token embeddings by (Gemma, XGLM)."""
 ACTIVATION_SETTINGS = ("hidden_activation", "hidden_act", "activation_function", "activation")
 """Where the configs of Hugging Face name the activation."""
+UNNAMED_ACTIVATIONS = {"BloomForCausalLM": "gelu_new", "MptForCausalLM": "gelu"}
+"""Activations of architectures whose config names none."""
 ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu", "swish": "silu"}
 """Other names of activations."""
 
 COVERED: dict[str, tuple] = {
-    "attn_scores_soft_cap": (-1.0, 0.0, None),
-    "output_logits_soft_cap": (-1.0, 0.0, None),
     "attn_types": (None,),
     "use_local_attn": (False, None),
     "scale_attn_by_inverse_layer_idx": (False, None),
@@ -44,15 +65,18 @@ COVERED: dict[str, tuple] = {
     "attn_scale": (-1.0, None),
     "use_qk_norm": (False, None),
     "use_normalization_before_and_after": (False, None),
-    "num_experts": (None,),
-    "scale_embedding": (None,),
-    "alibi": (False, None),
     "post_embedding_ln": (False, None),
     "positional_embedding_type": tuple(POSITIONS),
     "normalization_type": tuple(NORMS),
 }
 """Settings of a TransformerLens config that the engine depends on, with the values that it covers."""
-COVERED_IN_NATIVE = COVERED | {"rmsnorm_uses_offset": (False, None), "logit_scale": (1.0, None)}
+NO_CAP = (-1.0, 0.0, None)
+COVERED_IN_NATIVE = COVERED | {
+    "rmsnorm_uses_offset": (False, None),
+    "logit_scale": (1.0, None),
+    "attn_scores_soft_cap": NO_CAP,
+    "output_logits_soft_cap": NO_CAP,
+}
 """The same of TransformerLens native models, which have no module or config that says more."""
 
 
@@ -64,6 +88,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
     """
     config: Any = bridge.cfg
     check_covered(bridge)
+    black_box = is_black_box(bridge)
     return Architecture(
         n_layers=config.n_layers,
         d_model=config.d_model,
@@ -76,30 +101,77 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         norm=NORMS[config.normalization_type],
         eps=config.eps,
         positions=POSITIONS[config.positional_embedding_type],
-        activation=None if config.attn_only else activation_of(bridge),
+        activation=None if config.attn_only or black_box else activation_of(bridge),
         gated=bool(config.gated_mlp),
         parallel=bool(config.parallel_attn_mlp) and not config.attn_only,
         causal=config.attention_dir == "causal",
+        windows=windows(bridge),
+        norm_before=config.normalization_type is None or getattr(bridge.blocks[0], "ln1", None) is not None,
+        norm_after=getattr(bridge.blocks[0], "ln1_post", None) is not None,
+        norm_final=getattr(bridge, "ln_final", None) is not None,
+        query_key_norm=query_key_norm(bridge),
+        attention_cap=cap(config.attn_scores_soft_cap),
+        logit_cap=cap(config.output_logits_soft_cap),
+        clip=clip_of(bridge),
+        black_box=black_box,
         **(rotation(bridge) if config.positional_embedding_type == "rotary" else {}),
     )
 
 
+def cap(setting: float | None) -> float | None:
+    """Return a soft cap; None for the settings that say that there is none."""
+    return None if setting in NO_CAP else setting
+
+
+def clip_of(bridge: TransformerBridge) -> float | None:
+    """Return the largest q, k or v that a model's attention lets pass; None where it clips nothing."""
+    config = hugging_face_config(bridge)
+    return getattr(getattr(config, "attn_config", config), "clip_qkv", None) or None
+
+
+def is_black_box(bridge: TransformerBridge) -> bool:
+    """Return whether a model's MLPs are none that the engine has a form for."""
+    config: Any = bridge.cfg
+    if hugging_face_config(bridge) is None or config.attn_only:
+        return False
+    return bool(config.num_experts) or activation_name(bridge) not in get_args(Activation)
+
+
 def check_modules_covered(bridge: TransformerBridge) -> None:
     """Raise InputError for what the modules and the config of a Hugging Face model have and the engine does not."""
-    config = hugging_face_config(bridge)
-    if config is None:
+    if hugging_face_config(bridge) is None:
         return
+    if bridge.cfg.architecture in NOT_COVERED:
+        reason = NOT_COVERED[bridge.cfg.architecture]
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: {reason}")
     blocks = getattr(bridge, "blocks", [])
     if not blocks or not all(hasattr(block, "attn") for block in blocks):
         raise InputError(f"the engine does not cover {bridge.cfg.architecture}: it has layers without attention")
-    modules = dict(blocks[0].original_component.named_children())
-    after = [name for name in NORMS_AFTER if name in modules]
-    if after:
-        raise InputError(f"the engine does not cover norms after attention and MLP: {', '.join(after)}")
-    if not all(getattr(config, "no_rope_layers", None) or [1]):
-        raise InputError(f"the engine does not cover layers without rotation: no_rope_layers = {config.no_rope_layers}")
-    if getattr(config, "clip_qkv", None):
-        raise InputError(f"the engine does not cover clip_qkv = {config.clip_qkv}")
+    check_norms_after(blocks, bridge.cfg.normalization_type)
+    attention = blocks[0].attn.original_component
+    if getattr(attention, "sinks", None) is not None:
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its attention has sinks")
+    if getattr(attention, "attn_temperature_tuning", None):
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its attention has a temperature")
+    other = [name for name, _ in blocks[0].original_component.named_children() if "mamba" in name]
+    if other:
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its layers have {other[0]} too")
+    unknown = set(layer_types(bridge)) - {"full_attention", "sliding_attention", "global", "local"}
+    if unknown:
+        raise InputError(f"the engine does not cover layers of type {min(unknown)!r}")
+
+
+def check_norms_after(blocks: Any, kind: str | None) -> None:
+    """Raise InputError for norms after attention and MLP that are not RMS norms after both, without biases."""
+    names = ("ln1_post", "ln2_post")
+    norms = [norm for block in blocks for name in names if (norm := getattr(block, name, None)) is not None]
+    if not norms:
+        return
+    biases = [getattr(block.attn, "b_O", None) for block in blocks]
+    if len(norms) < len(names) * len(blocks) or kind != "RMS":
+        raise InputError(f"the engine does not cover {kind} norms after attention or MLP that are not in every layer")
+    if any(bias is not None and bias.any() for bias in biases):
+        raise InputError("the engine does not cover a norm after attention whose heads share a bias")
 
 
 def check_covered(bridge: TransformerBridge) -> None:
@@ -119,24 +191,24 @@ def check_covered(bridge: TransformerBridge) -> None:
         raise InputError("the engine does not cover parallel_attn_mlp = True in TransformerLens native models")
 
 
-def hugging_face_config(bridge: TransformerBridge) -> Any:
-    """Return the config of a Hugging Face model; None for a TransformerLens native model."""
-    return None if bridge.cfg.architecture == NATIVE else bridge.original_model.config
-
-
 def activation_of(bridge: TransformerBridge) -> Activation:
     """Return the activation of a model's MLPs: that of its Hugging Face config, where TransformerLens may have another.
 
     Raises:
         InputError: the engine does not cover it.
     """
-    config = hugging_face_config(bridge)
-    named = (getattr(config, setting, None) for setting in ACTIVATION_SETTINGS)
-    name = next((name for name in named if isinstance(name, str)), bridge.cfg.act_fn)
-    name = ALIASES.get(name, name)
+    name = activation_name(bridge)
     if name not in get_args(Activation):
         raise InputError(f"the engine does not cover models with act_fn = {name!r}")
     return cast(Activation, name)
+
+
+def activation_name(bridge: TransformerBridge) -> str:
+    """Return the name of a model's activation, whether the engine covers it or not."""
+    config, by_default = hugging_face_config(bridge), UNNAMED_ACTIVATIONS.get(bridge.cfg.architecture)
+    named = (getattr(config, setting, None) for setting in ACTIVATION_SETTINGS)
+    name = next((name for name in named if isinstance(name, str)), by_default or bridge.cfg.act_fn)
+    return ALIASES.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -159,11 +231,12 @@ def scales_of(bridge: TransformerBridge) -> Scales:
     config: Any = hugging_face_config(bridge)
     if config is None:
         return Scales()
-    of_module = getattr(bridge.embed.original_component, "scalar_embed_scale", 1.0)
+    embed = bridge.embed.original_component
+    of_module = next((scale for name in EMBED_SCALES if (scale := getattr(embed, name, None))), 1.0)
     return Scales(
-        embed=of_module * getattr(config, "embedding_multiplier", 1.0),
+        embed=float(of_module) * getattr(config, "embedding_multiplier", 1.0),
         residual=getattr(config, "residual_multiplier", 1.0),
-        logits=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
+        logits=(getattr(config, "logit_scale", None) or 1.0) / getattr(config, "logits_scaling", 1.0),
     )
 
 
@@ -185,75 +258,6 @@ def times(x: Tensor | None, factor: float) -> Tensor | None:
     return x if x is None or factor == 1.0 else x * factor
 
 
-def rope(config: Any) -> tuple[str, dict[str, Any]]:
-    """Return the kind of a model's rotary positions, such as ``llama3``, and their settings (Hugging Face)."""
-    parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    return parameters.get("rope_type") or parameters.get("type") or "default", parameters
-
-
-def context(bridge: TransformerBridge) -> int:
-    """Return how many positions a prompt may have.
-
-    A model of kind ``longrope`` rotates otherwise in prompts beyond its original context. The engine has the rotations
-    of shorter ones. A model with sliding windows has none in prompts that fit into one, and of such the engine runs it.
-    """
-    config: Any = bridge.cfg
-    kind, parameters = rope(config)
-    limits = [config.n_ctx, *(getattr(hugging_face_config(bridge), name, None) for name in WINDOWS)]
-    limits.append(parameters.get("original_max_position_embeddings") if kind == "longrope" else None)
-    return min(limit for limit in limits if limit)
-
-
-def rotary_module(bridge: TransformerBridge) -> torch.nn.Module | None:
-    """Return the module of a Hugging Face model that computes its rotations; None where attention itself does."""
-    if bridge.cfg.architecture == NATIVE:
-        return None
-    modules = bridge.original_model.named_modules()
-    return next((module for name, module in modules if name.endswith("rotary_emb")), None)
-
-
-def rotary_of(
-    bridge: TransformerBridge, architecture: Architecture
-) -> tuple[Float[Tensor, "n_ctx rotary_dim"], Float[Tensor, "n_ctx rotary_dim"]]:
-    """Return the cosine and sine of every position's rotation, scaled as the model scales them."""
-    module = rotary_module(bridge)
-    if module is None:
-        return rotary_tables(architecture)
-    if isinstance(getattr(module, "rope_type", None), dict):  # by the type of a layer
-        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its layers rotate in several ways")
-    cos, sin = module(torch.zeros(1), torch.arange(architecture.n_ctx)[None])
-    return in_pairs(cos[0], architecture), in_pairs(sin[0], architecture)
-
-
-def in_pairs(table: Float[Tensor, "n_ctx rotary_dim"], architecture: Architecture) -> Tensor:
-    """Return a table of rotations in the architecture's pairs of dimensions, whatever the model's module has."""
-    is_adjacent = torch.equal(table[:, ::2], table[:, 1::2])
-    one_of_each = table[:, ::2] if is_adjacent else table[:, : table.shape[1] // 2]
-    return one_of_each.repeat_interleave(2, -1) if architecture.rotary_adjacent else one_of_each.repeat(1, 2)
-
-
-def rotation(bridge: TransformerBridge) -> dict[str, Any]:
-    """Return the architecture's settings of rotary positions.
-
-    Hugging Face's ``rope_parameters`` go before TransformerLens's own settings, which keep their defaults for models
-    such as Llama and Pythia, whatever the model has.
-
-    Raises:
-        InputError: rotations are scaled, and the model has no module that says how.
-    """
-    config: Any = bridge.cfg
-    kind, parameters = rope(config)
-    if kind != "default" and rotary_module(bridge) is None:
-        raise InputError(f"the engine does not cover rope_type = {kind!r} in {config.architecture}")
-    fraction = parameters.get("partial_rotary_factor")
-    flags = ("rotary_adjacent_pairs", "rotary_interleaved_cos_sin")
-    return {
-        "rotary_dim": int(config.d_head * fraction) if fraction else config.rotary_dim or config.d_head,
-        "rotary_base": float(parameters.get("rope_theta", config.rotary_base)),
-        "rotary_adjacent": config.architecture in ADJACENT_ROTARY or any(getattr(config, f, False) for f in flags),
-    }
-
-
 def weights_of(bridge: TransformerBridge) -> Weights:
     """Return the model's weights as the engine takes them, without a copy of those that have that form already."""
     architecture = architecture_of(bridge)
@@ -262,8 +266,8 @@ def weights_of(bridge: TransformerBridge) -> Weights:
     w_final, b_final = norm_weights(getattr(bridge, "ln_final", None), offset)
     return Weights(
         architecture,
-        embed=times(bridge.embed.W_E, scales.embed),
-        pos_embed=None if architecture.positions == "rotary" else position_embeddings(bridge, architecture.n_ctx),
+        embed=normed_embedding(bridge, times(bridge.embed.W_E, scales.embed)),
+        pos_embed=position_embeddings(bridge, architecture.n_ctx) if has_position_embeddings(architecture) else None,
         blocks=[
             block_weights(block, architecture, scales.residual, query_scale(bridge, block.attn), offset)
             for block in bridge.blocks
@@ -274,43 +278,76 @@ def weights_of(bridge: TransformerBridge) -> Weights:
         b_unembed=times(getattr(bridge.unembed, "b_U", None), scales.logits),
         rotary_cos=rotary[0],
         rotary_sin=rotary[1],
+        slopes=slopes_of(bridge) if architecture.positions == "alibi" else None,
     )
 
 
-def query_key_norm(attention: Any, architecture: Architecture) -> Float[Tensor, "qk_port d_head"] | None:
-    """Return the weights of the norms of q and k, of each head its own; None without such norms.
+def has_position_embeddings(architecture: Architecture) -> bool:
+    """Return whether a model has embeddings of positions, wherever they are added."""
+    return architecture.positions in ("learned", "shortformer")
+
+
+def normed_embedding(bridge: TransformerBridge, embed: Tensor) -> Float[Tensor, "d_vocab d_model"]:
+    """Return token embeddings after the norm that some models have there (BLOOM): it is the same at every position."""
+    norm = getattr(bridge, "embed_ln", None)
+    return embed if norm is None else getattr(norm, "original_component", norm)(embed)
+
+
+def norms_of_queries_and_keys(attention: Any) -> list[Any]:
+    """Return an attention's norms of q and of k; nothing without such norms.
 
     Raises:
-        InputError: the engine does not cover these norms: they take all heads together, or come after the rotation.
+        InputError: it has other norms.
     """
     modules = dict(getattr(attention, "original_component", attention).named_children())
     norms = {name: module for name, module in modules.items() if "norm" in name}
-    if not norms:
-        return None
     for names in QUERY_KEY_NORMS:
         if set(names) == set(norms):
-            counts = (architecture.n_heads, architecture.n_kv_heads)
-            weights = [head_norms(norms[name], n) for name, n in zip(names, counts, strict=True)]
-            if all(weight.shape[1] == architecture.d_head for weight in weights):
-                return torch.cat(weights)
-    raise InputError(f"the engine does not cover attention with {' and '.join(norms)} of this kind")
+            return [norms[name] for name in names]
+    if norms:
+        raise InputError(f"the engine does not cover attention with {' and '.join(norms)} of this kind")
+    return []
 
 
-def head_norms(norm: Any, n_heads: int) -> Float[Tensor, "head size"]:
-    """Return the weights of a norm of q or k for every head. They have one for all, or one each (StableLM)."""
+def query_key_norm(bridge: TransformerBridge) -> QueryKeyNorm | None:
+    """Return what the norms of q and k take together; None without such norms."""
+    norms = norms_of_queries_and_keys(bridge.blocks[0].attn)
+    if not norms:
+        return None
+    weight = getattr(norms[0], "weight", None)
+    if weight is not None and weight.dim() == 1 and len(weight) == bridge.cfg.n_heads * bridge.cfg.d_head:
+        return "all heads"
+    return "each head, rotated" if bridge.cfg.architecture in NORMED_AFTER_ROTATION else "each head"
+
+
+def query_key_weights(
+    attention: Any, architecture: Architecture, offset: float
+) -> Float[Tensor, "qk_port d_head"] | None:
+    """Return the weights of the norms of q and k by head; None without such norms.
+
+    Args:
+        offset: see ``norm_offset``.
+    """
+    norms = norms_of_queries_and_keys(attention)
+    counts = (architecture.n_heads, architecture.n_kv_heads)
+    weights = [head_norms(norm, n, architecture.d_head) for norm, n in zip(norms, counts, strict=False)]
+    return torch.cat(weights) + offset if weights else None
+
+
+def head_norms(norm: Any, n_heads: int, d_head: int) -> Float[Tensor, "head d_head"]:
+    """Return the weights of a norm of q or k for every head: one for all, one each (StableLM), or ones (NanoChat)."""
     each = getattr(norm, "norms", None)
-    return norm.weight.expand(n_heads, -1) if each is None else torch.stack([one.weight for one in each])
+    if each is not None:
+        return torch.stack([one.weight for one in each])
+    weight = getattr(norm, "weight", None)
+    if weight is None:
+        return torch.ones(n_heads, d_head)
+    return weight.reshape(-1, d_head).expand(n_heads, -1)
 
 
 def mlp_norm(block: Any) -> Any:
     """Return the norm before a block's MLP. Some parallel blocks share one with their heads (GPT-J, Phi)."""
     return getattr(block, "ln2", None) or getattr(block, "ln1", None)
-
-
-def position_embeddings(bridge: TransformerBridge, n_ctx: int) -> Float[Tensor, "n_ctx d_model"]:
-    """Return a model's position embeddings. OPT's first rows are for no position."""
-    rows = bridge.pos_embed.W_pos
-    return rows[len(rows) - bridge.cfg.n_ctx :][:n_ctx]
 
 
 def norm_offset(bridge: TransformerBridge) -> float:
@@ -346,10 +383,15 @@ def block_weights(block: Any, architecture: Architecture, residual: float, query
         b_port=torch.cat(biases),
         w_o=times(attention.W_O, residual),
         b_o=projections[0].new_zeros(architecture.d_model) if b_o is None else times(b_o, residual),
-        qk_norm_w=query_key_norm(attention, architecture),
+        qk_norm_w=query_key_weights(attention, architecture, offset),
+        ln1_post_w=norm_weights(getattr(block, "ln1_post", None), offset)[0],
     )
     if architecture.d_mlp:
         weights.ln2_w, weights.ln2_b = norm_weights(mlp_norm(block), offset)
+        weights.ln2_post_w = norm_weights(getattr(block, "ln2_post", None), offset)[0]
+        if architecture.black_box:
+            weights.black_box = BlackBox(block.mlp.original_component)
+            return weights
         if architecture.gated:
             weights.w_gate, weights.b_gate = block.mlp.W_gate, getattr(block.mlp, "b_gate", None)
         weights.w_in, weights.b_in = block.mlp.W_in, getattr(block.mlp, "b_in", None)
