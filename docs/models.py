@@ -69,8 +69,16 @@ SIZES = {
 }
 """Names that configs have for the same few sizes."""
 BY_ARCHITECTURE = {
-    "GPTNeoForCausalLM": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2, "window_size": 5},
+    "GPTNeoForCausalLM": {
+        "attention_types": [[["global", "local"], 2]],
+        "attention_layers": ["global", "local"] * 2,
+        "window_size": 5,
+    },
     "FalconForCausalLM": {"alibi": False},
+    "GraniteMoeForCausalLM": {"initializer_range": 0.1},
+    "NemotronForCausalLM": {"initializer_range": 0.1},
+    "Gemma2ForCausalLM": {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
+    "Gemma3ForCausalLM": {"layer_types": ["sliding_attention", "full_attention"] * 2},
 }
 COMPUTED = {"FalconForCausalLM": ("head_dim",)}
 """Sizes that no config of an architecture takes, because it computes them from others."""
@@ -165,9 +173,9 @@ def page(rows: list[tuple[str, str, str]]) -> str:
         f" {transformers.__version__} and torch {torch.__version__}: one random model of four layers each. **Works**"
         f" means that the engine's logits are Transformers's, and those of {N_CIRCUITS} random circuits under each of"
         f" the ablations {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to"
-        f" {FLOAT_ERROR:g}; the"
-        " largest differences are given. Sliding windows are covered for prompts that fit into one window."
-        " A model with more than its small config has, such as LFM2 with convolutions, may be refused."
+        f" {FLOAT_ERROR:g}; the largest differences are given. Windows are of {SIZES['sliding_window']} positions, and"
+        f" prompts of {N_POS}. A model with more than its small config has, such as LFM2 with convolutions, may be"
+        " refused."
     )
     lines += ["", f"{counts['works']} work, {counts['refused']} are refused, {counts['not tried']} could not be tried."]
     for kind, header in (("works", "differences"), ("refused", "reason"), ("not tried", "reason")):

@@ -13,12 +13,16 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     PreTrainedModel,
 )
 
@@ -65,7 +69,9 @@ NATIVE_KINDS: dict[str, dict[str, Any]] = {
     "shortformer": {"attn_only": True, "positional_embedding_type": "shortformer"},
     "bidirectional": {"attention_dir": "bidirectional", "normalization_type": None, "act_fn": "relu"},
 }
-KINDS = ("gpt2", "llama", "pythia", *NATIVE_KINDS)
+COUPLED = ("gemma2", "olmo2")
+"""Kinds whose heads share a norm of their outputs, and of their queries and keys too."""
+KINDS = ("gpt2", "llama", "pythia", *COUPLED, *NATIVE_KINDS)
 LEARNED_POSITIONS = ("gpt2", "layer_norm", "no_norm", "attention_only", "bidirectional")
 
 
@@ -99,7 +105,7 @@ def build(kind: str, folder: Path, seed: int = 0, **shape: int) -> None:
             save_native(shaken(boot_native(config)), config, folder)
         else:
             changes = {HUGGING_FACE_NAMES[name]: value for name, value in shape.items()}
-            save_hugging_face({"gpt2": gpt2, "llama": llama, "pythia": pythia}[kind](**changes), folder)
+            save_hugging_face(HUGGING_FACE[kind](**changes), folder)
 
 
 def gpt2(**changes) -> PreTrainedModel:
@@ -114,18 +120,20 @@ def gpt2(**changes) -> PreTrainedModel:
     return GPT2LMHeadModel(GPT2Config(**settings | changes))
 
 
+LLAMA: dict[str, Any] = {
+    "vocab_size": N_VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.3,
+}
+
+
 def llama(**changes) -> PreTrainedModel:
-    settings: dict[str, Any] = {
-        "vocab_size": N_VOCAB,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 16,
-        "initializer_range": 0.3,
-    }
-    return LlamaForCausalLM(LlamaConfig(**settings | changes))
+    return LlamaForCausalLM(LlamaConfig(**LLAMA | changes))
 
 
 def pythia(**changes) -> PreTrainedModel:
@@ -143,6 +151,20 @@ def pythia(**changes) -> PreTrainedModel:
         "use_parallel_residual": True,
     }
     return GPTNeoXForCausalLM(GPTNeoXConfig(**settings | changes))
+
+
+def gemma2(**changes) -> PreTrainedModel:
+    """Norms after heads and MLPs, caps, and a window in the first layer."""
+    own = {"head_dim": 8, "sliding_window": 3, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
+    return Gemma2ForCausalLM(Gemma2Config(**LLAMA | own | changes))
+
+
+def olmo2(**changes) -> PreTrainedModel:
+    """Norms after heads and MLPs alone, and of the queries, and keys, of all heads together."""
+    return Olmo2ForCausalLM(Olmo2Config(**LLAMA | {"num_hidden_layers": 2} | changes))
+
+
+HUGGING_FACE = {"gpt2": gpt2, "llama": llama, "pythia": pythia, "gemma2": gemma2, "olmo2": olmo2}
 
 
 def save_hugging_face(model: PreTrainedModel, folder: Path) -> None:

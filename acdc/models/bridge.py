@@ -102,6 +102,8 @@ def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
     """Make a bridge of a Hugging Face model, which becomes a part of it."""
     # TransformerLens knows a model by this list, which only models that were saved have.
     model.config.architectures = [type(model).__name__]
+    # The quicker ways to run a mixture of experts do not compute in float64.
+    model.set_experts_implementation("eager")
     with tempfile.TemporaryDirectory() as folder:
         # TransformerLens wants a tokenizer, and loads it a second time from where it was loaded first.
         (tokenizer or unknown_words()).save_pretrained(folder)

@@ -153,6 +153,9 @@ def check_modules_covered(bridge: TransformerBridge) -> None:
         raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its attention has sinks")
     if getattr(attention, "attn_temperature_tuning", None):
         raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its attention has a temperature")
+    gates = [name for name, _ in attention.named_children() if "gate" in name or name == "g_proj"]
+    if gates:
+        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its heads' outputs are gated")
     other = [name for name, _ in blocks[0].original_component.named_children() if "mamba" in name]
     if other:
         raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its layers have {other[0]} too")
@@ -373,7 +376,11 @@ def block_weights(block: Any, architecture: Architecture, residual: float, query
     projections = [getattr(attention, f"W_{port}") for port in "QKV"]
     given = [getattr(attention, f"b_{port}", None) for port in "QKV"]
     biases = [w.new_zeros(w.shape[0], w.shape[2]) if b is None else b for w, b in zip(projections, given, strict=True)]
-    projections[0], biases[0] = times(projections[0], query), times(biases[0], query)
+    of_norms = query_key_weights(attention, architecture, offset)
+    if of_norms is None:
+        projections[0], biases[0] = times(projections[0], query), times(biases[0], query)
+    elif query != 1.0:  # a norm of q would undo what is multiplied in before it
+        of_norms[: architecture.n_heads] *= query
     b_o = getattr(attention, "b_O", None)
     ln1_w, ln1_b = norm_weights(getattr(block, "ln1", None), offset)
     weights = Block(
@@ -383,7 +390,7 @@ def block_weights(block: Any, architecture: Architecture, residual: float, query
         b_port=torch.cat(biases),
         w_o=times(attention.W_O, residual),
         b_o=projections[0].new_zeros(architecture.d_model) if b_o is None else times(b_o, residual),
-        qk_norm_w=query_key_weights(attention, architecture, offset),
+        qk_norm_w=of_norms,
         ln1_post_w=norm_weights(getattr(block, "ln1_post", None), offset)[0],
     )
     if architecture.d_mlp:

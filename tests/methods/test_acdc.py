@@ -26,6 +26,9 @@ RUNS = [
     ("no_norm", "corrupted", "logit_difference", 0.1, "descending"),
     ("llama", "corrupted", "kl_divergence", 0.3, "ascending"),
     ("llama", "corrupted", "logit_difference", 0.02, "descending"),
+    ("gemma2", "corrupted", "kl_divergence", 0.02, "descending"),
+    ("olmo2", "zero", "logit_difference", 0.05, "ascending"),
+    ("olmo2", "corrupted", "logit_difference", 0.02, "descending"),
 ]
 runs = pytest.mark.parametrize(("kind", "ablation", "metric", "threshold", "head_order"), RUNS)
 

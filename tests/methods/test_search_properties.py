@@ -29,7 +29,7 @@ from acdc.reference import Reference
 from tests.search import assert_same, oracle_search
 from tests.small_models import LEARNED_POSITIONS, N_VOCAB, OF_TEXT, ablations_of, random_bridge, random_circuit
 
-KINDS = ("gpt2", "attention_only", "llama", "pythia", "shortformer", "bidirectional")
+KINDS = ("gpt2", "attention_only", "llama", "pythia", "gemma2", "olmo2", "shortformer", "bidirectional")
 METRICS: dict[str, type[Metric]] = {**OF_TEXT, "l2": L2}
 HEAD_ORDERS = ("descending", "ascending")
 D_HEAD = 8

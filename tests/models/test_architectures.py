@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from transformers import (
+    ApertusConfig,
     AutoModelForCausalLM,
+    BloomConfig,
+    Cohere2Config,
     CohereConfig,
+    Exaone4Config,
     FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
     GlmConfig,
     GPTBigCodeConfig,
     GPTNeoConfig,
@@ -21,9 +27,15 @@ from transformers import (
     HunYuanDenseV1Config,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     ModernBertDecoderConfig,
+    MptConfig,
+    NemotronConfig,
     Olmo2Config,
+    Olmo3Config,
     OlmoConfig,
+    OlmoeConfig,
+    OpenAIGPTConfig,
     OPTConfig,
     Phi3Config,
     PreTrainedModel,
@@ -36,8 +48,9 @@ from transformers import (
 )
 
 from acdc.data import Dataset
-from acdc.engine.masked import masked_models
+from acdc.engine.masked import Mask, masked_models
 from acdc.engine.model import Engine
+from acdc.engine.runs import run
 from acdc.engine.weights import Weights, rotary_tables
 from acdc.errors import InputError
 from acdc.models.bridge import of_hugging_face
@@ -46,7 +59,7 @@ from acdc.reference import Reference
 from tests.small_models import random_circuit
 
 FLOAT_ERROR = 1e-4
-N_VOCAB, N_POS, N_CTX, ORIGINAL, WINDOW = 50, 16, 64, 32, 24
+N_VOCAB, N_POS, N_CTX, ORIGINAL, WINDOW = 50, 12, 64, 32, 5
 SIZES = {
     "vocab_size": N_VOCAB,
     "hidden_size": 32,
@@ -78,6 +91,8 @@ GRANITE = {
     "residual_multiplier": 0.5,
     "logits_scaling": 0.5,
 }
+ALTERNATING = ["sliding_attention", "full_attention"]
+ONE_KEY = {name: size for name, size in SIZES.items() if name != "num_key_value_heads"}
 SCALED_ROTATIONS = {
     "llama3": LlamaConfig(**scaled("llama3", **LLAMA3)),
     "yarn": LlamaConfig(**scaled("yarn", original_max_position_embeddings=ORIGINAL)),
@@ -93,11 +108,34 @@ CONFIGS = SCALED_ROTATIONS | {
     "stablelm": StableLmConfig(**SIZES, qk_layernorm=True),
     "gemma": GemmaConfig(**SIZES, head_dim=8),
     "glm": GlmConfig(**SIZES, head_dim=8),
+    "gemma2": Gemma2Config(
+        **SIZES,
+        head_dim=8,
+        sliding_window=WINDOW,
+        layer_types=ALTERNATING,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=5.0,
+    ),
+    "gemma3": Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=WINDOW, layer_types=ALTERNATING),
+    "glm4": Glm4Config(**SIZES, head_dim=8),
+    "exaone4": Exaone4Config(**SIZES, sliding_window=WINDOW, layer_types=ALTERNATING),
+    "hunyuan": HunYuanDenseV1Config(**SIZES, head_dim=8),
+    "olmo2": Olmo2Config(**SIZES),
+    "olmo3": Olmo3Config(**SIZES, sliding_window=WINDOW, layer_types=ALTERNATING),
+    "olmo_clipped": OlmoConfig(**SIZES, clip_qkv=0.5),
+    "smollm3": SmolLM3Config(**SIZES, no_rope_layers=[1, 0]),
+    "cohere2": Cohere2Config(**SIZES, sliding_window=WINDOW, layer_types=ALTERNATING),
+    "nemotron": NemotronConfig(**SIZES, head_dim=8),
+    "bloom": BloomConfig(**GPT, hidden_size=32, n_layer=2, n_head=4),
+    "mpt": MptConfig(vocab_size=N_VOCAB, d_model=32, n_layers=2, n_heads=4, max_seq_len=N_CTX),
+    "mixtral": MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2),
+    "olmoe": OlmoeConfig(**SIZES, num_experts=4, num_experts_per_tok=2),
+    "apertus": ApertusConfig(**SIZES),
     "granite": GraniteConfig(**SIZES, **GRANITE),
     "cohere": CohereConfig(**SIZES, logit_scale=2.0),
     "olmo": OlmoConfig(**SIZES),
     "starcoder2": Starcoder2Config(**SIZES, sliding_window=None, residual_dropout=0.0, embedding_dropout=0.0),
-    "falcon": FalconConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}, alibi=False, bias=False),
+    "falcon": FalconConfig(**ONE_KEY, alibi=False, bias=False),
     "opt": OPTConfig(
         vocab_size=N_VOCAB,
         hidden_size=32,
@@ -120,17 +158,15 @@ CONFIGS = SCALED_ROTATIONS | {
     ),
     "gpt_bigcode": GPTBigCodeConfig(**GPT, n_embd=32, n_inner=48, n_layer=2, n_head=4, n_positions=N_CTX),
 }
-N_CTX_OF = {"longrope": ORIGINAL, "mistral": WINDOW, "gpt_neo": WINDOW}
-"""Longrope changes the rotations of all positions in a prompt beyond the original context. Windows are not covered."""
+N_CTX_OF = {"longrope": ORIGINAL, "bloom": 2048}
+"""Longrope changes the rotations of all positions in a prompt beyond the original context. BLOOM has no limit."""
 REFUSED = {
-    "norms after attention and MLP: post_feedforward_layernorm": Gemma3TextConfig(**SIZES, head_dim=8),
-    "attn_scores_soft_cap": Gemma2Config(**SIZES, head_dim=8),
-    "norms after attention and MLP": Olmo2Config(**SIZES),
-    "attention with query_layernorm and key_layernorm": HunYuanDenseV1Config(**SIZES, head_dim=8),
-    "layers without rotation": SmolLM3Config(**SIZES, no_rope_layers=[1, 0]),
-    "its layers rotate in several ways": ModernBertDecoderConfig(**SIZES, layer_types=["full_attention"] * 2),
-    "clip_qkv = 8": OlmoConfig(**SIZES, clip_qkv=8.0),
+    "its MLPs are gated by one half": ModernBertDecoderConfig(**SIZES, layer_types=["full_attention"] * 2),
+    "its norms take the residual stream itself": OpenAIGPTConfig(
+        vocab_size=N_VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=N_CTX
+    ),
 }
+WINDOWED = ("mistral", "gpt_neo", "gemma2", "gemma3", "exaone4", "olmo3", "cohere2")
 configs = pytest.mark.parametrize("kind", CONFIGS)
 
 
@@ -168,6 +204,12 @@ def test_the_engine_computes_the_model(kind):
     assert weights.architecture.n_ctx == N_CTX_OF.get(kind, N_CTX)
 
 
+def test_falcon_with_alibi_is_computed_as_transformers_does():
+    """TransformerLens computes another model of it, so that it is refused all the same, by a sentence that says so."""
+    model = AutoModelForCausalLM.from_config(FalconConfig(**ONE_KEY, alibi=True, bias=True)).eval()
+    assert error(weights_of(of_hugging_face(model, None)), model) < FLOAT_ERROR
+
+
 @configs
 @pytest.mark.parametrize("ablation", ("corrupted", "zero", "mean"))
 def test_circuits_are_the_oracles(kind, ablation):
@@ -184,6 +226,25 @@ def test_what_is_not_covered_is_refused_by_its_name(reason):
     model = AutoModelForCausalLM.from_config(REFUSED[reason])
     with pytest.raises(InputError, match=f"the engine does not cover .*{reason}"):
         weights_of(of_hugging_face(model, None))
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+def test_without_windows_it_is_another_model(kind):
+    weights = converted(kind)
+    assert WINDOW in weights.architecture.windows and WINDOW < N_POS
+    without = replace(weights, architecture=replace(weights.architecture, windows=()))
+    assert error(without, random_model(kind)) > 100 * FLOAT_ERROR
+
+
+@pytest.mark.parametrize("kind", ("gemma2", "olmo2", "glm4", "exaone4"))
+def test_senders_add_up_to_the_residual_stream_where_norms_come_after(kind):
+    setup = Engine(converted(kind), random_prompts(), ablation="corrupted")
+    made = run(setup.weights, setup.dataset.clean, setup.chunks[0].rows)
+    torch.testing.assert_close(made.sender.sum(0), made.state["final", 0, 0], atol=FLOAT_ERROR, rtol=0)
+    (masked,) = masked_models(setup, len(setup.dataset))
+    circuit = random_circuit(setup.graph, 0, 0.7, 0.9)
+    logits = masked.logits(Mask.of(circuit, masked.model_logits))
+    torch.testing.assert_close(logits, setup.circuit_logits(circuit), atol=FLOAT_ERROR, rtol=0)
 
 
 @configs
