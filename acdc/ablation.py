@@ -27,7 +27,10 @@ from torch import Tensor
 from acdc import catalogue
 
 Written = list[Float[Tensor, "..."]]
-"""A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender."""
+"""A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender.
+
+Where a norm follows the heads, a head's z is divided by what the norm divides by (``acdc.engine.runs.scale_after``).
+"""
 
 
 @runtime_checkable

@@ -63,6 +63,7 @@ class Reference:
         """Return the activations, by hook point, of the run that replaces removed edges."""
         layers = range(self.bridge.cfg.n_layers)
         outputs = ablation.outputs(self)
+        self.is_fixed = outputs is not None
         hooks = [] if outputs is None else self.fixing(outputs)
         order = ablation.position_order(self.dataset.clean.shape[1])
         if order is not None:
@@ -93,11 +94,33 @@ class Reference:
         cache: dict[str, Tensor] = {}
         hooks: list[Hook] = [(name, partial(keep, cache, name)) for name in self.output_hooks]
         self.bridge.run_with_hooks(self.dataset.pool, fwd_hooks=hooks)
+        for layer, block in enumerate(self.bridge.blocks):
+            if getattr(block, "ln1_post", None) is not None:
+                z = cache[f"blocks.{layer}.attn.hook_z"]
+                z /= self.root_mean_square(layer, z)[:, :, None]
         yield [cache[name] for name in self.output_hooks]
 
     def fixing(self, outputs: Written) -> list[Hook]:
         """Return hooks that make every sender write the same on every prompt."""
-        return [(name, partial(give, value)) for name, value in zip(self.output_hooks, outputs, strict=True)]
+        hooks: list[Hook] = []
+        for name, value in zip(self.output_hooks, outputs, strict=True):
+            hooks.append((name, partial(give, value)))
+            if name.endswith("hook_z") and (weight := self.weight_after(layer := int(name.split(".")[1]))) is not None:
+                # The norm after the heads would take what they write, and it is given after that norm.
+                together = torch.einsum("shd,hdm->sm", value, self.bridge.blocks[layer].attn.W_O)
+                hooks.append((f"blocks.{layer}.hook_attn_out", partial(give, together * weight)))
+        return hooks
+
+    def weight_after(self, layer: int) -> Float[Tensor, "d_model"] | None:
+        """Return the weight of the norm after a layer's heads; None without one."""
+        norm = getattr(self.bridge.blocks[layer], "ln1_post", None)
+        offset = 1.0 if getattr(self.bridge.cfg, "rmsnorm_uses_offset", False) else 0.0
+        return None if norm is None else norm.weight + offset
+
+    def root_mean_square(self, layer: int, z: Float[Tensor, "prompt pos head d_head"]) -> Float[Tensor, "prompt pos 1"]:
+        """Return what the norm after a layer's heads divides by: of the sum of what they compute."""
+        together = torch.einsum("pshd,hdm->psm", z, self.bridge.blocks[layer].attn.W_O)
+        return (together.square().mean(-1, keepdim=True) + self.bridge.cfg.eps).sqrt()
 
     def residual_hooks(self) -> list[str]:
         """Return the hook points where receivers read the residual stream."""
@@ -135,20 +158,21 @@ class Reference:
             current[Node(layer, "head", head)] = self.written(layer, head, z)
 
     def written(
-        self, layer: int, head: int, z: Float[Tensor, "prompt pos head d_head"]
+        self, layer: int, head: int, z: Float[Tensor, "prompt pos head d_head"], is_scaled: bool = False
     ) -> Float[Tensor, "prompt pos d_model"]:
         """Return what a head writes.
 
         Where a norm takes the sum of all heads, a head's part is its own result times the norm's weight, over the root
         mean square of that sum (see ``acdc.engine.runs.scale_after``).
+
+        Args:
+            is_scaled: whether ``z`` has been divided by it.
         """
-        block, config = self.bridge.blocks[layer], self.bridge.cfg
-        result, norm = z[:, :, head] @ block.attn.W_O[head], getattr(block, "ln1_post", None)
-        if norm is None:
+        result = z[:, :, head] @ self.bridge.blocks[layer].attn.W_O[head]
+        weight = self.weight_after(layer)
+        if weight is None:
             return result
-        together = torch.einsum("pshd,hdm->psm", z, block.attn.W_O)
-        weight = norm.weight + (1.0 if getattr(config, "rmsnorm_uses_offset", False) else 0.0)
-        return result * weight / (together.square().mean(-1, keepdim=True) + config.eps).sqrt()
+        return result * weight if is_scaled else result * weight / self.root_mean_square(layer, z)
 
     def patching(self, circuit: Circuit, current: dict[Node, Tensor]) -> list[Hook]:
         """Return hooks that give every receiver its own input."""
@@ -189,7 +213,7 @@ class Reference:
         if sender.component != "head":
             return self.ablated[sender.sender_hook]
         z = self.ablated[f"blocks.{sender.layer}.attn.hook_z"]
-        return self.written(sender.layer, sender.head_index, z)
+        return self.written(sender.layer, sender.head_index, z, self.is_fixed)
 
     def patch_port(
         self,

@@ -158,9 +158,11 @@ class Run:
     state: State
 
     def outputs(self, graph: Graph) -> Written:
-        """Return what every sender wrote: a head's z, and the output of any other sender."""
+        """Return what every sender wrote: a head's z, times its layer's scale, and the output of any other sender."""
         return [
-            self.state["z", node.layer, node.head_index] if node.component == "head" else written
+            self.state.scaled(node.layer, self.state["z", node.layer, node.head_index])
+            if node.component == "head"
+            else written
             for node, written in zip(graph.senders, self.sender, strict=True)
         ]
 
@@ -207,7 +209,9 @@ def run(
         z = [output(of_head) for of_head in full_attention(weights, layer, state.ports(layer, graph.n_ports), rows)]
         state.update({("z", layer, head): of_head for head, of_head in enumerate(z)})
         if weights.architecture.norm_after:
-            state["scale", layer, 0] = scale_after(weights, layer, torch.stack(z))
+            # What is given has been scaled.
+            scale = torch.ones_like(z[0][:, :1]) if fixed else scale_after(weights, layer, torch.stack(z))
+            state["scale", layer, 0] = scale
         for of_head, project_out in zip(z, block.outputs, strict=True):
             resid = resid + write(project_out(state.scaled(layer, of_head)))
         resid = resid + block.b_o

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from acdc.graph import Circuit, Node
 from acdc.methods.acdc import receivers_of_layer, sender_order
 from acdc.models.convert import weights_of
 from tests.small_models import (
+    COUPLED,
     KINDS,
     LEARNED_POSITIONS,
     N_POS,
@@ -101,7 +103,9 @@ def test_check_passes_the_engine_of_a_model_and_refuses_one_of_other_weights(kin
     dataset, weights = prompts(False), weights_of(bridge(kind))
     (expected,) = Expected.of({"TransformerLens": lambda: bridge(kind)}, dataset)
     check_engine(engine(kind), expected)
-    block = replace(weights.blocks[-1], w_o=1.05 * weights.blocks[-1].w_o)
+    # A norm after heads takes a factor in w_o away.
+    name = "ln1_post_w" if kind in COUPLED else "w_o"
+    block = replace(weights.blocks[-1], **{name: 1.05 * getattr(weights.blocks[-1], name)})
     other = Engine(replace(weights, blocks=[*weights.blocks[:-1], block]), dataset, ablation="corrupted")
     with pytest.raises(InputError, match="with all edges"):
         check_engine(other, expected)
@@ -136,6 +140,17 @@ def test_padding_after_the_scored_position_changes_nothing():
     assert_same(logits(other, circuit), logits(engine("llama"), circuit))
 
 
+def what_is_written(kind: str, cache: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """By the embeddings, and by head 2 of layer 1: Float[prompt pos d_model]."""
+    block, embedded = bridge(kind).blocks[1], cache["blocks.0.hook_resid_pre"]
+    results = torch.einsum("pshd,hdm->hpsm", cache["blocks.1.attn.hook_z"], block.attn.W_O)
+    if kind not in COUPLED:
+        return embedded, results[2]
+    # The norm is linear but for one factor a row, which is the same for every head.
+    together = results.sum(0)
+    return embedded, results[2] * (block.ln1_post.original_component(together) / together)
+
+
 @kinds
 def test_under_mean_ablation_a_removed_edge_carries_the_mean_over_all_prompts_of_the_dataset(kind):
     """By hand: edges of the embeddings and of a head to the logits; in chunks, and for a part of the prompts."""
@@ -143,11 +158,10 @@ def test_under_mean_ablation_a_removed_edge_carries_the_mean_over_all_prompts_of
     circuit = Circuit.full(weights.architecture.graph())
     last, sender = circuit.graph.receivers[-1].receiver_hook, circuit.graph.sender_index
     circuit.present[[sender[Node(-1, "embed")], sender[Node(1, "head", 2)]], -1] = False
-    names = embedded, z = "blocks.0.hook_resid_pre", "blocks.1.attn.hook_z"
     with torch.no_grad():
         clean, corrupted = (bridge(kind).run_with_cache(t)[1] for t in (dataset.clean, dataset.corrupted))
-        change = {name: corrupted[name].mean(0) - clean[name] for name in names}
-        expected = clean[last] + change[embedded] + change[z][:, :, 2] @ bridge(kind).blocks[1].attn.W_O[2]
+        written = [what_is_written(kind, cache) for cache in (clean, corrupted)]
+        expected = clean[last] + sum(by.mean(0) - of for of, by in zip(*written, strict=True))
 
     small = Engine(weights, dataset, ablation="mean", memory=1)
     assert len(small.chunks) == len(dataset)

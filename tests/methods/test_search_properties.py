@@ -27,9 +27,10 @@ from acdc.metrics import L2, Metric
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
 from tests.search import assert_same, oracle_search
-from tests.small_models import LEARNED_POSITIONS, N_VOCAB, OF_TEXT, ablations_of, random_bridge, random_circuit
+from tests.small_models import COUPLED, LEARNED_POSITIONS, N_VOCAB, OF_TEXT, ablations_of, random_bridge, random_circuit
 
 KINDS = ("gpt2", "attention_only", "llama", "pythia", "gemma2", "olmo2", "shortformer", "bidirectional")
+GROUPED = ("llama", *COUPLED)
 METRICS: dict[str, type[Metric]] = {**OF_TEXT, "l2": L2}
 HEAD_ORDERS = ("descending", "ascending")
 D_HEAD = 8
@@ -73,7 +74,7 @@ class Example:
             n_prompts=rng.randint(1, 4),
             n_layers=rng.randint(1, 3),
             n_heads=n_heads,
-            n_kv_heads=rng.choice(groups) if kind == "llama" else n_heads,
+            n_kv_heads=rng.choice(groups) if kind in GROUPED else n_heads,
             ablation=rng.choice(ablations_of(kind)),
             split_embed=kind in LEARNED_POSITIONS and rng.random() < 0.5,
             metric=rng.choice(list(METRICS)),
@@ -85,7 +86,7 @@ class Example:
     def bridge(self) -> TransformerBridge:
         """The model in float64; its weights are float32 numbers all the same."""
         shape = {"n_layers": self.n_layers, "n_heads": self.n_heads, "d_model": D_HEAD * self.n_heads}
-        shape |= {"n_key_value_heads": self.n_kv_heads} if self.kind == "llama" else {}
+        shape |= {"n_key_value_heads": self.n_kv_heads} if self.kind in GROUPED else {}
         return random_bridge(self.kind, self.seed, **shape).to(torch.float64)
 
     @cached_property
@@ -150,14 +151,14 @@ def random_dataset(seed: int, n_prompts: int) -> Dataset:
 
 
 example = cache(Example.draw)
-SEEDS = range(36)
+SEEDS = range(40)
 seeds = pytest.mark.parametrize("seed", SEEDS)
 
 
 @seeds
 def test_search_decides_as_one_forward_pass_per_edge_does(seed):
     drawn = example(seed)
-    error = LLAMA_ERROR if drawn.kind == "llama" else FLOAT64_ERROR
+    error = LLAMA_ERROR if drawn.kind in GROUPED else FLOAT64_ERROR
     assert drawn.margin > 2 * error, "a tie: draw another example"
     assert_same(drawn.found, drawn.expected, error * drawn.scale)
 
