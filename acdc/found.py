@@ -40,6 +40,8 @@ has it.
 """
 COUNTS = ["n_edges", "n_edges_reaching", "n_nodes"]
 """Columns that count what a circuit has, see ``sizes_of``."""
+MOST_VALUES = 20
+"""Values that a message lists."""
 
 
 def sizes_of(circuit: Circuit) -> dict[str, int]:
@@ -301,8 +303,10 @@ class Sweep(Sequence[Found]):
 
     @property
     def values(self) -> str:
-        """Return the circuits' values as a text."""
-        return ", ".join(one.value for one in self.found)
+        """Return the circuits' values as a text; of many, the first and the last."""
+        values = [one.value for one in self.found]
+        few = values if len(values) <= MOST_VALUES else [*values[: MOST_VALUES - 1], "...", values[-1]]
+        return ", ".join(few)
 
     def evaluate(
         self,

@@ -340,6 +340,21 @@ class TestExchange:
         assert set(zip(rows["receiver"], rows["sender"], strict=True)) == kept
         main([*map(str, ("draw", "--circuits", tmp_path / "back/circuit.json", "--out", tmp_path / "back.svg"))])
 
+    def test_edges_are_chosen_by_the_scores_of_a_file_that_has_no_circuit(self, refused, tmp_path, capsys):
+        """MIB's files of importances mark no edge."""
+        one, file = Found.load(self.scored(tmp_path), value=5), tmp_path / "importances.pt"
+        FORMATS["eap_pt"].load().write(Circuit.empty(one.circuit.graph), one.importance, file, 16)
+        labels = self.LABELS.replace("--value 9", "").split()
+        command = ["import", str(file), "--format", "eap_pt", *labels, "--out", str(tmp_path / "back"), "--value"]
+        main([*command, "5", "--by-score"])
+        assert Found.load(tmp_path / "back/circuit.json").circuit == one.circuit
+        capsys.readouterr()
+        main([*command, "5"])
+        assert "has scores and no circuit: --by-score takes the best edges" in capsys.readouterr().err
+        assert "'x' is no number of edges" in refused(*command, "x", "--by-score")
+        FORMATS["eap_pt"].load().write(one.circuit, {}, file, 16)
+        assert "has no scores to choose edges by" in refused(*command, "5", "--by-score")
+
     def test_networkx_has_the_scores_of_the_circuits_edges(self, tmp_path):
         file = self.scored(tmp_path)
         flags = ["--format", "graphml", "--value", "5", "--out", str(tmp_path / "c.graphml")]

@@ -131,6 +131,13 @@ def test_a_file_of_several_asks_which_and_a_wrong_value_is_told_those_there_are(
         acdc.load(several)
 
 
+def test_of_many_values_the_first_and_the_last_are_told(tmp_path):
+    scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
+    Sweep(found(str(n), scores=scores) for n in range(1, 186)).save(tmp_path)
+    with pytest.raises(InputError, match=r"holds 185 circuits, by threshold 1, 2, (\d+, ){17}\.\.\., 185: give"):
+        acdc.load(tmp_path / Found.SEVERAL)
+
+
 def test_a_sweep_comes_back_from_its_file_and_its_folder(several, tmp_path):
     for where in (several, several.parent):
         again = Sweep.load(where)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, FORMATS, METHODS
+from acdc.errors import InputError
 from acdc.found import IMPORTED, Found
+
+if TYPE_CHECKING:
+    from acdc.graph import Circuit, Graph
+    from acdc.trace import Effects
 
 FormatName = Annotated[str, Parameter(choices=tuple(FORMATS))]
 
@@ -62,6 +68,7 @@ def import_(
     value: str,
     out: Path,
     size_by: str | None = None,
+    by_score: bool = False,
     like: Path | None = None,
 ) -> None:
     """Read a circuit that another tool found, and write it as circuit.json, for show, diff, evaluate and recover.
@@ -72,6 +79,8 @@ def import_(
     Try:
       python -m acdc import ioi.json --format eap_json --task ioi --model-name gpt2 --metric logit_difference \\
           --ablation corrupted --method eap --size-by n_edges --value 200 --out imported
+      python -m acdc import importances.pt --format eap_pt --task ioi --model-name gpt2 --metric logit_difference \\
+          --ablation corrupted --method eap --value 200 --by-score --out imported
 
     Args:
         file: .pth, .json, .pt or .graphml
@@ -84,6 +93,8 @@ def import_(
         value: the threshold, regularisation or number of edges that sets its size
         out: the folder for circuit.json and trace.csv
         size_by: what the value is; by default what sets the size of the method's circuits, or n_edges
+        by_score: take the VALUE edges of the largest scores, whatever their signs, in place of the file's circuit, which
+            MIB's files of scores lack
         like: a circuit.json of the model: a pickled list does not tell its size, nor EAP-IG's files whose heads share
             keys and values
     """
@@ -93,6 +104,10 @@ def import_(
 
     graph = Found.graph_in(like) if like else None
     circuit, effects = FORMATS[format].load().read(file, graph)
+    if by_score:
+        circuit = best(circuit.graph, effects, value, file)
+    elif effects and not circuit.n_edges:
+        warnings.warn(f"{file} has scores and no circuit: --by-score takes the best edges", stacklevel=2)
     known = METHODS[method].sized_by if method in METHODS else ""
     names = {"task": task, "model": model_name, "metric": metric, "ablation": ablation, "method": method}
     settings = names | {"size_by": size_by or known or "n_edges", "value": value}
@@ -101,3 +116,19 @@ def import_(
     rows = [(*key, effect, key not in kept) for key, effect in effects.items()]
     trace = pd.DataFrame(rows, columns=["receiver", "sender", "kind", "effect", "removed"])
     Found(settings, circuit, result, trace if rows else None).save(out)
+
+
+def best(graph: Graph, effects: Effects, value: str, file: Path) -> Circuit:
+    """Return the circuit of as many edges of the largest scores as the value says.
+
+    Raises:
+        InputError: the file has no scores, or the value is no number of edges.
+    """
+    from acdc.exchange import matrix_of
+    from acdc.graph import EdgeScores
+
+    if not effects:
+        raise InputError(f"{file} has no scores to choose edges by")
+    if not value.isdecimal():
+        raise InputError(f"--by-score takes as many edges as --value says: {value!r} is no number of edges")
+    return EdgeScores(graph, matrix_of(graph, effects)).absolute().top(int(value))

@@ -40,7 +40,7 @@ def heading(found: Found) -> str:
     where = f"{settings['task']} on {settings['model']}: {settings['method']} by {settings['metric']}"
     how = f"{where}, {label(settings['size_by'])} {found.value}, {settings['ablation']} ablation"
     reaching = found.sizes["n_edges_reaching"]
-    notes = [f"{reaching:,} edges reach the logits"] if reaching < circuit.n_edges else []
+    notes = [f"edges that reach the logits: {reaching:,}"] if reaching < circuit.n_edges else []
     notes += [result["origin"]] if result["origin"] != FOUND else []
     notes += ["not converged"] if result["converged"] is False else []
     if result["final_metric"] is not None:
