@@ -93,7 +93,7 @@ def import_(
         value: the threshold, regularisation or number of edges that sets its size
         out: the folder for circuit.json and trace.csv
         size_by: what the value is; by default what sets the size of the method's circuits, or n_edges
-        by_score: take the VALUE edges of the largest scores, whatever their signs, in place of the file's circuit, which
+        by_score: take the VALUE edges of largest scores, whatever their signs, in place of the file's circuit, which
             MIB's files of scores lack
         like: a circuit.json of the model: a pickled list does not tell its size, nor EAP-IG's files whose heads share
             keys and values
