@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 
 from acdc.errors import InputError, first_line
 from acdc.graph import PORTS, Circuit, Edge, Graph, Node, any_along
@@ -196,16 +197,18 @@ class Layout(NamedTuple):
     """Place a graph in the format's matrices of edges, which have an input for every query head and an MLP per layer.
 
     Attributes:
+        ours: the graph.
         whole: the graph of those matrices: its senders are their rows, its receivers their columns.
-        rows: Int[sender], the row of each sender of ours.
-        columns: Int[column], the columns that a receiver of ours stands for.
-        receivers: Int[column], which receiver that is.
+        rows: the row of each sender of ours.
+        columns: the columns that are of a receiver of ours.
+        receivers: which receiver that is.
     """
 
+    ours: Graph
     whole: Graph
-    rows: np.ndarray
-    columns: np.ndarray
-    receivers: np.ndarray
+    rows: Int[np.ndarray, "sender"]
+    columns: Int[np.ndarray, "column"]
+    receivers: Int[np.ndarray, "column"]
 
     @classmethod
     def of(cls, graph: Graph) -> Layout:
@@ -216,27 +219,27 @@ class Layout(NamedTuple):
         group = graph.n_heads // graph.n_kv_heads
         pairs = []
         for column, node in enumerate(whole.receivers):
-            ours = replace(node, head=node.head_index // group) if node.port in ("k", "v") else node
-            if ours in graph.receiver_index:
-                pairs.append((column, graph.receiver_index[ours]))
+            read = replace(node, head=node.head_index // group) if node.port in ("k", "v") else node
+            if read in graph.receiver_index:  # attention-only models have no MLP
+                pairs.append((column, graph.receiver_index[read]))
         columns, receivers = np.array(pairs).T
-        return cls(whole, np.array([whole.sender_index[node] for node in graph.senders]), columns, receivers)
+        return cls(graph, whole, np.array([whole.sender_index[node] for node in graph.senders]), columns, receivers)
 
-    def spread(self, ours: np.ndarray) -> np.ndarray:
-        """Return what is known of our edges as the format's matrix: a shared key or value once for each head."""
+    def spread(self, ours: Shaped[np.ndarray, "sender receiver"]) -> Shaped[np.ndarray, "row column"]:
+        """Return what is known of our edges as the format's matrix: of a shared key or value, once for each head."""
         theirs = np.zeros(self.whole.exists.shape, ours.dtype)
         theirs[np.ix_(self.rows, self.columns)] = ours[:, self.receivers]
         return theirs
 
-    def gathered(self, theirs: np.ndarray, graph: Graph) -> np.ndarray:
+    def gathered(self, theirs: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "sender receiver"]:
         """Return what the format's matrix says of our edges: sums, or whether any, over the heads of a group."""
-        ours = np.zeros(graph.exists.shape, theirs.dtype)
+        ours = np.zeros(self.ours.exists.shape, theirs.dtype)
         np.add.at(ours.T, self.receivers, theirs[np.ix_(self.rows, self.columns)].T)
-        return np.where(graph.exists, ours, 0).astype(theirs.dtype)
+        return np.where(self.ours.exists, ours, 0).astype(theirs.dtype)
 
     @property
-    def heads(self) -> np.ndarray:
-        """Return how many columns each receiver of ours has: Int[receiver]."""
+    def heads(self) -> Int[np.ndarray, "receiver"]:
+        """Return how many columns each receiver of ours has."""
         return np.bincount(self.receivers)
 
     @property
@@ -249,40 +252,53 @@ class Layout(NamedTuple):
         """Return the format's names of the columns."""
         return [f"{node.owner.name}<{node.port}>" if node.port else node.name for node in self.whole.receivers]
 
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Return row and column of every edge by the format's name of it."""
+        sources, targets = self.sources, self.targets
+        return {f"{sources[s]}->{targets[r]}": (s, r) for s, r in np.argwhere(self.spread(self.ours.exists)).tolist()}
+
 
 class EapCircuit(NamedTuple):
     """Hold a circuit as EAP-IG's Graph does.
 
     Attributes:
-        cfg: the sizes of its model; ours has ``n_kv_heads`` and ``attn_only`` beside, which EAP-IG passes over.
-        layout: of its matrices.
-        nodes: Bool[row], which senders are in the circuit.
-        in_graph: Bool[row column], which edges are.
-        scores: Float[row column], of all edges, 0 where nothing is known.
+        layout: of the matrices.
+        in_graph: which edges are in the circuit.
+        scores: of all edges, 0 where nothing is known.
     """
 
-    cfg: dict[str, Any]
     layout: Layout
-    nodes: np.ndarray
-    in_graph: np.ndarray
-    scores: np.ndarray
+    in_graph: Bool[np.ndarray, "row column"]
+    scores: Float[np.ndarray, "row column"]
 
     @classmethod
-    def of(cls, circuit: Circuit, effects: Effects, d_model: int | None) -> EapCircuit:
+    def of(cls, circuit: Circuit, effects: Effects) -> EapCircuit:
         """Return a circuit of ours in the format, see ``write_eap_json`` for what is lost and raised."""
+        layout = Layout.of(circuit.graph)
+        scores = layout.spread(matrix_of(circuit.graph, effects) / layout.heads)
+        return cls(layout, layout.spread(circuit.reaching_logits().present), scores)
+
+    @property
+    def nodes(self) -> Bool[np.ndarray, "row"]:
+        """Return which senders are in the circuit."""
+        return any_along(self.in_graph, 1)
+
+    def cfg(self, d_model: int | None) -> dict[str, Any]:
+        """Return the sizes of the model. EAP-IG passes over ``n_kv_heads`` and ``attn_only``, which are ours.
+
+        Raises:
+            InputError: there is no ``d_model``.
+        """
         if d_model is None:
             raise InputError("this format wants the width of the model's residual stream: give --d-model")
-        graph, layout = circuit.graph, Layout.of(circuit.graph)
-        present = layout.spread(circuit.reaching_logits().present)
-        scores = layout.spread(matrix_of(graph, effects) / layout.heads)
+        graph = self.layout.ours
         sizes = {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "n_kv_heads": graph.n_kv_heads}
-        more = {"parallel_attn_mlp": graph.parallel, "attn_only": not graph.has_mlp, "d_model": d_model}
-        return cls(sizes | more, layout, any_along(present, 1), present, scores)
+        return sizes | {"parallel_attn_mlp": graph.parallel, "attn_only": not graph.has_mlp, "d_model": d_model}
 
-    def ours(self, graph: Graph) -> Read:
-        """Return the circuit, and the scores of all edges where there is one other than 0."""
-        present = self.layout.gathered(self.in_graph, graph)
-        scores = self.layout.gathered(self.scores, graph)
+    def read(self) -> Read:
+        """Return the circuit in our form, and the scores of all edges where there is one other than 0."""
+        graph = self.layout.ours
+        present, scores = self.layout.gathered(self.in_graph), self.layout.gathered(self.scores)
         circuit = Circuit(graph, present, any_along(present, 0) & graph.has_direct)
         if not scores.any():
             return circuit, {}
@@ -290,8 +306,8 @@ class EapCircuit(NamedTuple):
         return circuit, {key_of(edge): float(score) for edge, score in zip(edges, scores[graph.exists], strict=True)}
 
 
-def matrix_of(graph: Graph, effects: Effects) -> np.ndarray:
-    """Return the effects of addition edges as Float[sender receiver], 0 where there is none."""
+def matrix_of(graph: Graph, effects: Effects) -> Float[np.ndarray, "sender receiver"]:
+    """Return the effects of addition edges, 0 where there is none."""
     matrix = np.zeros(graph.exists.shape)
     for (receiver, sender, kind), effect in effects.items():
         if kind == "addition":
@@ -338,17 +354,14 @@ def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int 
 
 def eap_json(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
     """Return what ``write_eap_json`` writes."""
-    cfg, layout, in_nodes, in_graph, scores = EapCircuit.of(circuit, effects, d_model)
-    sources, targets = layout.sources, layout.targets
-    nodes = {sources[row]: {"in_graph": bool(in_nodes[row])} for row in layout.rows}
+    eap = EapCircuit.of(circuit, effects)
+    sources, in_nodes = eap.layout.sources, eap.nodes
+    nodes = {sources[row]: {"in_graph": bool(in_nodes[row])} for row in eap.layout.rows}
     edges = {
-        f"{sources[row]}->{targets[column]}": {
-            "score": float(scores[row, column]),
-            "in_graph": bool(in_graph[row, column]),
-        }
-        for row, column in np.argwhere(layout.spread(circuit.graph.exists))
+        name: {"score": float(eap.scores[place]), "in_graph": bool(eap.in_graph[place])}
+        for name, place in eap.layout.places().items()
     }
-    return {"cfg": cfg, "nodes": nodes | {"logits": {"in_graph": True}}, "edges": edges}
+    return {"cfg": eap.cfg(d_model), "nodes": nodes | {"logits": {"in_graph": True}}, "edges": edges}
 
 
 def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
@@ -375,24 +388,23 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
         ) from error
     if any("neurons" in node for node in nodes.values()):
         raise InputError(f"{path} {OF_NEURONS}")
-    return eap_of_edges(cfg, edges, graph, path).ours(graph)
+    return eap_of_edges(edges, graph, path).read()
 
 
 OF_NEURONS = "is a circuit of neurons: circuits here are of edges between components"
 
 
-def eap_of_edges(cfg: dict[str, Any], edges: Mapping[str, tuple[bool, float]], graph: Graph, path: Path) -> EapCircuit:
-    """Return the matrices of named edges. Raises InputError where the graph lacks one that is in the circuit."""
+def eap_of_edges(edges: Mapping[str, tuple[bool, float]], graph: Graph, path: Path) -> EapCircuit:
+    """Return the circuit of named edges. Raises InputError where the graph lacks one that is in the circuit."""
     layout = Layout.of(graph)
-    sources, targets = layout.sources, layout.targets
-    places = {f"{sources[s]}->{targets[r]}": (s, r) for s, r in np.argwhere(layout.spread(graph.exists))}
-    in_graph, scores = np.zeros(layout.whole.exists.shape, dtype=bool), np.zeros(layout.whole.exists.shape)
+    places, shape = layout.places(), layout.whole.exists.shape
+    in_graph, scores = np.zeros(shape, dtype=bool), np.zeros(shape)
     for name, (is_present, score) in edges.items():
         if name in places:
             in_graph[places[name]], scores[places[name]] = is_present, score
         elif is_present:
             raise InputError(f"{path} has an edge {name}, which a graph of its cfg has not")
-    return EapCircuit(cfg, layout, any_along(in_graph, 1), in_graph, scores)
+    return EapCircuit(layout, in_graph, scores)
 
 
 def write_eap_pt(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
@@ -409,14 +421,14 @@ def write_eap_pt(circuit: Circuit, effects: Effects, path: Path, d_model: int | 
 
 def eap_pt(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
     """Return what ``write_eap_pt`` writes."""
-    cfg, layout, nodes, in_graph, scores = EapCircuit.of(circuit, effects, d_model)
+    eap = EapCircuit.of(circuit, effects)
     return {
-        "cfg": cfg,
-        "src_nodes": layout.sources,
-        "dst_nodes": layout.targets,
-        "edges_scores": torch.tensor(scores, dtype=torch.float32),
-        "edges_in_graph": torch.tensor(in_graph),
-        "nodes_in_graph": torch.tensor(nodes),
+        "cfg": eap.cfg(d_model),
+        "src_nodes": eap.layout.sources,
+        "dst_nodes": eap.layout.targets,
+        "edges_scores": torch.tensor(eap.scores, dtype=torch.float32),
+        "edges_in_graph": torch.tensor(eap.in_graph),
+        "nodes_in_graph": torch.tensor(eap.nodes),
     }
 
 
@@ -444,7 +456,7 @@ def read_eap_pt(path: Path, graph: Graph | None = None) -> Read:
     layout = Layout.of(graph)
     if not in_graph.shape == scores.shape == layout.whole.exists.shape:
         raise InputError(f"{path} has matrices of {in_graph.shape}, and its cfg says {layout.whole.exists.shape}")
-    return EapCircuit(cfg, layout, any_along(in_graph, 1), in_graph, scores).ours(graph)
+    return EapCircuit(layout, in_graph, scores).read()
 
 
 # networkx.
