@@ -467,8 +467,8 @@ def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
 
     An addition edge leads from a component to a port, an MLP or the logits. A port's direct edge, while it is present,
     leads from the port to every head that reads it. So a path from an embedding to the logits is a way through the
-    circuit. Edges have ``kind`` and, where it is known, ``effect``. Nodes have ``layer``, ``component`` and
-    TransformerLens's ``hook``. The graph has the shape of the model.
+    circuit. Edges have ``kind`` and, where it is known, ``effect``, for which a score stands too. Nodes have ``layer``,
+    ``component`` and TransformerLens's ``hook``. The graph has the shape of the model.
     """
     found = nx.DiGraph(**circuit.graph.to_json())
     for edge in circuit.edges:

@@ -226,7 +226,7 @@ class Found:
                 data = json.loads(path.read_text(encoding="utf-8"))
                 entries = data if isinstance(data, list) else [data]
                 found = [cls.from_json(entry) for entry in entries]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
                 raise InputError(
                     f"{path} is no circuit as acdc writes it (circuit.json, circuits.json): {error}"
                 ) from error

@@ -287,6 +287,9 @@ class TestFiles:
 
 class TestExchange:
     LABELS = "--task ioi --model-name gpt2 --metric l2 --ablation zero --method eap_ig --size-by n_edges --value 9"
+    SETTINGS = {"task": "ioi", "model": "gpt2", "method": "eap", "metric": "l2", "ablation": "zero"}
+    SETTINGS |= {"size_by": "n_edges", "value": "9"}
+    RESULT = {"final_metric": 0.5, "evaluations": 1, "converged": True, "origin": "found"}
 
     def test_a_circuit_that_is_exported_and_imported_again_is_the_same(self, capsys, tmp_path):
         graph = Graph(2, 2, 2)
@@ -315,13 +318,10 @@ class TestExchange:
         graph = Graph(2, 4, 2)
         rng = np.random.default_rng(0)
         scores = EdgeScores(graph, np.where(graph.exists, rng.normal(size=graph.exists.shape), np.nan))
-        labels = {"task": "ioi", "model": "gpt2", "method": "eap", "metric": "l2", "ablation": "zero"}
-        result = {"final_metric": 0.5, "evaluations": 1, "converged": True, "origin": "found"}
-        rows = pd.DataFrame(scores.rows())
-        Sweep(
-            Found(labels | {"size_by": "n_edges", "value": str(n)}, scores.absolute().top(n), result, scores=rows)
-            for n in (2, 5, 30)
-        ).save(folder)
+        rows, best = pd.DataFrame(scores.rows()), scores.absolute()
+        Sweep(Found(self.SETTINGS | {"value": str(n)}, best.top(n), self.RESULT, scores=rows) for n in (2, 5, 30)).save(
+            folder
+        )
         return folder / Found.SEVERAL
 
     @pytest.mark.parametrize("format", ("eap_json", "eap_pt"))
@@ -378,6 +378,19 @@ class TestExchange:
         main(["diff", str(file), str(file), "--first-value", "2", "--second-value", "5"])
         said = capsys.readouterr().out
         assert "n edges 5" in said and "score" in said and "Only in the second" in said
+
+    def test_circuits_of_two_models_are_not_compared(self, refused, tmp_path):
+        files = [tmp_path / f"{name}.json" for name in "ab"]
+        for file, graph in zip(files, (Graph(2, 4, 2), Graph(2, 4, 4)), strict=True):
+            Found(self.SETTINGS, Circuit.full(graph), self.RESULT).save(file)
+        assert refused("diff", *files).endswith(f"{files[1]} are circuits of two models: their graphs differ")
+
+    def test_a_file_of_several_says_which_heads_share_keys_in_a_file_of_eap_ig(self, tmp_path):
+        apart = tmp_path / "apart.pt"
+        FORMATS["eap_pt"].load().write(Circuit.full(Graph(2, 4, 4)), {}, apart, 16)
+        like = ["--like", self.scored(tmp_path), "--out", tmp_path / "back"]
+        main([*map(str, ("import", apart, "--format", "eap_pt", *self.LABELS.split(), *like))])
+        assert Found.load(tmp_path / "back/circuit.json").circuit == Circuit.full(Graph(2, 4, 2))
 
     def test_one_circuit_of_several_is_drawn_and_all_are_a_page(self, refused, tmp_path):
         file = self.scored(tmp_path)

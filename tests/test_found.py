@@ -173,6 +173,11 @@ def test_a_file_whose_settings_lack_a_label_is_refused_by_it(key, tmp_path):
         Found.load(tmp_path / "c.json")
 
 
+def test_a_folder_is_no_file_of_circuits(several):
+    with pytest.raises(InputError, match="is no circuit as acdc writes it .*Is a directory"):
+        acdc.load(several.parent)
+
+
 @pytest.mark.parametrize("text", ("", "[", "7", "[[]]", "{}", '{"settings": {}, "result": {}}'))
 def test_a_file_of_something_else_is_refused_by_name(text, tmp_path):
     (tmp_path / "c.json").write_text(text)
