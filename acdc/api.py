@@ -344,13 +344,14 @@ def measured_by(oracle: Reference, kind: Callable[..., Metric]) -> Callable[[Cir
     return measure
 
 
-def load(path: str | Path, trace: str | Path | None = None) -> Found:
+def load(path: str | Path, trace: str | Path | None = None, *, value: float | str | None = None) -> Found:
     """Return the circuit of a file that acdc wrote, with the trace or the scores beside it.
 
     Args:
         trace: its trace, where that is elsewhere.
+        value: which circuit, where the file holds several, such as its number of edges; ``Sweep.load`` reads them all.
 
     Raises:
-        InputError: the file holds no circuit.
+        InputError: the file holds no circuit, several while no value is given, or none of the value.
     """
-    return Found.load(path, Path(trace) if trace else None)
+    return Found.load(path, Path(trace) if trace else None, value=value)

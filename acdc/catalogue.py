@@ -421,6 +421,7 @@ FORMATS: Catalogue[Format] = Catalogue(
     "FORMAT",
     Format(name="original", label="the original's dictionary of edges", suffix=".pth", code="acdc.exchange:ORIGINAL"),
     Format(name="eap_json", label="EAP-IG's and MIB's JSON", suffix=".json", code="acdc.exchange:EAP_JSON"),
+    Format(name="eap_pt", label="EAP-IG's and MIB's matrices", suffix=".pt", code="acdc.exchange:EAP_PT"),
     Format(name="graphml", label="networkx's GraphML", suffix=".graphml", code="acdc.exchange:GRAPHML"),
 )
 

@@ -2,7 +2,8 @@
 
 * ``original`` (.pth): the dictionary of every edge that ArthurConmy/Automatic-Circuit-Discovery saves
   (TLACDCExperiment.save_subgraph). The list of kept edges that it pickled before (save_edges) can be read.
-* ``eap_json`` (.json): hannamw/EAP-IG's Graph.to_json, which MIB's circuit track takes.
+* ``eap_json`` (.json) and ``eap_pt`` (.pt): Graph.to_json and Graph.to_pt of hannamw/EAP-IG (src/eap/graph.py at
+  795f5607), which MIB's circuit track reads (hannamw/MIB-circuit-track at b759df34, run_evaluation.py).
 * ``graphml``: a networkx graph, for networkx, Gephi and Cytoscape.
 
 No code in a file is run: torch loads weights only, and the pickle of edges may name no class but the original's index,
@@ -16,13 +17,15 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 
 from acdc.errors import InputError, first_line
 from acdc.graph import PORTS, Circuit, Edge, Graph, Node, any_along
@@ -190,83 +193,271 @@ def plain(index: Any) -> tuple:
 # EAP-IG and MIB.
 
 
+class Layout(NamedTuple):
+    """Place a graph in the format's matrices of edges, which have an input for every query head and an MLP per layer.
+
+    Attributes:
+        ours: the graph.
+        whole: the graph of those matrices: its senders are their rows, its receivers their columns.
+        rows: the row of each sender of ours.
+        columns: the columns that are of a receiver of ours.
+        receivers: which receiver that is.
+    """
+
+    ours: Graph
+    whole: Graph
+    rows: Int[np.ndarray, "sender"]
+    columns: Int[np.ndarray, "column"]
+    receivers: Int[np.ndarray, "column"]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Layout:
+        """Return the layout of a graph. Raises InputError where token and position embeddings are two senders."""
+        if graph.split_embed:
+            raise InputError("this format has one input node, and this circuit's token and position embeddings are two")
+        whole = Graph(graph.n_layers, graph.n_heads, graph.n_heads, parallel=graph.parallel)
+        group = graph.n_heads // graph.n_kv_heads
+        pairs = []
+        for column, node in enumerate(whole.receivers):
+            read = replace(node, head=node.head_index // group) if node.port in ("k", "v") else node
+            if read in graph.receiver_index:  # attention-only models have no MLP
+                pairs.append((column, graph.receiver_index[read]))
+        columns, receivers = np.array(pairs).T
+        return cls(graph, whole, np.array([whole.sender_index[node] for node in graph.senders]), columns, receivers)
+
+    def spread(self, ours: Shaped[np.ndarray, "sender receiver"]) -> Shaped[np.ndarray, "row column"]:
+        """Return what is known of our edges as the format's matrix: of a shared key or value, once for each head."""
+        theirs = np.zeros(self.whole.exists.shape, ours.dtype)
+        theirs[np.ix_(self.rows, self.columns)] = ours[:, self.receivers]
+        return theirs
+
+    def gathered(self, theirs: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "sender receiver"]:
+        """Return what the format's matrix says of our edges: sums, or whether any, over the heads of a group."""
+        ours = np.zeros(self.ours.exists.shape, theirs.dtype)
+        np.add.at(ours.T, self.receivers, theirs[np.ix_(self.rows, self.columns)].T)
+        return np.where(self.ours.exists, ours, 0).astype(theirs.dtype)
+
+    @property
+    def heads(self) -> Int[np.ndarray, "receiver"]:
+        """Return how many columns each receiver of ours has."""
+        return np.bincount(self.receivers)
+
+    @property
+    def sources(self) -> list[str]:
+        """Return the format's names of the rows."""
+        return ["input" if node.component == "embed" else node.name for node in self.whole.senders]
+
+    @property
+    def targets(self) -> list[str]:
+        """Return the format's names of the columns."""
+        return [f"{node.owner.name}<{node.port}>" if node.port else node.name for node in self.whole.receivers]
+
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Return row and column of every edge by the format's name of it."""
+        sources, targets = self.sources, self.targets
+        return {f"{sources[s]}->{targets[r]}": (s, r) for s, r in np.argwhere(self.spread(self.ours.exists)).tolist()}
+
+
+class EapCircuit(NamedTuple):
+    """Hold a circuit as EAP-IG's Graph does.
+
+    Attributes:
+        layout: of the matrices.
+        in_graph: which edges are in the circuit.
+        scores: of all edges, 0 where nothing is known.
+    """
+
+    layout: Layout
+    in_graph: Bool[np.ndarray, "row column"]
+    scores: Float[np.ndarray, "row column"]
+
+    @classmethod
+    def of(cls, circuit: Circuit, effects: Effects) -> EapCircuit:
+        """Return a circuit of ours in the format, see ``write_eap_json`` for what is lost and raised."""
+        layout = Layout.of(circuit.graph)
+        scores = layout.spread(matrix_of(circuit.graph, effects) / layout.heads)
+        return cls(layout, layout.spread(circuit.reaching_logits().present), scores)
+
+    @property
+    def nodes(self) -> Bool[np.ndarray, "row"]:
+        """Return which senders are in the circuit."""
+        return any_along(self.in_graph, 1)
+
+    def cfg(self, d_model: int | None) -> dict[str, Any]:
+        """Return the sizes of the model. EAP-IG passes over ``n_kv_heads`` and ``attn_only``, which are ours.
+
+        Raises:
+            InputError: there is no ``d_model``.
+        """
+        if d_model is None:
+            raise InputError("this format wants the width of the model's residual stream: give --d-model")
+        graph = self.layout.ours
+        sizes = {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "n_kv_heads": graph.n_kv_heads}
+        return sizes | {"parallel_attn_mlp": graph.parallel, "attn_only": not graph.has_mlp, "d_model": d_model}
+
+    def read(self) -> Read:
+        """Return the circuit in our form, and the scores of all edges where there is one other than 0."""
+        graph = self.layout.ours
+        present, scores = self.layout.gathered(self.in_graph), self.layout.gathered(self.scores)
+        circuit = Circuit(graph, present, any_along(present, 0) & graph.has_direct)
+        if not scores.any():
+            return circuit, {}
+        edges = (Edge(graph.senders[s], graph.receivers[r]) for s, r in np.argwhere(graph.exists))
+        return circuit, {key_of(edge): float(score) for edge, score in zip(edges, scores[graph.exists], strict=True)}
+
+
+def matrix_of(graph: Graph, effects: Effects) -> Float[np.ndarray, "sender receiver"]:
+    """Return the effects of addition edges, 0 where there is none."""
+    matrix = np.zeros(graph.exists.shape)
+    for (receiver, sender, kind), effect in effects.items():
+        if kind == "addition":
+            matrix[graph.sender_index[graph.node(sender)], graph.receiver_index[graph.node(receiver)]] = effect
+    return matrix
+
+
+def graph_of_cfg(cfg: Mapping[str, Any], names: Container[str], given: Graph | None, path: Path) -> Graph:
+    """Return the graph that a file of EAP-IG is of.
+
+    Args:
+        names: of the file's senders.
+        given: the model's graph, which says what EAP-IG does not: which heads share keys and values.
+
+    Raises:
+        InputError: the given graph has other layers or heads.
+        KeyError: a size is missing.
+    """
+    n_layers, n_heads = int(cfg["n_layers"]), int(cfg["n_heads"])
+    has_mlp, parallel = not cfg.get("attn_only", "m0" not in names), bool(cfg.get("parallel_attn_mlp", False))
+    if given is None:
+        return Graph(n_layers, n_heads, int(cfg.get("n_kv_heads", n_heads)), has_mlp, parallel=parallel)
+    if (given.n_layers, given.n_heads, given.parallel) != (n_layers, n_heads, parallel):
+        raise InputError(
+            f"{path} is of {n_layers} layers and {n_heads} heads, and the circuit that was given of another model"
+        )
+    return given
+
+
 def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Write every node and edge with ``in_graph``, and an edge's effect as ``score`` (0 where there is none).
+    """Write every node and edge with ``in_graph``, and every edge's effect as ``score`` (0 where there is none).
 
     The format has no direct edges. A port whose direct edge is cut carries the ablated run's value whatever enters it,
-    so edges into it are left out. The format has an input for every query head, so an edge into a shared key or value
-    becomes one for each head of the group. Attention-only models have no MLP nodes.
+    so edges into it are not in the circuit; nor are edges that do not lead on to the logits. The format has an input
+    for every query head, and EAP-IG gives each a score of its own, which add up to that of the shared key or value. So
+    an edge into a shared one becomes one for each head of the group, of an equal share of its score. Attention-only
+    models have no MLP nodes. A score is positive where removing the edge makes the metric worse, as EAP-IG's is. On a
+    small Llama with two keys for four heads, EAP's scores by that code and by ours are equal but for rounding.
 
     Raises:
         InputError: ``d_model`` is not given, or token and position embeddings are two senders.
     """
-    if d_model is None:
-        raise InputError("this format wants the width of the model's residual stream: give --d-model")
-    if circuit.graph.split_embed:
-        raise InputError("this format has one input node, and this circuit's token and position embeddings are two")
-    path.write_text(json.dumps(eap_json(circuit.reaching_logits(), effects, d_model)) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(eap_json(circuit, effects, d_model)) + "\n", encoding="utf-8")
 
 
-def eap_json(circuit: Circuit, effects: Effects, d_model: int) -> dict[str, Any]:
+def eap_json(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
     """Return what ``write_eap_json`` writes."""
-    graph = circuit.graph
-    sizes = {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "n_kv_heads": graph.n_kv_heads}
-    sends = any_along(circuit.present, 1)
-    nodes = {eap_json_name(node): {"in_graph": bool(s)} for node, s in zip(graph.senders, sends, strict=True)}
-    edges = {}
-    for s, r in np.argwhere(graph.exists):
-        edge = Edge(graph.senders[s], graph.receivers[r])
-        for name in eap_json_edges(graph, edge):
-            edges[name] = {"score": float(effects.get(key_of(edge), 0.0)), "in_graph": bool(circuit.present[s, r])}
-    cfg = {**sizes, "parallel_attn_mlp": graph.parallel, "d_model": d_model}
-    return {"cfg": cfg, "nodes": nodes | {"logits": {"in_graph": True}}, "edges": edges}
-
-
-def eap_json_name(node: Node) -> str:
-    """Return the format's name of a node."""
-    return "input" if node.component == "embed" else node.name
-
-
-def eap_json_edges(graph: Graph, edge: Edge) -> list[str]:
-    """Return the format's names of an edge, one for each head that reads it."""
-    sender, receiver = eap_json_name(edge.sender), edge.receiver
-    if not receiver.port:
-        return [f"{sender}->{receiver.name}"]
-    return [f"{sender}->{head.name}<{receiver.port}>" for head in graph.heads_reading(receiver)]
+    eap = EapCircuit.of(circuit, effects)
+    sources, in_nodes = eap.layout.sources, eap.nodes
+    nodes = {sources[row]: {"in_graph": bool(in_nodes[row])} for row in eap.layout.rows}
+    edges = {
+        name: {"score": float(eap.scores[place]), "in_graph": bool(eap.in_graph[place])}
+        for name, place in eap.layout.places().items()
+    }
+    return {"cfg": eap.cfg(d_model), "nodes": nodes | {"logits": {"in_graph": True}}, "edges": edges}
 
 
 def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
-    """Read a circuit. An edge into a shared key or value is present where it is for some head of the group.
+    """Read a circuit and the scores of all edges; scores of nodes are passed over.
 
-    Every port that an edge enters has its direct edge. Scores become effects.
+    An edge into a shared key or value is present where it is for some head of the group, and has the sum of their
+    scores. Every port that an edge enters has its direct edge.
+
+    Args:
+        graph: the model's, see ``graph_of_cfg``.
 
     Raises:
-        InputError: the file has another form, is of neurons, or has an edge that its graph does not have.
+        InputError: the file has another form, is of neurons or of another model than the graph, or has an edge that its
+            graph does not have.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        cfg, nodes, edges = data["cfg"], data["nodes"], data["edges"]
-        kept = {name: float(edge["score"]) for name, edge in edges.items() if edge["in_graph"]}
-        sizes = cfg["n_layers"], cfg["n_heads"], cfg.get("n_kv_heads", cfg["n_heads"])
-    except (ValueError, KeyError, TypeError) as error:
+        cfg, nodes = data["cfg"], data["nodes"]
+        edges = {name: (bool(edge["in_graph"]), float(edge.get("score", 0))) for name, edge in data["edges"].items()}
+        graph = graph_of_cfg(cfg, nodes, graph, path)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no circuit as EAP-IG writes it (cfg, nodes, edges with in_graph): {error}"
         ) from error
     if any("neurons" in node for node in nodes.values()):
-        raise InputError(f"{path} is a circuit of neurons: circuits here are of edges between components")
-    graph = Graph(*sizes, has_mlp="m0" in nodes, parallel=bool(cfg.get("parallel_attn_mlp", False)))
-    circuit = Circuit.empty(graph)
-    effects: Effects = {}
-    by_name = {name: edge for edge in Circuit.full(graph).edges if edge.kind == "addition"
-               for name in eap_json_edges(graph, edge)}  # fmt: skip
-    for name, score in kept.items():
-        if name not in by_name:
+        raise InputError(f"{path} {OF_NEURONS}")
+    return eap_of_edges(edges, graph, path).read()
+
+
+OF_NEURONS = "is a circuit of neurons: circuits here are of edges between components"
+
+
+def eap_of_edges(edges: Mapping[str, tuple[bool, float]], graph: Graph, path: Path) -> EapCircuit:
+    """Return the circuit of named edges. Raises InputError where the graph lacks one that is in the circuit."""
+    layout = Layout.of(graph)
+    places, shape = layout.places(), layout.whole.exists.shape
+    in_graph, scores = np.zeros(shape, dtype=bool), np.zeros(shape)
+    for name, (is_present, score) in edges.items():
+        if name in places:
+            in_graph[places[name]], scores[places[name]] = is_present, score
+        elif is_present:
             raise InputError(f"{path} has an edge {name}, which a graph of its cfg has not")
-        edge = by_name[name]
-        circuit.present[graph.sender_index[edge.sender], graph.receiver_index[edge.receiver]] = True
-        effects[key_of(edge)] = max(score, effects.get(key_of(edge), score), key=abs)
-    circuit.direct = any_along(circuit.present, 0) & graph.has_direct
-    return circuit, effects
+    return EapCircuit(layout, in_graph, scores)
+
+
+def write_eap_pt(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
+    """Write what ``write_eap_json`` does as matrices, in the layout of EAP-IG's Graph.to_pt.
+
+    Rows are the input, then each layer's heads and its MLP; columns are each layer's queries, keys and values of all
+    heads and its MLP, then the logits. Of an attention-only model, rows and columns of MLPs are empty.
+
+    Raises:
+        InputError: as ``write_eap_json``.
+    """
+    torch.save(eap_pt(circuit, effects, d_model), path)
+
+
+def eap_pt(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
+    """Return what ``write_eap_pt`` writes."""
+    eap = EapCircuit.of(circuit, effects)
+    return {
+        "cfg": eap.cfg(d_model),
+        "src_nodes": eap.layout.sources,
+        "dst_nodes": eap.layout.targets,
+        "edges_scores": torch.tensor(eap.scores, dtype=torch.float32),
+        "edges_in_graph": torch.tensor(eap.in_graph),
+        "nodes_in_graph": torch.tensor(eap.nodes),
+    }
+
+
+def read_eap_pt(path: Path, graph: Graph | None = None) -> Read:
+    """Read a circuit and the scores of all edges, see ``read_eap_json``.
+
+    What the matrices have at places where the graph has no edge is passed over: EAP-IG's own selection of nodes fills
+    whole rows.
+
+    Args:
+        graph: the model's, see ``graph_of_cfg``.
+
+    Raises:
+        InputError: the file has another form, is of neurons, or of another model than the graph.
+    """
+    try:
+        data = torch.load(path, weights_only=True, map_location="cpu")
+        cfg, names = data["cfg"], data["src_nodes"]
+        in_graph, scores = data["edges_in_graph"].bool().numpy(), data["edges_scores"].double().numpy()
+        graph = graph_of_cfg(cfg, names, graph, path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no circuit as EAP-IG saves it (cfg, edges_scores): {first_line(error)}") from error
+    if "neurons_in_graph" in data:
+        raise InputError(f"{path} {OF_NEURONS}")
+    layout = Layout.of(graph)
+    if not in_graph.shape == scores.shape == layout.whole.exists.shape:
+        raise InputError(f"{path} has matrices of {in_graph.shape}, and its cfg says {layout.whole.exists.shape}")
+    return EapCircuit(layout, in_graph, scores).read()
 
 
 # networkx.
@@ -277,8 +468,8 @@ def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
 
     An addition edge leads from a component to a port, an MLP or the logits. A port's direct edge, while it is present,
     leads from the port to every head that reads it. So a path from an embedding to the logits is a way through the
-    circuit. Edges have ``kind`` and, where it is known, ``effect``. Nodes have ``layer``, ``component`` and
-    TransformerLens's ``hook``. The graph has the shape of the model.
+    circuit. Edges have ``kind`` and, where it is known, ``effect``, for which a score stands too. Nodes have ``layer``,
+    ``component`` and TransformerLens's ``hook``. The graph has the shape of the model.
     """
     found = nx.DiGraph(**circuit.graph.to_json())
     for edge in circuit.edges:
@@ -335,4 +526,5 @@ def read_graphml(path: Path, graph: Graph | None = None) -> Read:
 
 ORIGINAL = Format(write_original, read_original)
 EAP_JSON = Format(write_eap_json, read_eap_json)
+EAP_PT = Format(write_eap_pt, read_eap_pt)
 GRAPHML = Format(write_graphml, read_graphml)

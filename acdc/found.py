@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
@@ -14,9 +15,9 @@ import pandas as pd
 
 from acdc import views
 from acdc.errors import InputError
-from acdc.graph import Circuit
+from acdc.graph import Circuit, Graph
 from acdc.tables import read_table, write_json, write_table
-from acdc.trace import Effects, effects_of
+from acdc.trace import Effects, edge_scores_of, effects_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -37,6 +38,20 @@ SIZE = ["size_by", "value"]
 ``size_by`` is what sets their size (threshold, regularisation, n_edges, n_nodes), ``value`` its value as the config
 has it.
 """
+COUNTS = ["n_edges", "n_edges_reaching", "n_nodes"]
+"""Columns that count what a circuit has, see ``sizes_of``."""
+MOST_VALUES = 20
+"""Values that a message lists."""
+
+
+def sizes_of(circuit: Circuit) -> dict[str, int]:
+    """Return a circuit's numbers of edges, of those of them that lead on to the logits, and of nodes.
+
+    ACDC leaves no other edges. Where the best are taken by their scores, some end in nodes that send nothing on; they
+    change nothing that the circuit does.
+    """
+    counts = circuit.n_edges, circuit.reaching_logits().n_edges, len(circuit.nodes)
+    return dict(zip(COUNTS, counts, strict=True))
 
 
 @dataclass(eq=False, repr=False)
@@ -95,13 +110,18 @@ class Found:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Return the numbers of edges and nodes."""
-        return {"n_edges": self.circuit.n_edges, "n_nodes": len(self.circuit.nodes)}
+        """Return the numbers of edges and nodes, see ``sizes_of``."""
+        return sizes_of(self.circuit)
 
     @cached_property
     def effects(self) -> Effects:
         """Return the effects of edges in the trace; none where there is no trace of edges."""
         return {} if self.trace is None else effects_of(self.trace)
+
+    @cached_property
+    def importance(self) -> Effects:
+        """Return what is known of edges: effects of those in the trace or, without them, the scores of all."""
+        return self.effects or ({} if self.scores is None else edge_scores_of(self.scores))
 
     def row(self) -> dict[str, Any]:
         """Return the circuit as a row of a table: its labels, how it ended, where it is from, its size."""
@@ -128,7 +148,8 @@ class Found:
 
         Returns:
             A row per circuit: ``circuit`` (``found``, ``full``, ``empty``, ``random``), ``value`` of a found one,
-            ``n_edges``, ``n_nodes``, each metric's mean over the prompts, lower is better, and a random one's ``seed``.
+            the counts of ``sizes_of``, each metric's mean over the prompts, lower is better, and a random one's
+            ``seed``.
 
         Raises:
             InputError: there is no model, or the circuit is of another one.
@@ -148,8 +169,8 @@ class Found:
         return self.circuit.to_frame(self.effects or None)
 
     def to_networkx(self) -> nx.DiGraph:
-        """Return a networkx graph of the circuit with the effects in its trace, see ``acdc.exchange.to_networkx``."""
-        return self.circuit.to_networkx(self.effects)
+        """Return a networkx graph of the circuit with effects or scores, see ``acdc.exchange.to_networkx``."""
+        return self.circuit.to_networkx(self.importance)
 
     # Files.
 
@@ -172,24 +193,25 @@ class Found:
                 write_table(table, beside(file, name))
 
     @classmethod
-    def load(cls, path: str | Path, trace: Path | None = None) -> Found:
+    def load(cls, path: str | Path, trace: Path | None = None, *, value: float | str | None = None) -> Found:
         """Read a circuit, and its trace or its scores where they are beside it.
 
         Args:
             trace: its trace, where it is elsewhere.
+            value: which circuit, where the file holds several: what sets its size, such as its threshold.
 
         Raises:
-            InputError: the file holds no circuit, or more than one.
+            InputError: the file holds no circuit, several while no value is given, or none of the value.
         """
         file = Path(path)
-        found = list(cls.load_all([file]))
-        if len(found) != 1:
-            raise InputError(f"{file} holds {len(found)} circuits: give a file of one")
-        (one,) = found
-        if trace or beside(file, cls.TRACE).exists():
-            one.trace = read_table(trace or beside(file, cls.TRACE))
-        elif beside(file, cls.SCORES).exists():
-            one.scores = read_table(beside(file, cls.SCORES))
+        sweep = Sweep(cls.load_all([file]))
+        of_value = sweep.found if value is None else sweep.of(value)
+        if not of_value:
+            raise InputError(f"{file} holds no circuit of {value}: there are {sweep.values}")
+        if len(of_value) > 1:
+            size_by = of_value[0].settings["size_by"]
+            raise InputError(f"{file} holds {len(sweep)} circuits, by {size_by} {sweep.values}: give the value of one")
+        (one,) = with_tables(of_value, file, trace)
         return one
 
     @classmethod
@@ -197,18 +219,25 @@ class Found:
         """Read every circuit in the files, each of which holds one (circuit.json) or a list (circuits.json).
 
         Raises:
-            InputError: a file holds no circuit as acdc writes it.
+            InputError: a file holds no circuit, or none as acdc writes it.
         """
         for path in paths:
             try:
                 data = json.loads(path.read_text(encoding="utf-8"))
                 entries = data if isinstance(data, list) else [data]
                 found = [cls.from_json(entry) for entry in entries]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
                 raise InputError(
                     f"{path} is no circuit as acdc writes it (circuit.json, circuits.json): {error}"
                 ) from error
+            if not found:
+                raise InputError(f"{path} holds no circuit")
             yield from found
+
+    @classmethod
+    def graph_in(cls, path: Path) -> Graph:
+        """Return the graph of the circuits in a file, which are of one model. Raises InputError as ``load_all``."""
+        return next(cls.load_all([path])).circuit.graph
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the tables and the model."""
@@ -220,7 +249,7 @@ class Found:
         circuit, settings = Circuit.from_json(data["circuit"]), data["settings"]
         if missing := [key for key in (*LABELS, *SIZE) if key not in settings]:
             raise KeyError(f"settings lack {missing[0]}")
-        return cls(settings, circuit, {k: v for k, v in data["result"].items() if k not in ("n_edges", "n_nodes")})
+        return cls(settings, circuit, {k: v for k, v in data["result"].items() if k not in COUNTS})
 
 
 def beside(file: Path, table: str) -> Path:
@@ -258,15 +287,26 @@ class Sweep(Sequence[Found]):
         return views.in_frame(self.page())
 
     def at(self, value: float | str) -> Found:
-        """Return the circuit of one value.
+        """Return the circuit of one value; ``1e-3`` and ``0.001`` are the same one.
 
         Raises:
             InputError: there is none.
         """
-        for one in self.found:
-            if str(value) == one.value or float(one.value) == value:
-                return one
-        raise InputError(f"there is no circuit of {value}: there are {', '.join(one.value for one in self.found)}")
+        for one in self.of(value):
+            return one
+        raise InputError(f"there is no circuit of {value}: there are {self.values}")
+
+    def of(self, value: float | str) -> tuple[Found, ...]:
+        """Return the circuits of one value."""
+        text = str(value)
+        return tuple(one for one in self.found if text == one.value or number(text) == number(one.value))
+
+    @property
+    def values(self) -> str:
+        """Return the circuits' values as a text; of many, the first and the last."""
+        values = [one.value for one in self.found]
+        few = values if len(values) <= MOST_VALUES else [*values[: MOST_VALUES - 1], "...", values[-1]]
+        return ", ".join(few)
 
     def evaluate(
         self,
@@ -310,3 +350,46 @@ class Sweep(Sequence[Found]):
         file = Path(folder) / Found.SEVERAL
         self.found[0].save_tables(file)
         write_json([one.to_json() for one in self.found], file)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Sweep:
+        """Read the circuits of a file, or of a folder as ``save`` writes it, with the traces or scores beside them.
+
+        Of a folder with a circuit in each folder of it, they are in the order of their values.
+
+        Raises:
+            InputError: there is no circuit.
+        """
+        where = Path(path)
+        if not where.is_dir():
+            return cls(with_tables(Found.load_all([where]), where))
+        if (where / Found.SEVERAL).exists():
+            return cls.load(where / Found.SEVERAL)
+        files = sorted(where.glob(f"*/{Found.FILE}"), key=lambda file: (number(file.parent.name), file))
+        if not files:
+            raise InputError(f"{where} holds no circuits of a sweep")
+        return cls(one for file in files for one in cls.load(file))
+
+
+def with_tables(found: Iterable[Found], file: Path, trace: Path | None = None) -> Iterator[Found]:
+    """Yield the circuits of a file with their trace or, where there is none, the scores beside the file.
+
+    Args:
+        trace: the trace, where it is not beside the file.
+    """
+    own, scores = beside(file, Found.TRACE), beside(file, Found.SCORES)
+    tables: dict[str, Any] = {}
+    if trace or own.exists():
+        tables["trace"] = read_table(trace or own)
+    elif scores.exists():
+        tables["scores"] = read_table(scores)
+    for one in found:
+        yield replace(one, **tables)
+
+
+def number(text: str) -> float:
+    """Return the number that a text is; nan, which equals nothing, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,4 +1,4 @@
-"""Read the effects in a search's trace, and write it as the original implementation's log."""
+"""Read the effects in a search's trace and the scores of edges, and write a trace as the original's log."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def effects_of(trace: pd.DataFrame) -> Effects:
         return {}
     columns = (trace[name] for name in ("receiver", "sender", "kind", "effect"))
     return {(receiver, sender, kind): effect for receiver, sender, kind, effect in zip(*columns, strict=True)}
+
+
+def edge_scores_of(scores: pd.DataFrame) -> Effects:
+    """Return the scores in a table as effects, which they estimate; none where they are scores of nodes."""
+    if "sender" not in scores:
+        return {}
+    columns = (scores[name] for name in ("receiver", "sender", "score"))
+    return {(receiver, sender, "addition"): score for receiver, sender, score in zip(*columns, strict=True)}
 
 
 def node_effects_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:

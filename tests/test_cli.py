@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import docstring_parser
+import numpy as np
 import pandas as pd
 import pytest
 
+from acdc.catalogue import FORMATS
 from acdc.cli import COMMANDS, app, main
-from acdc.found import Found
-from acdc.graph import Circuit, Graph
+from acdc.found import Found, Sweep
+from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.methods.acdc import Progress, Tried
 from acdc.methods.acdc_fast import Acdc
 from acdc.models.toy.tiny_llama import build
 from acdc.models.toy.word_tokenizer import task_tokenizer
+from acdc.trace import key_of
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = [place for group in COMMANDS.values() for place in group]
@@ -284,6 +287,9 @@ class TestFiles:
 
 class TestExchange:
     LABELS = "--task ioi --model-name gpt2 --metric l2 --ablation zero --method eap_ig --size-by n_edges --value 9"
+    SETTINGS = {"task": "ioi", "model": "gpt2", "method": "eap", "metric": "l2", "ablation": "zero"}
+    SETTINGS |= {"size_by": "n_edges", "value": "9"}
+    RESULT = {"final_metric": 0.5, "evaluations": 1, "converged": True, "origin": "found"}
 
     def test_a_circuit_that_is_exported_and_imported_again_is_the_same(self, capsys, tmp_path):
         graph = Graph(2, 2, 2)
@@ -306,3 +312,91 @@ class TestExchange:
             assert again.circuit.to_json() == found.circuit.to_json() and again.result["origin"] == "imported"
             assert "imported" in capsys.readouterr().out
             assert (back / "trace.csv").exists() == (format != "original")
+
+    def scored(self, folder: Path) -> Path:
+        """A file of circuits of 2, 5 and 30 edges of the best scores."""
+        graph = Graph(2, 4, 2)
+        rng = np.random.default_rng(0)
+        scores = EdgeScores(graph, np.where(graph.exists, rng.normal(size=graph.exists.shape), np.nan))
+        rows, best = pd.DataFrame(scores.rows()), scores.absolute()
+        Sweep(Found(self.SETTINGS | {"value": str(n)}, best.top(n), self.RESULT, scores=rows) for n in (2, 5, 30)).save(
+            folder
+        )
+        return folder / Found.SEVERAL
+
+    @pytest.mark.parametrize("format", ("eap_json", "eap_pt"))
+    def test_the_scores_of_all_edges_go_with_the_circuit_that_is_named(self, format, tmp_path):
+        file = self.scored(tmp_path)
+        exported = tmp_path / "exported"
+        export = ["export", file, "--format", format, "--value", "30", "--d-model", "16", "--out", exported]
+        back = ["import", exported, "--format", format, *self.LABELS.split(), "--out", tmp_path / "back"]
+        for arguments in (export, back):
+            main([*map(str, arguments)])
+        one, again = Found.load(file, value=30), Found.load(tmp_path / "back/circuit.json")
+        assert again.circuit == one.circuit.reaching_logits() and 0 < again.circuit.n_edges < one.circuit.n_edges
+        assert again.effects == pytest.approx(one.importance, rel=1e-6) and len(again.effects) > len(again.circuit)
+        kept = {(edge.receiver.name, edge.sender.name) for edge in again.circuit if edge.kind == "addition"}
+        rows = again.trace[~again.trace["removed"]]
+        assert set(zip(rows["receiver"], rows["sender"], strict=True)) == kept
+        main([*map(str, ("draw", "--circuits", tmp_path / "back/circuit.json", "--out", tmp_path / "back.svg"))])
+
+    def test_edges_are_chosen_by_the_scores_of_a_file_that_has_no_circuit(self, refused, tmp_path, capsys):
+        """MIB's files of importances mark no edge."""
+        one, file = Found.load(self.scored(tmp_path), value=5), tmp_path / "importances.pt"
+        FORMATS["eap_pt"].load().write(Circuit.empty(one.circuit.graph), one.importance, file, 16)
+        labels = self.LABELS.replace("--value 9", "").split()
+        command = ["import", str(file), "--format", "eap_pt", *labels, "--out", str(tmp_path / "back"), "--value"]
+        main([*command, "5", "--by-score"])
+        assert Found.load(tmp_path / "back/circuit.json").circuit == one.circuit
+        capsys.readouterr()
+        main([*command, "5"])
+        assert "has scores and no circuit: --by-score takes the best edges" in capsys.readouterr().err
+        assert "'x' is no number of edges" in refused(*command, "x", "--by-score")
+        FORMATS["eap_pt"].load().write(one.circuit, {}, file, 16)
+        assert "has no scores to choose edges by" in refused(*command, "5", "--by-score")
+
+    def test_networkx_has_the_scores_of_the_circuits_edges(self, tmp_path):
+        file = self.scored(tmp_path)
+        flags = ["--format", "graphml", "--value", "5", "--out", str(tmp_path / "c.graphml")]
+        main(["export", str(file), *flags])
+        one = Found.load(file, value=5)
+        read, effects = FORMATS["graphml"].load().read(tmp_path / "c.graphml", None)
+        kept = {key for key in map(key_of, one.circuit) if key in one.importance}
+        assert read == one.circuit and effects == {key: one.importance[key] for key in kept} and len(kept) == 5
+
+    def test_each_command_that_reads_one_circuit_asks_which(self, refused, capsys, tmp_path):
+        file = self.scored(tmp_path)
+        asked = f"acdc: {file} holds 3 circuits, by n_edges 2, 5, 30: give the value of one"
+        wrong = f"acdc: {file} holds no circuit of 7: there are 2, 5, 30"
+        export = ["export", file, "--format", "graphml", "--out", tmp_path / "c.graphml"]
+        assert refused("show", file) == refused(*export) == asked
+        assert refused("diff", file, file) == refused("diff", file, file, "--first-value", "2") == asked
+        assert refused("show", file, "--value", "7") == refused(*export, "--value", "7") == wrong
+        assert refused("diff", file, file, "--first-value", "2", "--second-value", "7") == wrong
+        capsys.readouterr()
+        main(["show", str(file), "--value", "5"])
+        main(["diff", str(file), str(file), "--first-value", "2", "--second-value", "5"])
+        said = capsys.readouterr().out
+        assert "n edges 5" in said and "score" in said and "Only in the second" in said
+
+    def test_circuits_of_two_models_are_not_compared(self, refused, tmp_path):
+        files = [tmp_path / f"{name}.json" for name in "ab"]
+        for file, graph in zip(files, (Graph(2, 4, 2), Graph(2, 4, 4)), strict=True):
+            Found(self.SETTINGS, Circuit.full(graph), self.RESULT).save(file)
+        assert refused("diff", *files).endswith(f"{files[1]} are circuits of two models: their graphs differ")
+
+    def test_a_file_of_several_says_which_heads_share_keys_in_a_file_of_eap_ig(self, tmp_path):
+        apart = tmp_path / "apart.pt"
+        FORMATS["eap_pt"].load().write(Circuit.full(Graph(2, 4, 4)), {}, apart, 16)
+        like = ["--like", self.scored(tmp_path), "--out", tmp_path / "back"]
+        main([*map(str, ("import", apart, "--format", "eap_pt", *self.LABELS.split(), *like))])
+        assert Found.load(tmp_path / "back/circuit.json").circuit == Circuit.full(Graph(2, 4, 2))
+
+    def test_one_circuit_of_several_is_drawn_and_all_are_a_page(self, refused, tmp_path):
+        file = self.scored(tmp_path)
+        main(["draw", "--circuits", str(file), "--values", "30", "--out", str(tmp_path / "c.svg")])
+        main(["page", "--circuits", str(file), "--start", "30", "--out", str(tmp_path / "c.html")])
+        assert "score" in (tmp_path / "c.svg").read_text() and '"value": "2"' in (tmp_path / "c.html").read_text()
+        assert "there is no circuit of 7: there are 2, 5, 30" in refused(
+            *("draw", "--circuits", file, "--values", "7", "--out", tmp_path / "c.svg")
+        )

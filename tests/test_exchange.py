@@ -17,11 +17,12 @@ from acdc import exchange
 from acdc.catalogue import FORMATS
 from acdc.errors import InputError
 from acdc.exchange import from_networkx, placeholders, read_eap_json, read_original, subgraph, to_networkx
-from acdc.graph import Circuit, EdgeScores, Graph
+from acdc.graph import Circuit, Edge, EdgeScores, Graph
 from acdc.trace import key_of
 
 VECTORS = Path(__file__).parent / "vectors"
 PLAIN, SHARED = Graph(2, 2, 2), Graph(3, 4, 2)
+EAP = ("eap_json", "eap_pt")
 GRAPHS = {
     "plain": PLAIN,
     "attention only": Graph(2, 3, 3, has_mlp=False),
@@ -45,6 +46,12 @@ def effects_of(circuit: Circuit) -> dict:
     return {key_of(edge): 0.5**i - 0.25 for i, edge in enumerate(circuit.edges) if edge.kind == "addition"}
 
 
+def scores_of(graph: Graph) -> dict:
+    """Of every addition edge, positive and negative, which halves and single precision hold exactly."""
+    edges = [edge for edge in Circuit.full(graph).edges if edge.kind == "addition"]
+    return {key_of(edge): (-1) ** i * (i + 1) / 64 for i, edge in enumerate(edges)}
+
+
 def same(first: Circuit, second: Circuit) -> bool:
     pairs = ((first.present, second.present), (first.direct, second.direct))
     return first.graph == second.graph and all(np.array_equal(a, b) for a, b in pairs)
@@ -63,12 +70,18 @@ def test_what_is_written_comes_back(format, graph, seed, tmp_path):
     assert same(read, circuit) and read_effects == effects
 
 
+@pytest.mark.parametrize("format", EAP)
 @pytest.mark.parametrize("name", ("plain", "attention only", "shared", "parallel"))
-def test_a_circuit_of_scores_comes_back_from_eap_ig(name, tmp_path):
-    circuit, file = some(GRAPHS[name], 0, like_scores=True), tmp_path / "c.json"
-    FORMATS["eap_json"].load().write(circuit, effects_of(circuit), file, 16)
-    read, effects = FORMATS["eap_json"].load().read(file, None)
-    assert same(read, circuit) and effects == effects_of(circuit)
+def test_a_circuit_comes_back_from_eap_ig_with_the_scores_of_all_edges(format, name, tmp_path):
+    circuit, file = some(GRAPHS[name], 0, like_scores=True), tmp_path / "file"
+    scores = scores_of(circuit.graph)
+    FORMATS[format].load().write(circuit, scores, file, 16)
+    read, effects = FORMATS[format].load().read(file, None)
+    assert (
+        same(read, circuit) and effects == scores and len(effects) == circuit.graph.exists.sum() > circuit.n_edges / 2
+    )
+    FORMATS[format].load().write(circuit, {}, file, 16)
+    assert FORMATS[format].load().read(file, None)[1] == {}  # a file of zeros has no scores
 
 
 # The original.
@@ -174,12 +187,52 @@ def test_an_edge_that_the_graph_lacks_is_refused_by_name(tmp_path):
 # EAP-IG.
 
 
-def write(file: Path, change=lambda data: None) -> Path:
+def write(file: Path, change=lambda data: None, format="eap_json") -> Path:
     circuit = some(SHARED, 0, like_scores=True)
-    data = exchange.eap_json(circuit, {}, 16)
+    data = exchange.eap_json(circuit, {}, 16) if format == "eap_json" else exchange.eap_pt(circuit, {}, 16)
     change(data)
-    file.write_text(json.dumps(data))
+    file.write_text(json.dumps(data)) if format == "eap_json" else torch.save(data, file)
     return file
+
+
+def test_the_matrices_are_in_eap_igs_order():
+    """Written down by hand: one layer, two heads that share a key and a value; an edge into a cut query is left out."""
+    graph = Graph(1, 2, 1)
+    pairs = (("embed", "a0.h1.q"), ("embed", "a0.h0.k"), ("a0.h1", "m0"), ("m0", "logits"), ("a0.h0", "logits"))
+    circuit = Circuit.from_edges(graph, [Edge(*map(graph.node, pair)) for pair in pairs])
+    circuit.direct[graph.receiver_index[graph.node("a0.h0.k")]] = True  # the query's is cut
+    scores = {("a0.h0.k", "embed", "addition"): 3.0, ("logits", "m0", "addition"): -0.5, ("m0", "embed", "addition"): 7}
+    data = exchange.eap_pt(circuit, scores, 16)
+    assert data["cfg"] == {
+        **{"n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "parallel_attn_mlp": False, "attn_only": False, "d_model": 16}
+    }
+    assert data["src_nodes"] == ["input", "a0.h0", "a0.h1", "m0"]
+    ports = [f"a0.h{head}<{port}>" for port in "qkv" for head in range(2)]
+    assert data["dst_nodes"] == [*ports, "m0", "logits"]
+    no, yes = False, True
+    assert data["edges_in_graph"].tolist() == [
+        [no, no, yes, yes, no, no, no, no],
+        [no, no, no, no, no, no, no, yes],
+        [no, no, no, no, no, no, yes, no],
+        [no, no, no, no, no, no, no, yes],
+    ]
+    assert data["nodes_in_graph"].tolist() == [yes, yes, yes, yes]
+    assert data["edges_scores"].dtype == torch.float32
+    assert data["edges_scores"].tolist() == [[0, 0, 1.5, 1.5, 0, 0, 7, 0], [0] * 8, [0] * 8, [*[0] * 7, -0.5]]
+
+
+def test_both_forms_of_eap_ig_say_the_same():
+    circuit = some(SHARED, 1)
+    by_name, matrices = (form(circuit, scores_of(SHARED), 16) for form in (exchange.eap_json, exchange.eap_pt))
+    assert by_name["cfg"] == matrices["cfg"]
+    seen = 0
+    for row, sender in enumerate(matrices["src_nodes"]):
+        for column, receiver in enumerate(matrices["dst_nodes"]):
+            edge = by_name["edges"].get(f"{sender}->{receiver}", {"score": 0, "in_graph": False})
+            seen += edge["in_graph"]
+            assert matrices["edges_scores"][row, column] == edge["score"]
+            assert matrices["edges_in_graph"][row, column] == edge["in_graph"]
+    assert seen
 
 
 def test_an_edge_into_a_shared_key_is_one_for_each_head_and_comes_back_where_one_has_it(tmp_path):
@@ -196,28 +249,91 @@ def test_an_edge_into_a_shared_key_is_one_for_each_head_and_comes_back_where_one
     assert [edge.name for edge in circuit.edges] == ["embed -> a1.h1.k", "a1.h1.k (direct)"]
 
 
+@pytest.mark.parametrize("format", EAP)
+def test_a_file_of_eap_ig_is_regrouped_for_a_model_whose_heads_share_keys(format, tmp_path):
+    """EAP-IG's own files have a key for every head, and do not say which heads share one."""
+    apart, read = Graph(3, 4, 4), FORMATS[format].load().read
+    circuit = Circuit.from_edges(apart, [Edge(apart.node("embed"), apart.node("a1.h3.k"))])
+    circuit.direct = circuit.present.any(0) & apart.has_direct
+    circuit.present[apart.sender_index[apart.node("a1.h3")], -1] = True
+    scores = {("a1.h2.k", "embed", "addition"): 0.25, ("a1.h3.k", "embed", "addition"): -1.0}
+    FORMATS[format].load().write(circuit, scores, tmp_path / "file", 16)
+    assert read(tmp_path / "file", None)[0].graph == Graph(3, 4, 4)
+    grouped, effects = read(tmp_path / "file", SHARED)
+    assert grouped.graph == SHARED
+    assert [edge.name for edge in grouped.edges] == ["embed -> a1.h1.k", "a1.h1.k (direct)", "a1.h3 -> logits"]
+    assert effects[("a1.h1.k", "embed", "addition")] == -0.75 and sum(effects.values()) == -0.75
+    with pytest.raises(InputError, match="of 3 layers and 4 heads, and the circuit that was given of another model"):
+        read(tmp_path / "file", PLAIN)
+
+
 def test_edges_into_a_port_that_is_cut_off_are_not_written(tmp_path):
     circuit = Circuit.full(PLAIN)
     circuit.direct[PLAIN.receiver_index[PLAIN.node("a1.h0.q")]] = False
-    edges = exchange.eap_json(circuit.reaching_logits(), {}, 16)["edges"]
+    edges = exchange.eap_json(circuit, {}, 16)["edges"]
     assert [name for name, edge in edges.items() if not edge["in_graph"]] == [
         f"{sender}->a1.h0<q>" for sender in ("input", "a0.h0", "a0.h1", "m0")
     ]
 
 
-def test_refused_by_eap_ig(tmp_path):
+def test_what_eap_ig_marks_where_no_edge_is_does_not_count(tmp_path):
+    """Its selection of nodes marks all columns of a row, those of earlier layers too."""
+    file = write(tmp_path / "c.pt", lambda data: data["edges_in_graph"][-1].fill_(True), "eap_pt")
+    circuit, _ = exchange.read_eap_pt(file)
+    assert not (circuit.present & ~SHARED.exists).any()
+    assert circuit.present[SHARED.sender_index[SHARED.node("m2")]].nonzero()[0].tolist() == [len(SHARED.receivers) - 1]
+
+
+def test_a_circuit_without_scores_is_read(tmp_path):
+    """MIB takes such files as one circuit of several sizes."""
+    circuit = some(SHARED, 0, like_scores=True)
+    file = write(tmp_path / "c.json", lambda data: [edge.pop("score") for edge in data["edges"].values()])
+    read, effects = read_eap_json(file)
+    assert same(read, circuit) and effects == {}
+
+
+@pytest.mark.parametrize("format", EAP)
+def test_what_eap_ig_has_no_place_for_is_refused(format, tmp_path):
     with pytest.raises(InputError, match="--d-model"):
-        FORMATS["eap_json"].load().write(some(PLAIN, 0), {}, tmp_path / "c.json", None)
+        FORMATS[format].load().write(some(PLAIN, 0), {}, tmp_path / "file", None)
     with pytest.raises(InputError, match="embeddings are two"):
-        FORMATS["eap_json"].load().write(some(GRAPHS["split"], 0), {}, tmp_path / "c.json", 16)
-    for change, reason in (
-        (lambda data: data.pop("cfg"), "no circuit as EAP-IG writes it"),
-        (lambda data: data["edges"]["input->m0"].pop("in_graph"), "no circuit as EAP-IG writes it"),
-        (lambda data: data["nodes"]["m0"].update(neurons=[True]), "circuit of neurons"),
-        (lambda data: data["edges"].update({"m2->m0": {"score": 1, "in_graph": True}}), "an edge m2->m0"),
-    ):
-        with pytest.raises(InputError, match=reason):
-            read_eap_json(write(tmp_path / "c.json", change))
+        FORMATS[format].load().write(some(GRAPHS["split"], 0), {}, tmp_path / "file", 16)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda data: data.pop("cfg"), "no circuit as EAP-IG writes it"),
+    (lambda data: data["cfg"].pop("n_heads"), "no circuit as EAP-IG writes it"),
+    (lambda data: data["edges"]["input->m0"].pop("in_graph"), "no circuit as EAP-IG writes it"),
+    (lambda data: data["nodes"]["m0"].update(neurons=[True]), "circuit of neurons"),
+    (lambda data: data["edges"].update({"m2->m0": {"score": 1, "in_graph": True}}), "an edge m2->m0"),
+])  # fmt: skip
+def test_other_json_is_refused_by_name(change, reason, tmp_path):
+    with pytest.raises(InputError, match=rf"c\.json .*{reason}"):
+        read_eap_json(write(tmp_path / "c.json", change))
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda data: data.pop("cfg"), "no circuit as EAP-IG saves it"),
+    (lambda data: data["cfg"].pop("n_heads"), "no circuit as EAP-IG saves it"),
+    (lambda data: data.pop("edges_scores"), "no circuit as EAP-IG saves it"),
+    (lambda data: data.update(edges_in_graph=3), "no circuit as EAP-IG saves it"),
+    (lambda data: data.update(neurons_in_graph=torch.ones(16, 16)), "circuit of neurons"),
+    (lambda data: data["cfg"].update(n_layers=2), r"matrices of \(16, 40\), and its cfg says \(11, 27\)"),
+])  # fmt: skip
+def test_other_matrices_are_refused_by_name(change, reason, tmp_path):
+    with pytest.raises(InputError, match=rf"c\.pt .*{reason}"):
+        exchange.read_eap_pt(write(tmp_path / "c.pt", change, "eap_pt"))
+
+
+def test_a_file_of_something_else_is_no_matrix(tmp_path):
+    for content in (b"", b"nothing", pickle.dumps([Malicious(tmp_path / "victim")], 2)):
+        (tmp_path / "c.pt").write_bytes(content)
+        with pytest.raises(InputError, match=r"c\.pt is no circuit as EAP-IG saves it"):
+            exchange.read_eap_pt(tmp_path / "c.pt")
+    torch.save([1], tmp_path / "c.pt")
+    with pytest.raises(InputError, match=r"c\.pt is no circuit as EAP-IG saves it"):
+        exchange.read_eap_pt(tmp_path / "c.pt")
+    assert not (tmp_path / "victim").exists()
 
 
 # networkx.

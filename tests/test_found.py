@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import acdc
 from acdc.errors import InputError
 from acdc.found import FOUND, LABELS, Found, Sweep
 from acdc.graph import Circuit, Graph
@@ -92,8 +93,67 @@ def test_circuits_of_one_scoring_come_back_in_their_order_and_have_one_file_of_s
     for first, second in zip(again, several, strict=True):
         assert_same(first, second)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / Found.SCORES), scores)
-    with pytest.raises(InputError, match=r"circuits\.json holds 3 circuits: give a file of one"):
+    with pytest.raises(
+        InputError, match=r"circuits\.json holds 3 circuits, by threshold 3, 10, 2: give the value of one"
+    ):
         Found.load(tmp_path / Found.SEVERAL)
+
+
+@pytest.fixture
+def several(tmp_path) -> Path:
+    """A file of the circuits of one scoring."""
+    scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
+    Sweep(found(value, seed, scores=scores) for seed, value in enumerate(("3", "1e1", "2"))).save(tmp_path)
+    return tmp_path / Found.SEVERAL
+
+
+@pytest.mark.parametrize("value", ("1e1", "10", 10, 10.0))
+def test_one_of_several_is_read_by_its_value_with_the_scores_of_all(value, several):
+    one = acdc.load(several, value=value)
+    assert_same(one, found("1e1", 1))
+    assert one.importance == {("logits", "m0", "addition"): 0.5} and one.effects == {}
+
+
+def test_a_file_of_several_asks_which_and_a_wrong_value_is_told_those_there_are(several, tmp_path):
+    with pytest.raises(
+        InputError, match=r"circuits\.json holds 3 circuits, by threshold 3, 1e1, 2: give the value of one"
+    ):
+        acdc.load(several)
+    for value in ("4", 4, "x"):
+        with pytest.raises(InputError, match=rf"circuits\.json holds no circuit of {value}: there are 3, 1e1, 2"):
+            acdc.load(several, value=value)
+    found("x").save(tmp_path / "one.json")
+    assert acdc.load(tmp_path / "one.json", value="x").value == "x"
+    with pytest.raises(InputError, match=r"one\.json holds no circuit of 3: there are x"):
+        acdc.load(tmp_path / "one.json", value=3)
+    several.write_text("[]")
+    with pytest.raises(InputError, match=r"circuits\.json holds no circuit$"):
+        acdc.load(several)
+
+
+def test_of_many_values_the_first_and_the_last_are_told(tmp_path):
+    scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
+    Sweep(found(str(n), scores=scores) for n in range(1, 186)).save(tmp_path)
+    with pytest.raises(InputError, match=r"holds 185 circuits, by threshold 1, 2, (\d+, ){17}\.\.\., 185: give"):
+        acdc.load(tmp_path / Found.SEVERAL)
+
+
+def test_a_sweep_comes_back_from_its_file_and_its_folder(several, tmp_path):
+    for where in (several, several.parent):
+        again = Sweep.load(where)
+        assert [one.value for one in again] == ["3", "1e1", "2"] and all(one.scores is not None for one in again)
+    Sweep([found("0.5", trace=TRACE), found("1e-3", 1, trace=TRACE)]).save(tmp_path / "searched")
+    searched = Sweep.load(tmp_path / "searched")
+    assert [one.value for one in searched] == ["1e-3", "0.5"] and all(one.effects for one in searched)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no circuits of a sweep"):
+        Sweep.load(tmp_path / "empty")
+
+
+def test_effects_are_known_rather_than_scores_and_scores_of_nodes_are_none_of_edges():
+    scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
+    assert found(trace=TRACE, scores=scores).importance == found(trace=TRACE).effects
+    assert found(scores=pd.DataFrame({"node": ["m0"], "score": [0.5]})).importance == {}
 
 
 def test_files_of_one_and_of_several_are_read_as_one_list(tmp_path):
@@ -111,6 +171,11 @@ def test_a_file_whose_settings_lack_a_label_is_refused_by_it(key, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match=rf"c\.json is no circuit as acdc writes it .*settings lack {key}"):
         Found.load(tmp_path / "c.json")
+
+
+def test_a_folder_is_no_file_of_circuits(several):
+    with pytest.raises(InputError, match="is no circuit as acdc writes it .*Is a directory"):
+        acdc.load(several.parent)
 
 
 @pytest.mark.parametrize("text", ("", "[", "7", "[[]]", "{}", '{"settings": {}, "result": {}}'))
@@ -142,6 +207,8 @@ def test_a_row_has_labels_and_sizes_that_are_those_of_the_circuit(tmp_path: Path
         "converged": True,
         "origin": FOUND,
         "n_edges": one.circuit.n_edges,
+        "n_edges_reaching": one.circuit.reaching_logits().n_edges,
         "n_nodes": len(one.circuit.nodes),
     }
+    assert row["n_edges_reaching"] < row["n_edges"]
     assert Found(one.settings, Circuit.empty(GRAPH), one.result).row()["n_edges"] == 0

@@ -119,6 +119,8 @@ class TestEndToEnd:
         n_edges = len(finished.table("results/test/tiny-llama/ioi/logit_difference/corrupted/eap/scores.csv"))
         assert sizes == sorted(set(sizes)) and sizes[0] > 0 and sizes[-1] == n_edges
         assert set(of_eap.size_by) == {"n_edges"} and set(table[table.method == "hisp"].size_by) == {"n_nodes"}
+        assert (table.n_edges_reaching <= table.n_edges).all()
+        assert (of_eap.n_edges_reaching < of_eap.n_edges).any()
         recovered = finished.table("results/test/recovery.csv").query("method == 'eap_ig' and level == 'edge'")
         assert recovered.tpr.max() == recovered.fpr.max() == 1 and recovered.tpr.min() < 1
         kept = finished.table("results/test/faithfulness.csv")
@@ -191,7 +193,7 @@ class TestEndToEnd:
             assert (settings["size_by"], settings["value"]) == ("threshold", value)
             assert all(re.fullmatch("[0-9a-f]{64}", settings[f"{of}_sha256"]) for of in ("code", "weights", "dataset"))
             assert settings["versions"].keys() >= {"acdc", "torch", "transformer_lens", "numpy"}
-            assert result["n_edges"] == circuit["n_edges"]
+            assert result["n_edges"] == circuit["n_edges"] == result["n_edges_reaching"]
             assert result["tried"] == len(finished.table(f"results/test/{folder}/{value}/trace.csv"))
 
     def test_log_has_the_originals_two_lines_for_every_tried_edge(self, finished):

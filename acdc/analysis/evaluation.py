@@ -13,7 +13,7 @@ from torch import Tensor
 from acdc.data import Dataset
 from acdc.engine.check import TOLERANCE
 from acdc.engine.model import Engine
-from acdc.found import SIZE, Found
+from acdc.found import SIZE, Found, sizes_of
 from acdc.graph import Circuit, Graph
 from acdc.methods.random_order import random_scores
 from acdc.metrics import MetricKind
@@ -22,7 +22,7 @@ from acdc.metrics import MetricKind
 def circuit_rows(
     engine: Engine, metrics: Mapping[str, MetricKind], circuits: Iterable[tuple[dict[str, Any], Circuit]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per circuit: its labels, its size, and every metric on the engine's dataset.
+    """Yield one row per circuit: its labels, the counts of ``sizes_of``, and every metric on the engine's dataset.
 
     Raises:
         ArithmeticError: a metric is not a finite number; the message names it and the circuit.
@@ -34,7 +34,7 @@ def circuit_rows(
         for name, value in values.items():
             if not np.isfinite(value):
                 raise ArithmeticError(f"{name} of circuit {labels} is {value}")
-        yield {**labels, "n_edges": circuit.n_edges, "n_nodes": len(circuit.nodes), **values}
+        yield {**labels, **sizes_of(circuit), **values}
 
 
 def node_effects(engine: Engine, kind: MetricKind, circuit: Circuit) -> Iterator[tuple[str, float]]:

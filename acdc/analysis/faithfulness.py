@@ -31,7 +31,8 @@ def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circu
     The circuits of no edges (faithfulness 0) and of all edges (faithfulness 1) are added.
 
     Args:
-        size: the circuits' shares of all edges.
+        size: the circuits' shares of all edges: of those that were chosen, whether or not they reach the logits, as in
+            MIB's own evaluation (hannamw/MIB-circuit-track at b759df34, evaluate_area_under_curve).
     """
     order = np.argsort(size, kind="stable")
     x, y = (np.concatenate([[0.0], points[order], [1.0]]) for points in (size, faithful))

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from acdc.assets import asset
 from acdc.catalogue import LEVELS
 from acdc.errors import InputError
-from acdc.found import Found
+from acdc.found import Found, Sweep
 from acdc.tables import read_table, read_tables
 
 Thing = TypeVar("Thing")
@@ -116,49 +116,62 @@ def trained_and_reset(*, auc: Path, pairs: list[str], out: list[Path]) -> None:
 def draw(
     *,
     circuits: list[Path],
-    traces: list[Path],
     out: list[Path],
+    traces: list[Path] | None = None,
     values: list[str] | None = None,
     max_edges: int = 120,
     page: Path | None = None,
     nodes: list[Path] | None = None,
 ) -> None:
-    """Draw circuits (as Figure 1 of the paper does), their edges wider the more their removal costs.
+    """Draw circuits (as Figure 1 of the paper does), their edges wider the more their removal costs or their score is.
 
     Try:
       python -m acdc draw --circuits results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
           --traces results/test/planted/planted/logit_difference/corrupted/acdc/1/trace.csv \\
           --out planted.pdf planted.png
+      python -m acdc draw --circuits results/test/tiny-llama/ioi/logit_difference/corrupted/eap/circuits.json \\
+          --values 9 --out eap.pdf
 
     Args:
-        circuits: of one search, by a method that tries edges
-        traces: trace.csv of each, in the same order
+        circuits: of one search: circuit.json of each, or a circuits.json
+        traces: trace.csv of each, in the same order; what is beside the circuits, if left out
         out: .pdf, .svg or .png: as many for each circuit that is drawn, one circuit after another
         values: of the circuits that are drawn; all, if left out
         max_edges: of a larger circuit the strongest are drawn
         page: an interactive page of all the circuits too, see the command page
         nodes: for the page: nodes.csv of the circuits
     """
-    from acdc.figures.circuit import draw as figure
     from acdc.figures.style import save
-    from acdc.views import title_of
 
     sweep = loaded(circuits, traces)
-    drawn = [found for found in sweep if values is None or found.value in values]
+    drawn = list(sweep) if values is None else [sweep.at(value) for value in values]
     for found, files in of_each(drawn, out):
-        save(figure(found.circuit, found.trace, title_of(found.settings), max_edges=max_edges), files)
+        save(found.draw(max_edges=max_edges), files)
     if page:
         write_page(sweep, drawn[0].value, nodes or [], page)
 
 
-def loaded(circuits: list[Path], traces: list[Path]) -> list[Found]:
-    """Return circuits with their traces. Raises InputError where there are not as many."""
+def loaded(circuits: list[Path], traces: list[Path] | None) -> Sweep:
+    """Return the circuits of the files, with their traces or scores.
+
+    Raises:
+        InputError: there are other traces than one of each file, or a file of several circuits is given a trace.
+    """
+    if traces is None:
+        return Sweep(found for path in circuits for found in Sweep.load(path))
     if len(circuits) != len(traces):
         raise InputError(f"each circuit needs its trace: there are {len(circuits)} circuits and {len(traces)} traces")
-    return [Found.load(circuit, trace) for circuit, trace in zip(circuits, traces, strict=True)]
+    return Sweep(Found.load(circuit, trace) for circuit, trace in zip(circuits, traces, strict=True))
 
 
-def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nodes: list[Path] | None = None) -> None:
+def page(
+    *,
+    circuits: list[Path],
+    start: str,
+    out: Path,
+    traces: list[Path] | None = None,
+    nodes: list[Path] | None = None,
+) -> None:
     """Make an interactive page of a sweep: one file, for any browser, without a network.
 
     Try:
@@ -166,8 +179,8 @@ def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nod
           --traces results/test/planted/planted/logit_difference/corrupted/acdc/1/trace.csv --start 1 --out planted.html
 
     Args:
-        circuits: of one search
-        traces: trace.csv of each, in the same order
+        circuits: of one search: circuit.json of each, or a circuits.json
+        traces: trace.csv of each, in the same order; what is beside the circuits, if left out
         start: the value that is shown first
         out: .html
         nodes: nodes.csv of the circuits
@@ -175,7 +188,7 @@ def page(*, circuits: list[Path], traces: list[Path], start: str, out: Path, nod
     write_page(loaded(circuits, traces), start, nodes or [], out)
 
 
-def write_page(sweep: list[Found], start: str, nodes: list[Path], out: Path) -> None:
+def write_page(sweep: Sweep, start: str, nodes: list[Path], out: Path) -> None:
     """Write the interactive page of a sweep."""
     from acdc import views
     from acdc.trace import node_effects_of

@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, FORMATS, METHODS
+from acdc.errors import InputError
 from acdc.found import IMPORTED, Found
+
+if TYPE_CHECKING:
+    from acdc.graph import Circuit, Graph
+    from acdc.trace import Effects
 
 FormatName = Annotated[str, Parameter(choices=tuple(FORMATS))]
 
 
 def export(
-    circuit: Path, /, *, format: FormatName, out: Path, trace: Path | None = None, d_model: int | None = None
+    circuit: Path,
+    /,
+    *,
+    format: FormatName,
+    out: Path,
+    value: str | None = None,
+    trace: Path | None = None,
+    d_model: int | None = None,
 ) -> None:
-    """Write a circuit for other tools: the original's .pth, EAP-IG's and MIB's .json, networkx's .graphml.
+    """Write a circuit for other tools: the original's .pth, EAP-IG's and MIB's .json and .pt, networkx's .graphml.
+
+    EAP-IG's files have the score of every edge, of those outside the circuit too: the effect when ACDC tried it, or
+    what a method that scores edges says. Edges of a circuit of nodes (hisp, sp) have none: theirs is 0. GraphML has
+    scores of the circuit's edges, as effects. The original's file has no place for them.
 
     Try:
       python -m acdc export results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
           --format graphml --out planted.graphml
       python -m acdc export results/test/tiny-llama/ioi/kl_divergence/corrupted/acdc/0.1/circuit.json \\
           --format eap_json --d-model 32 --out ioi.json
+      python -m acdc export results/test/tiny-llama/ioi/logit_difference/corrupted/eap/circuits.json --value 9 \\
+          --format eap_pt --d-model 32 --out ioi.pt
 
     Args:
-        circuit: a circuit.json
+        circuit: a circuit.json, or a circuits.json
         format: what is written
-        out: .pth, .json or .graphml
-        trace: its trace.csv, for effects of edges where the format has a place for them
-        d_model: of eap_json: the width of the model's residual stream
+        out: .pth, .json, .pt or .graphml
+        value: which circuit, where the file holds several: what sets its size
+        trace: its trace.csv, where that is not beside it
+        d_model: of eap_json and eap_pt: the width of the model's residual stream
     """
-    found = Found.load(circuit, trace)
-    FORMATS[format].load().write(found.circuit, found.effects, out, d_model)
+    found = Found.load(circuit, trace, value=value)
+    FORMATS[format].load().write(found.circuit, found.importance, out, d_model)
 
 
 def import_(
@@ -48,19 +68,22 @@ def import_(
     value: str,
     out: Path,
     size_by: str | None = None,
+    by_score: bool = False,
     like: Path | None = None,
 ) -> None:
     """Read a circuit that another tool found, and write it as circuit.json, for show, diff, evaluate and recover.
 
-    What the file says of effects goes into a trace.csv beside it, which draw and page read too. The names are labels:
-    nothing is computed. Code that a file brings along is refused, not run.
+    What the file says of effects or scores of edges goes into a trace.csv beside it, which draw and page read too. The
+    names are labels: nothing is computed. Code that a file brings along is refused, not run.
 
     Try:
       python -m acdc import ioi.json --format eap_json --task ioi --model-name gpt2 --metric logit_difference \\
           --ablation corrupted --method eap --size-by n_edges --value 200 --out imported
+      python -m acdc import importances.pt --format eap_pt --task ioi --model-name gpt2 --metric logit_difference \\
+          --ablation corrupted --method eap --value 200 --by-score --out imported
 
     Args:
-        file: .pth, .json or .graphml
+        file: .pth, .json, .pt or .graphml
         format: what the file is
         task: the task
         model_name: the model's name in tables
@@ -70,16 +93,42 @@ def import_(
         value: the threshold, regularisation or number of edges that sets its size
         out: the folder for circuit.json and trace.csv
         size_by: what the value is; by default what sets the size of the method's circuits, or n_edges
-        like: a circuit.json of the model, whose size a pickled list does not tell
+        by_score: take the VALUE edges of largest scores, whatever their signs, in place of the file's circuit, which
+            MIB's files of scores lack
+        like: a circuit.json of the model: a pickled list does not tell its size, nor EAP-IG's files whose heads share
+            keys and values
     """
     import pandas as pd
 
-    graph = Found.load(like).circuit.graph if like else None
+    from acdc.trace import key_of
+
+    graph = Found.graph_in(like) if like else None
     circuit, effects = FORMATS[format].load().read(file, graph)
+    if by_score:
+        circuit = best(circuit.graph, effects, value, file)
+    elif effects and not circuit.n_edges:
+        warnings.warn(f"{file} has scores and no circuit: --by-score takes the best edges", stacklevel=2)
     known = METHODS[method].sized_by if method in METHODS else ""
     names = {"task": task, "model": model_name, "metric": metric, "ablation": ablation, "method": method}
     settings = names | {"size_by": size_by or known or "n_edges", "value": value}
     result = {"final_metric": None, "evaluations": None, "converged": None, "origin": IMPORTED}
-    keys = [dict(zip(("receiver", "sender", "kind"), key, strict=True)) for key in effects]
-    rows = [{**key, "effect": effect, "removed": False} for key, effect in zip(keys, effects.values(), strict=True)]
-    Found(settings, circuit, result, pd.DataFrame(rows) if rows else None).save(out)
+    kept = {key_of(edge) for edge in circuit.edges}
+    rows = [(*key, effect, key not in kept) for key, effect in effects.items()]
+    trace = pd.DataFrame(rows, columns=["receiver", "sender", "kind", "effect", "removed"])
+    Found(settings, circuit, result, trace if rows else None).save(out)
+
+
+def best(graph: Graph, effects: Effects, value: str, file: Path) -> Circuit:
+    """Return the circuit of as many edges of the largest scores as the value says.
+
+    Raises:
+        InputError: the file has no scores, or the value is no number of edges.
+    """
+    from acdc.exchange import matrix_of
+    from acdc.graph import EdgeScores
+
+    if not effects:
+        raise InputError(f"{file} has no scores to choose edges by")
+    if not value.isdecimal():
+        raise InputError(f"--by-score takes as many edges as --value says: {value!r} is no number of edges")
+    return EdgeScores(graph, matrix_of(graph, effects)).absolute().top(int(value))

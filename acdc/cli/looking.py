@@ -9,14 +9,24 @@ from acdc.found import Found
 from acdc.tables import read_table
 
 
-def show(circuit: Path, /, *, trace: Path | None = None, nodes: Path | None = None, most: int = 40) -> None:
-    """Print a circuit: where it is from, its nodes, and nodes and edges by their effect.
+def show(
+    circuit: Path,
+    /,
+    *,
+    value: str | None = None,
+    trace: Path | None = None,
+    nodes: Path | None = None,
+    most: int = 40,
+) -> None:
+    """Print a circuit: where it is from, its nodes, and nodes and edges by their effect or score.
 
     Try:
       python -m acdc show results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json
+      python -m acdc show results/test/tiny-llama/ioi/logit_difference/corrupted/eap/circuits.json --value 9
 
     Args:
-        circuit: a circuit.json
+        circuit: a circuit.json, or a circuits.json
+        value: which circuit, where the file holds several: what sets its size
         trace: its trace.csv, for the effects of edges
         nodes: the table of the command nodes, for the effects of nodes
         most: nodes and edges shown
@@ -26,24 +36,34 @@ def show(circuit: Path, /, *, trace: Path | None = None, nodes: Path | None = No
     from acdc.cli.terminal import shown
     from acdc.trace import node_effects_of
 
-    found = Found.load(circuit, trace)
+    found = Found.load(circuit, trace, value=value)
     by_value = node_effects_of(read_table(nodes)) if nodes else {}
     Console().print(shown(found, by_value.get(found.value, {}), most), soft_wrap=True)
 
 
-def diff(first: Path, second: Path, /, *, most: int = 40) -> None:
+def diff(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    first_value: str | None = None,
+    second_value: str | None = None,
+    most: int = 40,
+) -> None:
     """Compare two circuits of one model: their overlap, and the edges that only one of them has.
 
     Args:
-        first: a circuit.json
-        second: another
+        first: a circuit.json, or a circuits.json
+        second: another, or the same circuits.json again
+        first_value: which circuit of the first file, where it holds several: what sets its size
+        second_value: which of the second
         most: edges shown of each
     """
     from rich.console import Console
 
     from acdc.cli.terminal import compared
 
-    a, b = (Found.load(path).circuit for path in (first, second))
+    a, b = Found.load(first, value=first_value).circuit, Found.load(second, value=second_value).circuit
     if a.graph != b.graph:
         raise InputError(f"{first} and {second} are circuits of two models: their graphs differ")
     Console().print(compared(a, b, most), soft_wrap=True)
@@ -58,5 +78,5 @@ def log(*, circuit: Path, trace: Path) -> None:
     """
     from acdc.trace import original_lines
 
-    for line in original_lines(read_table(trace), Found.load(circuit).circuit.graph):
+    for line in original_lines(read_table(trace), Found.graph_in(circuit)):
         print(line)

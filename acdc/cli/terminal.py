@@ -19,15 +19,18 @@ from acdc.trace import Effects, key_of
 def shown(found: Found, node_effects: dict[str, float], most: int) -> RenderableType:
     """Return what a circuit is, its nodes layer by layer, and nodes and edges, those of the largest effect first.
 
+    Of a method that scores edges, the largest scores are first, whatever their sign.
+
     Args:
         node_effects: by name; empty where they were not measured.
         most: nodes and edges shown.
     """
-    circuit, effects = found.circuit, found.effects
-    edges = sorted(circuit.edges, key=lambda edge: -effects.get(key_of(edge), 0.0))
+    circuit, known = found.circuit, found.importance
+    column, size = ("effect", float) if found.effects else ("score", abs)
+    edges = sorted(circuit.edges, key=lambda edge: -size(known.get(key_of(edge), 0.0)))
     title = f"Edges ({min(most, len(edges))} of {len(edges)})"
     by_effect = [nodes_by_effect(node_effects, most)] if node_effects else []
-    parts = [layers(circuit.nodes), *by_effect, table(title, edges[:most], effects)]
+    parts = [layers(circuit.nodes), *by_effect, table(title, edges[:most], known, column)]
     return Group(Text(heading(found)), *parts)
 
 
@@ -36,12 +39,13 @@ def heading(found: Found) -> str:
     settings, result, circuit = found.settings, found.result, found.circuit
     where = f"{settings['task']} on {settings['model']}: {settings['method']} by {settings['metric']}"
     how = f"{where}, {label(settings['size_by'])} {found.value}, {settings['ablation']} ablation"
-    size = f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges, {len(circuit.nodes)} nodes"
-    notes = [result["origin"]] if result["origin"] != FOUND else []
+    reaching = found.sizes["n_edges_reaching"]
+    notes = [f"edges that reach the logits: {reaching:,}"] if reaching < circuit.n_edges else []
+    notes += [result["origin"]] if result["origin"] != FOUND else []
     notes += ["not converged"] if result["converged"] is False else []
     if result["final_metric"] is not None:
         notes.append(f"{settings['metric']} {result['final_metric']:.4g} where it was found")
-    return f"{how}\n{'; '.join([size, *notes])}\n"
+    return f"{how}\n{'; '.join([circuit.counts, *notes])}\n"
 
 
 def layers(nodes: Iterable[Node]) -> Table:
@@ -65,11 +69,15 @@ def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
     return grid
 
 
-def table(title: str, edges: Iterable[Edge], effects: Effects) -> Table:
-    """Return a table with a row per edge: what its removal did to the metric when it was tried."""
+def table(title: str, edges: Iterable[Edge], effects: Effects, column: str = "effect") -> Table:
+    """Return a table with a row per edge, and what its removal did to the metric when it was tried, or its score.
+
+    Args:
+        column: what ``effects`` are.
+    """
     grid = Table("sender", "receiver", "kind", title=title, title_justify="left")
     if effects:
-        grid.add_column("effect", justify="right")
+        grid.add_column(column, justify="right")
     for edge in edges:
         effect = [f"{effects[key_of(edge)]:.4g}" if key_of(edge) in effects else ""] if effects else []
         grid.add_row(edge.sender.name, edge.receiver.name, edge.kind, *effect)

@@ -17,6 +17,7 @@ from acdc.errors import InputError
 from acdc.figures.layout import (
     MANY,
     RANDOM,
+    REACHING,
     canvas,
     draw_random,
     hollow_handle,
@@ -24,6 +25,7 @@ from acdc.figures.layout import (
     is_compared,
     method_handles,
     not_converged,
+    of_one_size,
     refuse_not_finite,
 )
 from acdc.figures.style import GREY, INK, LEVEL_DASH, PAGE, look, style
@@ -36,8 +38,9 @@ LOWEST, HIGHEST = -0.5, 1.6
 def curves(evaluation: pd.DataFrame) -> Figure:
     """Draw one panel for every search by several methods: share of all edges (log scale) against faithfulness.
 
-    A method is a line; its circuits that have not converged are hollow. Random circuits are a median with a band from
-    the worst to the best seed. Circuits without an edge are not drawn: they keep 0.
+    Only edges that reach the logits count: others do nothing. A method is a line; its circuits that have not converged
+    are hollow. Random circuits are a median with a band from the worst to the best seed. Circuits without an edge that
+    counts are not drawn: they keep 0.
 
     Args:
         evaluation: a study's circuits and controls, evaluation.csv.
@@ -60,27 +63,28 @@ def curves(evaluation: pd.DataFrame) -> Figure:
 def of_searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """Yield the labels of every search that has a panel, and its circuits and random ones.
 
-    Rows have the columns ``size`` (percent of all edges) and ``kept``. A search whose metric is the same with all edges
-    and with none has no panel.
+    Rows have the columns ``size`` (edges that reach the logits, in percent of all) and ``kept``. A search whose metric
+    is the same with all edges and with none has no panel.
     """
     for labels, found, controls in searches(evaluation):
         ends = controls.drop_duplicates("method").set_index("method")
-        metric, n_edges = labels["metric"], float(ends["n_edges"]["full"])
+        metric, n_edges = labels["metric"], float(ends[REACHING]["full"])
         full, empty = float(ends[metric]["full"]), float(ends[metric]["empty"])
         found = found[is_compared(found["method"])]
-        rows = pd.concat([found, controls[controls["method"] == RANDOM]])
+        random = of_one_size(controls[controls["method"] == RANDOM].assign(size=lambda rows: rows[REACHING]))
+        rows = pd.concat([found.assign(size=found[REACHING]), random])
         refuse_not_finite(rows[metric])
         if found["method"].nunique() >= COMPARED and not is_constant(full, empty):
             kept = faithfulness(rows[metric].to_numpy(), empty, full)
-            rows = rows.assign(size=100 * rows["n_edges"] / n_edges, kept=kept)
-            yield labels, rows[rows["n_edges"] > 0]
+            rows = rows.assign(size=100 * rows["size"] / n_edges, kept=kept)
+            yield labels, rows[rows["size"] > 0]
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw one search."""
     is_random = rows["origin"] == CONTROL
     random = rows[is_random]
-    draw_random(axes, random.assign(n_edges=random["size"], y=random["kept"].clip(LOWEST, HIGHEST)), "-")
+    draw_random(axes, random.assign(y=random["kept"].clip(LOWEST, HIGHEST)), "-")
     for method, of_method in rows[~is_random].groupby("method", sort=False):
         draw_method(axes, of_method.sort_values("size", kind="stable"), *look(str(method)))
     axes.axhline(1, color=INK, linewidth=0.8, zorder=1)
@@ -89,7 +93,7 @@ def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}%"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="share of all edges", ylabel="share of the metric kept")
+    axes.set(xlabel="edges that reach the logits, of all", ylabel="share of the metric kept")
 
 
 def draw_method(axes: Axes, rows: pd.DataFrame, color: str, marker: str) -> None:

@@ -18,6 +18,8 @@ from acdc.figures.style import CHANCE_DASH, COLUMN, GREY, INK, PAGE, look
 
 RANDOM = "random"
 """The method of random circuits, of the controls and of the catalogue."""
+REACHING = "n_edges_reaching"
+"""The column that is the size of a circuit in figures: edges that do not lead on to the logits do nothing."""
 MANY = 25
 """Points of a curve from which on they are dots."""
 
@@ -79,16 +81,23 @@ def draw_random(axes: Axes, rows: pd.DataFrame, dash: Any) -> None:
     """Draw random circuits as a line at the median with a band from the worst to the best seed.
 
     Args:
-        rows: columns n_edges, y and seed.
+        rows: columns size, y and seed.
     """
-    # Circuits of one rank in their seeds differ by a few direct edges: they share an abscissa.
-    rank = rows.groupby("seed")["n_edges"].rank(method="first")
-    rows = rows.assign(n_edges=rows["n_edges"].groupby(rank).transform("median"))
-    bars = rows["n_edges"].nunique() == 1  # a band over a single abscissa has no area
+    rows = of_one_size(rows)
+    bars = rows["size"].nunique() == 1  # a band over a single abscissa has no area
     sns.lineplot(
-        rows, x="n_edges", y="y", ax=axes, color=GREY, linestyle=dash, marker="o" if bars else "", markeredgewidth=0,
+        rows, x="size", y="y", ax=axes, color=GREY, linestyle=dash, marker="o" if bars else "", markeredgewidth=0,
         estimator="median", errorbar=("pi", 100), err_style="bars" if bars else "band", legend=False, zorder=2,
     )  # fmt: skip
+
+
+def of_one_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return random circuits with the median of ``size`` over those of one rank in their seeds, which differ a little.
+
+    A seed decides how many edges reach the logits, and how many direct edges there are.
+    """
+    rank = rows.groupby("seed")["size"].rank(method="first")
+    return rows.assign(size=rows["size"].groupby(rank).transform("median"))
 
 
 # Legends.

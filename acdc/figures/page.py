@@ -106,7 +106,7 @@ class Shown:
 
     Attributes:
         node_effects: by name, of removing all that a node sends.
-        strengths: sizes of the effects of edges.
+        strengths: sizes of the effects of edges or, where there are none, of their scores.
         ends: of the edges that lead on to the logits, the nodes that read them.
         drawn: the edges that are drawn, the strongest first.
         arrows: those edges, one for every node that reads them.
@@ -120,9 +120,9 @@ class Shown:
     arrows: list[tuple[Edge, Node]] = field(init=False)
 
     def __post_init__(self) -> None:
-        circuit, effects = self.found.circuit, self.found.effects
+        circuit, known = self.found.circuit, self.found.importance
         edges = [edge for edge in circuit.edges if edge.kind == "addition"]
-        self.strengths = {edge: abs(effects.get(key_of(edge), 0.0)) for edge in edges}
+        self.strengths = {edge: abs(known.get(key_of(edge), 0.0)) for edge in edges}
         self.ends = {edge: ends for edge in edges if (ends := arrow_ends(circuit.graph, edge, circuit.nodes))}
         self.drawn = strongest(self.ends, self.strengths, MOST_EDGES)
         self.arrows = [(edge, end) for edge in self.drawn for end in self.ends[edge]]
@@ -200,6 +200,8 @@ class Shown:
         if effect is not None:
             term = f"effect of removing it, on {self.metric}, when it was tried"
             facts.append([term, self.measured(effect, "+.4g")])
+        elif key_of(edge) in self.found.importance:
+            facts.append(["score", f"{self.found.importance[key_of(edge)]:+.4g}"])
         rows = (positions[edge.sender.name]["y"] - positions[end.name]["y"]) / ROW
         return {
             "id": f"{edge.name}: {end.name}",

@@ -16,16 +16,14 @@ from matplotlib.transforms import Bbox, blended_transform_factory
 
 from acdc.catalogue import ABLATIONS, METRICS, label
 from acdc.errors import InputError
-from acdc.figures.layout import MANY, RANDOM, canvas, draw_random, refuse_not_finite
+from acdc.figures.layout import MANY, RANDOM, REACHING, canvas, draw_random, refuse_not_finite
 from acdc.figures.style import DASHES, GREY, INK, LEVEL_DASH, PAGE, look, style
-from acdc.found import CONTROL, LABELS, SIZE
+from acdc.found import CONTROL, COUNTS, LABELS, SIZE
 
-KEYS = (*LABELS, *SIZE, "origin", "seed", "n_edges")
+KEYS = (*LABELS, *SIZE, "origin", "seed", REACHING)
 """Columns that the figure needs."""
-NO_METRICS = {*KEYS, "converged", "n_nodes"}
+NO_METRICS = {*KEYS, *COUNTS, "converged"}
 """Every other column is a metric."""
-COUNTS = ("n_edges", "n_nodes")
-"""Sizes that are not written at points: the axis says as much."""
 FILLS = (("full", False), ("full", True), ("bottom", False), ("left", False))
 """How markers of the first minimised metric are filled, of the second and so on: which part, and whether in white."""
 AXIS = 30
@@ -34,7 +32,7 @@ LABEL_OFFSETS = ((0, 5), (0, -5), (5, 0), (-5, 0), (5, 5), (5, -5), (-5, 5), (-5
 
 
 def pareto(table: pd.DataFrame) -> Figure:
-    """Draw one panel per metric: number of edges (log scale) against the metric on held-out prompts.
+    """Draw one panel per metric: edges that reach the logits (log scale) against the metric on held-out prompts.
 
     Every search by a method is one line. Where its circuits were found one value at a time, such as a threshold, the
     values stand at the points that have room for them. Random circuits are one line with a band from the worst to the
@@ -75,7 +73,7 @@ def check(table: pd.DataFrame) -> list[str]:
     metrics = [str(column) for column in table if column not in NO_METRICS]
     if not metrics:
         raise InputError("no metric: every column is a label")
-    for column in ("task", "model", "ablation", "method", "origin", "n_edges", *metrics):
+    for column in ("task", "model", "ablation", "method", "origin", REACHING, *metrics):
         refuse_not_finite(table[column])
     for column in ("metric", *SIZE):
         refuse_not_finite(table.loc[table["origin"] != CONTROL, column])
@@ -105,7 +103,7 @@ class Search:
 
     @property
     def has_values(self) -> bool:
-        """Return whether values stand at the points."""
+        """Return whether values stand at the points: of counts, the axis says as much."""
         return self.size_by not in COUNTS
 
 
@@ -121,7 +119,7 @@ def searches(table: pd.DataFrame) -> list[Search]:
         color, marker = look(method)
         looks = {"color": color, "marker": marker, "linestyle": dash_of(ablation, ablations), "label": text}
         looks |= fill(color, metrics.index(metric))
-        rows = rows.sort_values("n_edges", kind="stable")
+        rows = rows.sort_values(REACHING, kind="stable")
         lines.append(Search(text, rows["size_by"].iloc[0], rows, color, looks))
     return lines
 
@@ -188,10 +186,10 @@ def draw_panel(axes: Axes, table: pd.DataFrame, series: list[Search], metric: st
     """Draw one metric; return the labels of the levels, which may need moving apart."""
     shown = table.assign(y=drawn_values(table, metric))
     for ablation, rows in controls(shown, RANDOM).groupby("ablation", sort=False):
-        draw_random(axes, rows, dash_of(str(ablation), ablations_of(table)))
+        draw_random(axes, rows.assign(size=rows[REACHING]), dash_of(str(ablation), ablations_of(table)))
     for s in series:
         size = 1.5 if len(s.rows) > MANY else None
-        axes.plot(s.rows["n_edges"], shown.loc[s.rows.index, "y"], **s.look, markersize=size, zorder=3)
+        axes.plot(s.rows[REACHING], shown.loc[s.rows.index, "y"], **s.look, markersize=size, zorder=3)
     scale_edges(axes, table)
     axes.set_ylabel(y_label(table, metric))
     axes.margins(y=0.1)
@@ -216,9 +214,9 @@ def draw_levels(axes: Axes, shown: pd.DataFrame) -> list[Annotation]:
 
 def scale_edges(axes: Axes, table: pd.DataFrame) -> None:
     """Scale the axis of edges: logarithmic, and linear below 1 where a circuit has no edge."""
-    full = int(controls(table, "full")["n_edges"].iloc[0])
+    full = int(controls(table, "full")[REACHING].iloc[0])
     is_level = (table["origin"] == CONTROL) & (table["method"] != RANDOM)
-    edges = table.loc[~is_level, "n_edges"]
+    edges = table.loc[~is_level, REACHING]
     low, high = (edges.min(), edges.max()) if len(edges) else (1, full)
     ratio = high / max(low, 1)
     beyond = max(ratio**0.1, 1.3 if ratio > 3 else 2.5)  # room for the labels of the outermost points
@@ -233,7 +231,7 @@ def scale_edges(axes: Axes, table: pd.DataFrame) -> None:
         axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"edges in the circuit (of {full:,})")
+    axes.set_xlabel(f"edges that reach the logits (of {full:,})")
 
 
 def add_legend(figure: Figure, table: pd.DataFrame, series: list[Search]) -> None:
@@ -280,9 +278,9 @@ def label_values(axes: Axes, series: list[Search], y: pd.Series) -> None:
     if not series:
         return
     rows = pd.concat([s.rows.assign(y=y, color=s.color, line=s.label) for s in series], ignore_index=True)
-    points = axes.transData.transform(rows[["n_edges", "y"]])
+    points = axes.transData.transform(rows[[REACHING, "y"]])
     taken = [marker_box(point, axes.figure.dpi) for point in points]
-    ends = rows.groupby("line", sort=False)["n_edges"].agg(["idxmin", "idxmax"]).to_numpy().ravel()
+    ends = rows.groupby("line", sort=False)[REACHING].agg(["idxmin", "idxmax"]).to_numpy().ravel()
     for i in dict.fromkeys([*ends, *rows.index]):
         if box := label_point(axes, rows.loc[i], points, i, taken):
             taken.append(box)
@@ -297,7 +295,7 @@ def label_point(axes: Axes, row: pd.Series, points: np.ndarray, own: int, taken:
     """Write a value at the first offset where it covers nothing and is nearest to its own point; None where none is."""
     for dx, dy in LABEL_OFFSETS:
         text = axes.annotate(
-            row["value"], (row["n_edges"], row["y"]), xytext=(dx, dy), textcoords="offset points", fontsize=6,
+            row["value"], (row[REACHING], row["y"]), xytext=(dx, dy), textcoords="offset points", fontsize=6,
             ha=("center", "left", "right")[np.sign(dx)], va=("center", "bottom", "top")[np.sign(dy)],
             color=row["color"], zorder=4,
         )  # fmt: skip

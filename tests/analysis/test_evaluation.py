@@ -61,7 +61,8 @@ def test_circuit_rows_hold_labels_sizes_and_the_oracles_metrics(several):
     assert [row["setting"] for row in rows] == [0, 1]
     model_logits = oracle.logits(Circuit.full(setup.graph))
     for row, circuit in zip(rows, circuits, strict=True):
-        assert (row["n_edges"], row["n_nodes"]) == (circuit.n_edges, len(circuit.nodes))
+        counts = circuit.n_edges, circuit.reaching_logits().n_edges, len(circuit.nodes)
+        assert (row["n_edges"], row["n_edges_reaching"], row["n_nodes"]) == counts
         for name, kind in OF_TEXT.items():
             expected = measure(kind(dataset, model_logits), dataset, oracle.logits(circuit))
             assert row[name] == pytest.approx(expected, abs=1e-4)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from acdc import tasks
 from acdc.analysis.recovery import (
+    COLUMNS,
     Confusion,
     confusion,
     edge_confusion,
@@ -99,6 +100,7 @@ def test_every_known_circuit_and_level_is_a_row_under_the_found_ones_own_name(mo
     known = tasks.known_circuits("tracr_reverse", "tracr_reverse")
     rows = list(recovery_rows(found, known, "tracr_reverse"))
     assert [(row["known"], row["level"]) for row in rows] == list(product(("published", "compiled"), LEVELS))
+    assert [*rows[0], "test_metric"] == COLUMNS
     for row in rows:
         assert (row["model"], row["known_of"], row["value"]) == (model, "tracr_reverse", "0.1")
         assert row["tpr"] == 1 and (row["n_edges"], row["final_metric"]) == (graph.n_edges, 0.5)

@@ -40,7 +40,8 @@ def found(final_metric: float | None = 0.0, trace: pd.DataFrame | None = TRACE, 
 def test_a_circuit_is_shown_with_where_it_is_from_its_nodes_and_its_edges_by_effect():
     lines = text(shown(found(0.123456), {}, 40))
     assert lines[0] == "ioi on gpt2: acdc by kl_divergence, threshold 0.1, zero ablation"
-    assert lines[1] == f"3 of {GRAPH.n_edges} edges, 4 nodes; kl_divergence 0.1235 where it was found"
+    sizes = f"3 of {GRAPH.n_edges} edges, 4 nodes; edges that reach the logits: 2"
+    assert lines[1] == f"{sizes}; kl_divergence 0.1235 where it was found"
     rows = ["m0 logits addition 0.5", "m1 logits addition 0.25", "embed a1.h0.k addition"]
     assert [line for line in lines if "addition" in line] == rows
     layers = ["embed", "0 m0", "1 m1", "logits"]
@@ -53,9 +54,24 @@ def test_a_circuit_without_effects_has_no_column_of_them():
     assert sum("addition" in line for line in lines) == 2
 
 
+def test_a_circuit_of_scored_edges_has_their_scores_the_largest_first_whatever_their_sign():
+    rows = [("m0", "logits", 0.25), ("m1", "logits", -0.5), ("embed", "logits", 9.0)]
+    one = found(trace=None)
+    one.scores = pd.DataFrame(rows, columns=["sender", "receiver", "score"])
+    lines = text(shown(one, {}, 40))
+    rows = ["m1 logits addition -0.5", "m0 logits addition 0.25", "embed a1.h0.k addition"]
+    assert [line for line in lines if "addition" in line] == rows
+    assert any(line.endswith("score") for line in lines) and not any("effect" in line for line in lines)
+
+
+def test_a_circuit_whose_edges_all_reach_the_logits_is_not_told_so():
+    one = Found(SETTINGS, circuit(("m1", "logits")), {"final_metric": None, "converged": True, "origin": "found"})
+    assert text(shown(one, {}, 40))[1] == f"1 of {GRAPH.n_edges} edges, 2 nodes"
+
+
 def test_what_a_circuit_lacks_stands_beside_its_size():
     lines = text(shown(found(None, converged=False, origin="imported"), {}, 2))
-    assert lines[1] == f"3 of {GRAPH.n_edges} edges, 4 nodes; imported; not converged"
+    assert lines[1] == f"3 of {GRAPH.n_edges} edges, 4 nodes; edges that reach the logits: 2; imported; not converged"
 
 
 def test_nodes_are_shown_by_their_effect_where_it_was_measured():

@@ -17,17 +17,20 @@ def compared(metric: str = "l2", **kept: list[float]) -> pd.DataFrame:
     SP's first circuit has not converged.
     """
     control = {"origin": "control"}
-    rows = [{**control, "method": "full", "n_edges": 100, metric: 0.0}, {**control, "method": "empty", "n_edges": 0}]
+    rows = [
+        {**control, "method": "full", "n_edges_reaching": 100, metric: 0.0},
+        {**control, "method": "empty", "n_edges_reaching": 0},
+    ]
     rows[1][metric] = 4.0
     rows += [
-        {**control, "method": "random", "seed": seed, "n_edges": n, metric: 4.0 - seed}
+        {**control, "method": "random", "seed": seed, "n_edges_reaching": n, metric: 4.0 - seed}
         for seed in range(2)
         for n in (10, 50)
     ]
     for method, shares in kept.items():
         found = {"origin": "found", "metric": metric, "method": method}
         rows += [
-            {**found, "n_edges": 10 * (i + 1), metric: 4 - 4 * share, "converged": (method, i) != ("sp", 0)}
+            {**found, "n_edges_reaching": 10 * (i + 1), metric: 4 - 4 * share, "converged": (method, i) != ("sp", 0)}
             for i, share in enumerate(shares)
         ]
     return pd.DataFrame(rows).assign(task="sort", model="m", ablation="zero")
@@ -47,6 +50,17 @@ def test_a_line_for_every_method_from_the_share_of_edges_to_what_is_kept():
     assert drawn[(10, 0.5), (20, 1)] == look("acdc")[0]
     assert {((10, 0.25), (20, 0.5)), ((10, 0), (20, 3), (30, -2))} <= set(drawn)
     assert drawn[(10, 0.125), (50, 0.125)] == GREY  # random: the median of 0 and 1/4
+
+
+def test_a_circuit_is_as_large_as_its_edges_that_reach_the_logits():
+    """Whatever was chosen. Of random circuits, those of one rank in their seeds are drawn at their median."""
+    table = compared(**THREE).assign(n_edges=77)
+    random = table["method"] == "random"
+    table.loc[random, "n_edges_reaching"] = [0, 50, 6, 52]
+    smallest = table[random].drop_duplicates("seed").assign(n_edges_reaching=0)
+    drawn = lines(curves(pd.concat([table, smallest], ignore_index=True)).axes[0])
+    assert drawn[(3, 0.125), (51, 0.125)] == GREY  # the smallest of both seeds have no such edge
+    assert drawn[(10, 0.5), (20, 1)] == look("acdc")[0]
 
 
 def test_what_has_not_converged_and_what_is_beyond_the_panel_is_hollow(texts):

@@ -46,7 +46,7 @@ def test_what_is_not_finite_is_refused_by_column_and_row(value):
 
 
 def test_random_circuits_are_a_median_and_a_band_from_worst_to_best():
-    rows = pd.DataFrame({"n_edges": [8, 40, 9, 40, 8, 41], "seed": [0, 0, 1, 1, 2, 2], "y": [1, 4, 2, 5, 9, 6]})
+    rows = pd.DataFrame({"size": [8, 40, 9, 40, 8, 41], "seed": [0, 0, 1, 1, 2, 2], "y": [1, 4, 2, 5, 9, 6]})
     axes = Figure().subplots()
     draw_random(axes, rows, "-")
     (line,), (band,) = axes.get_lines(), axes.collections

@@ -57,6 +57,16 @@ def test_the_sweep_goes_from_large_circuits_to_small_ones_and_starts_where_it_is
     assert [c["value"] for c in data["circuits"]] == ["0.01", "0.3"] and data["start"] == 1
 
 
+def test_edges_of_a_method_that_scores_are_as_wide_as_their_scores_and_have_no_effect():
+    one = found("3", circuit(SMALL), size_by="n_edges")
+    one.trace = None
+    one.scores = pd.DataFrame([("a0.h0", "m0", -2.0), ("m0", "logits", 1.0)], columns=["sender", "receiver", "score"])
+    edges = {edge["name"]: edge for edge in data_of(page([one], {}, "", "3"))["circuits"][0]["edges"]}
+    assert edges["a0.h0 -> m0"]["width"] > edges["m0 -> logits"]["width"]
+    assert ["score", "-2"] in edges["a0.h0 -> m0"]["facts"]
+    assert all(edge["effect"] is None for edge in edges.values())
+
+
 def test_a_node_has_its_hook_points_and_its_effect():
     nodes = {node["id"]: node for node in data_of(page(SWEEP, NODES, "t", start="0.3"))["circuits"][0]["nodes"]}
     facts = nodes["a0.h0"]["facts"]

@@ -22,14 +22,18 @@ def evaluation(values=("0.1", "0.03", "0.01"), n_seeds=3, sign=1.0, n_edges=(8, 
     for i, (value, n) in enumerate(zip(values, n_edges, strict=False)):
         kept = (i + 1) / 4
         measured = {"kl_divergence": 2 - 2 * kept, "logit_difference": -4 * kept * sign}
-        rows.append({**SEARCHED, "value": value, "n_edges": n, **measured})
+        rows.append({**SEARCHED, "value": value, "n_edges_reaching": n, **measured})
         for seed in range(n_seeds):
             measured = {"kl_divergence": 2 + seed / 10, "logit_difference": -seed / 10 * sign}
-            rows.append({**CONTROL, "method": "random", "seed": seed, "n_edges": n, **measured})
-    rows.append({**CONTROL, "method": "full", "n_edges": 1000, "kl_divergence": 0.0, "logit_difference": -4.0 * sign})
-    rows.append({**CONTROL, "method": "empty", "n_edges": 0, "kl_divergence": 2.0, "logit_difference": -1.0 * sign})
+            rows.append({**CONTROL, "method": "random", "seed": seed, "n_edges_reaching": n, **measured})
+    rows.append(
+        {**CONTROL, "method": "full", "n_edges_reaching": 1000, "kl_divergence": 0.0, "logit_difference": -4.0 * sign}
+    )
+    rows.append(
+        {**CONTROL, "method": "empty", "n_edges_reaching": 0, "kl_divergence": 2.0, "logit_difference": -1.0 * sign}
+    )
     where = {"task": "ioi", "model": "gpt2", "ablation": "corrupted", "n_nodes": 5}
-    columns = [*where, *SEARCHED, "value", "n_edges", "seed", "kl_divergence", "logit_difference"]
+    columns = [*where, *SEARCHED, "value", "n_edges_reaching", "seed", "kl_divergence", "logit_difference"]
     return pd.DataFrame([{**where, **row} for row in rows]).reindex(columns=columns)
 
 
@@ -49,6 +53,12 @@ def test_a_distance_is_drawn_in_its_unit_and_another_metric_as_the_share_that_is
     assert (level(kept, "model"), level(kept, "corrupted\nrun")) == (1, 0.25)
 
 
+def test_a_circuit_is_as_large_as_its_edges_that_reach_the_logits_however_many_were_chosen():
+    axes = pareto(evaluation().assign(n_edges=500)).axes
+    assert len(axes) == 2 and axes[0].get_xlabel() == "edges that reach the logits (of 1,000)"
+    assert line(axes[0], "ACDC by KL divergence").get_xdata().tolist() == [8, 40, 200]
+
+
 def test_where_the_models_own_value_has_the_wrong_sign_there_is_no_share_of_it():
     axes = pareto(evaluation(sign=-1.0)).axes[1]
     assert "(logits)" in axes.get_ylabel() and "share" not in axes.get_ylabel()
@@ -57,7 +67,9 @@ def test_where_the_models_own_value_has_the_wrong_sign_there_is_no_share_of_it()
 
 def test_points_have_the_value_that_their_search_was_run_with():
     sp = evaluation().assign(method="sp", size_by="regularisation")
-    table = pd.concat([evaluation(), sp[sp["origin"] == "found"].assign(n_edges=[20, 90, 500])], ignore_index=True)
+    table = pd.concat(
+        [evaluation(), sp[sp["origin"] == "found"].assign(n_edges_reaching=[20, 90, 500])], ignore_index=True
+    )
     figure = pareto(table)
     for axes in figure.axes:
         assert {"0.1", "0.03", "0.01"} <= {t.get_text() for t in axes.texts}
@@ -102,7 +114,7 @@ def test_metrics_that_were_minimised_are_told_apart_by_their_markers():
 def test_sparse_tables_are_drawn(table, tmp_path, texts):
     figure = pareto(table)
     save(figure, [tmp_path / "figure.png"])
-    has_empty = 0 in set(table.loc[table["origin"] == "found", "n_edges"])
+    has_empty = 0 in set(table.loc[table["origin"] == "found", "n_edges_reaching"])
     assert figure.axes[0].get_xscale() == ("symlog" if has_empty else "log")
     assert ("random" in " ".join(texts(figure))) == ("random" in set(table["method"]))
 
@@ -133,7 +145,7 @@ def test_extensions_have_labels_looks_and_units(extend):
     assert "(miles)" in axes.get_ylabel() and level(axes, "noisy run") == 2
 
 
-@pytest.mark.parametrize("column", ["kl_divergence", "n_edges", "value"])
+@pytest.mark.parametrize("column", ["kl_divergence", "n_edges_reaching", "value"])
 def test_nan_is_refused_by_column_and_row(column):
     table = evaluation()
     table[column] = table[column].astype(object if column == "value" else float)
