@@ -175,7 +175,7 @@ def test_examples_are_of_every_sort():
     drawn = [example(seed) for seed in SEEDS]
     for name, values in {"kind": KINDS, "ablation": ABLATIONS, "metric": METRICS, "head_order": HEAD_ORDERS}.items():
         counts = Counter(getattr(each, name) for each in drawn)
-        assert all(counts[value] >= 5 for value in values), (name, counts)
+        assert all(counts[value] >= 3 for value in values), (name, counts)
     assert sum(each.split_embed for each in drawn) >= 5
     assert sum(each.n_kv_heads < each.n_heads for each in drawn) >= 2
     assert {(each.n_layers, each.n_heads) for each in drawn} == {(n, m) for n in (1, 2, 3) for m in (1, 2, 3, 4)}
