@@ -139,7 +139,12 @@ class TestFind:
         build(folder / "model")
         months = ["January", "February", "March", "April"]
         rows = [
-            (f"Last month it was {a} so this month it is", "This time it is here and last time it was", b, a)
+            (
+                f"Last month it was {a} so this month it is",
+                "This time it is here and last time it was",
+                f" {b}",
+                f" {a}",
+            )
             for a, b in zip(months, months[1:], strict=False)
         ]
         table = pd.DataFrame(rows, columns=["clean", "corrupted", "correct", "incorrect"])
@@ -168,7 +173,7 @@ class TestFind:
         (tmp_path / "bad.csv").write_text("clean,corrupted,correct\na,b,c\n")
         command = self.command(folder, "--threshold", "1", *out)
         said = refused(*(tmp_path / "bad.csv" if word.endswith("prompts.csv") else word for word in command))
-        assert "has no column incorrect" in said
+        assert "there is no column incorrect" in said
 
 
 class TestDataset:
@@ -189,7 +194,7 @@ class TestDataset:
 
     def test_an_answer_of_two_tokens(self, refused, tokenizer, tmp_path):
         said = refused(*dataset(tokenizer("February"), tmp_path, n_prompts=8))
-        assert "answer ' February' must be one known token and is 2 ( Feb, ruary)" in said
+        assert "answer ' February' must be one known token and is 2 (' Feb' 'ruary')" in said
 
     def test_prompts_that_do_not_align(self, refused, tokenizer, tmp_path):
         said = refused(*dataset(tokenizer("here"), tmp_path))

@@ -513,7 +513,7 @@ def make_dataset(tokenizer, n_prompts, seed):
     def draw(done):
         month = MONTHS[(seed + done) % 12]
         clean = f"This month it is {month} and this time it is"
-        return Prompt(clean, "This time it is here and last time it was", month, month_after(month))
+        return Prompt(clean, "This time it is here and last time it was", f" {month}", f" {month_after(month)}")
 
     return to_dataset(tokenizer, distinct("toy", draw, n_prompts, exist=12), task="toy", seed=seed)
 

@@ -17,11 +17,11 @@ from acdc.models.toy.word_tokenizer import task_tokenizer
 from tests.api.conftest import ANSWERS, CLEAN, COLUMNS, CORRUPTED
 
 
-def test_prompts_are_tokens_of_the_model_and_answers_follow_a_space(model, data):
+def test_prompts_and_answers_are_tokens_of_the_model(model, data):
     tokenizer = model.tokenizer
     assert [tokenizer.decode(row) for row in data.clean] == CLEAN
     assert [tokenizer.decode(row) for row in data.corrupted] == CORRUPTED
-    assert [tokenizer.decode(token) for token in data.targets["correct"]] == [f" {word}" for word in ANSWERS["correct"]]
+    assert [tokenizer.decode(token) for token in data.targets["correct"]] == ANSWERS["correct"]
     assert data.scored[:, -1].all() and data.scored.sum() == len(data)
 
 
@@ -49,7 +49,7 @@ def test_a_table_has_the_columns_in_place_of_the_lists(table, model, data, tmp_p
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_column_that_is_missing_is_named(table, model, tmp_path, monkeypatch):
     monkeypatch.delitem(COLUMNS, "corrupted")
-    with pytest.raises(InputError, match="has no column corrupted: it needs clean, corrupted, correct, incorrect"):
+    with pytest.raises(InputError, match="there is no column corrupted: it needs clean, corrupted, correct, incorrect"):
         acdc.prompts(model, table(tmp_path))
 
 
@@ -79,14 +79,16 @@ def test_some_of_the_prompts(data):
     ("change", "message"),
     [
         ({"clean": CLEAN[:2]}, "there are 2 clean, 3 corrupted, 3 correct, 3 incorrect"),
-        ({"incorrect": ["two"]}, "3 correct, 1 incorrect"),
+        ({"incorrect": [" two"]}, "3 correct, 1 incorrect"),
         ({"clean": [], "corrupted": [], "correct": [], "incorrect": []}, "there are 0 clean"),
         ({"corrupted": ["two one", *CORRUPTED[1:]]}, "has 3 tokens and .* has 2"),
-        ({"correct": ["three", "two", "one"]}, "' three'"),
-        ({"correct": [1, 2, 3]}, "all texts or all token ids"),
+        ({"correct": [" three", " two", " one"]}, "row 1: answer ' three' must be one known token"),
+        ({"clean": [[1, 1, 1], *CLEAN[1:]]}, "row 1: the clean and the corrupted prompt are both texts or both"),
+        ({"clean": [[1, 1, 1], *CLEAN[1:]], "corrupted": [[2, 2, 2], *CORRUPTED[1:]], "correct": [1] * 3,
+          "incorrect": [2] * 3}, "prompts are all texts or all token ids"),
         ({"clean": [[1], [2], [3]], "corrupted": [[1, 2], [2], [3]], "correct": [1] * 3, "incorrect": [2] * 3},
-         "prompt 0 has 1 tokens and its corrupted prompt 2"),
-        ({"clean": [[]], "corrupted": [[]], "correct": [1], "incorrect": [2]}, "prompt 0 has 0 tokens"),
+         r"row 1: prompt \[1\] has 1 tokens and its corrupted prompt \[1, 2\] has 2"),
+        ({"clean": [[]], "corrupted": [[]], "correct": [1], "incorrect": [2]}, "row 1: the prompt has no token"),
     ],
 )  # fmt: skip
 def test_prompts_that_do_not_fit_are_refused(change, message, model):
@@ -98,12 +100,11 @@ def test_prompts_that_do_not_fit_are_refused(change, message, model):
     ("tokens", "message"),
     [
         ([[50, 1]], "have token 50 and the model's are 0 to 49: make them with this model's tokenizer"),
-        ([[-1, 1]], "have token -1"),
         ([[1] * 17], "a prompt has 17 tokens and the model takes 16"),
     ],
 )
 def test_prompts_of_another_model_are_refused_before_anything_is_computed(tokens, message, model):
-    data = acdc.prompts(model, clean=tokens, corrupted=tokens, correct=[1], incorrect=[2])
+    data = acdc.prompts(model, clean=tokens, corrupted=[[2] * len(tokens[0])], correct=[1], incorrect=[2])
     with pytest.raises(InputError, match=message):
         acdc.find(model, data, metric="kl_divergence", threshold=1)
 
@@ -115,7 +116,7 @@ from acdc.tasks import Task
 from acdc.text import Prompt, to_dataset
 
 def make_dataset(tokenizer, n_prompts, seed, first="one"):
-    rows = [Prompt(f"{first} two one", "two two two", "one", "two")] * n_prompts
+    rows = [Prompt(f"{first} two one", "two two two", " one", " two")] * n_prompts
     return to_dataset(tokenizer, rows, seed=seed)
 
 TASK = Task(make_dataset=make_dataset)
