@@ -255,21 +255,19 @@ def chosen(prompts: Sequence[Prompt], n_prompts: int, seed: int) -> list[Prompt]
     return [prompts[i] for i in order[:n_prompts]]
 
 
-def check_rows(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_prompts: int = 0) -> None:
-    """Raise InputError where a file has fewer prompts than a task asks for, or one of them twice."""
+def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[Prompt]:
+    """Return the prompts of a file, each once, so that none is searched on and tested on; see ``read``."""
+    return list({repr(one[:4]): one for one in reversed(read(path, columns))}.values())[::-1]
+
+
+def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_prompts: int = 0) -> None:
+    """Raise InputError where a file has fewer prompts than a task asks for."""
     if n_prompts + n_test_prompts > len(prompts):
         held_out = f" and n_test_prompts {n_test_prompts}" if n_test_prompts else ""
         raise InputError(
-            f"{path} has {len(prompts)} prompts and n_prompts {n_prompts}{held_out} ask for "
+            f"{path} has {len(prompts)} distinct prompts and n_prompts {n_prompts}{held_out} ask for "
             f"{n_prompts + n_test_prompts}: ask for fewer or add rows"
         )
-    seen: dict[str, int] = {}
-    for i, one in enumerate(prompts, 1):
-        first = seen.setdefault(repr(one[:4]), i)
-        if first != i:
-            raise InputError(
-                f"{path}: rows {first} and {i} are the same, so that what is searched on could be tested on: remove one"
-            )
 
 
 # Tables.

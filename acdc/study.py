@@ -22,7 +22,7 @@ from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, COMPARED, LEVELS, METHODS, METRICS, Method, check_suits, methods
 from acdc.errors import InputError
 from acdc.models.pinned import wheel_of
-from acdc.prompt_files import check_rows, read
+from acdc.prompt_files import check_count, distinct_prompts
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 PLACE = "{study}/{model}/{task}"
@@ -641,7 +641,7 @@ def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
     if extra := [key for key in ("module", "known_circuit", "options") if task.get(key)]:
         raise InputError(f"task {name}: {extra[0]} is for tasks in Python, and with prompts it is a file: leave it out")
     try:
-        check_rows(read(path, task.get("columns")), path, task["n_prompts"], task["n_test_prompts"])
+        check_count(distinct_prompts(path, task.get("columns")), path, task["n_prompts"], task["n_test_prompts"])
     except InputError as error:
         raise InputError(f"task {name}: {error}") from None
 

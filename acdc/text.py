@@ -103,8 +103,8 @@ def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: s
     tokens = after[len(before) :]
     if after[: len(before)] != before:
         raise InputError(
-            f"answer {answer!r} shares a token with the end of {text!r} ({pieces(tokenizer, after[-2:])}): move what "
-            f"they share into the one or the other"
+            f"answer {answer!r} shares a token with the end of {text!r} ({pieces(tokenizer, after[-2:])}): end the "
+            f"text before that one{alone(tokenizer, answer)}"
         )
     if not is_one_token(tokenizer, tokens):
         raise InputError(
@@ -112,6 +112,13 @@ def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: s
             f"tokenizer {needed(tokenizer).name_or_path}: {remedy(tokenizer, text, answer)}"
         )
     return tokens[0]
+
+
+def alone(tokenizer: PreTrainedTokenizerBase | None, answer: str) -> str:
+    """Return the way out for an answer that is one token where it stands alone; nothing where it is none."""
+    tokens = encode(tokenizer, answer)
+    is_one = is_one_token(tokenizer, tokens) and piece(needed(tokenizer), tokens[0]) == answer
+    return f", or give the id of {answer!r} alone, {tokens[0]}" if is_one else ""
 
 
 def is_cased(letter: str) -> bool:

@@ -20,7 +20,7 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
-from acdc.prompt_files import check_rows, chosen, read
+from acdc.prompt_files import check_count, chosen, distinct_prompts
 from acdc.text import Bos, begun, to_dataset
 
 if TYPE_CHECKING:
@@ -91,18 +91,18 @@ def of_file(path: Path) -> Task:
 
 
 def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None) -> Task:
-    """Return the task of a file of prompts: a seed puts them into an order, and the first so many are its dataset.
+    """Return the task of a file of prompts: a seed puts its distinct rows into an order, of which it takes the first.
 
     Args:
         columns: what the file calls them, see ``acdc.prompt_files.read``.
 
     Raises:
-        InputError: the file cannot be read, see there, or has a prompt twice.
+        InputError: the file cannot be read, see there.
     """
-    rows = read(path, columns)
+    rows = distinct_prompts(path, columns)
 
     def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-        check_rows(rows, path, n_prompts)
+        check_count(rows, path, n_prompts)
         return to_dataset(tokenizer, chosen(rows, n_prompts, seed), task=name, seed=seed, file=path.name)
 
     return Task(make_dataset=make_dataset)
