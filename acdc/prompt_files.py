@@ -175,9 +175,6 @@ def prompt(table: Table, layout: Mapping[str, str], row: Sequence[Any], where: s
     correct, incorrect = (
         answers(table, entry, ids, place) for entry, ids, place in zip(row[2:], as_ids, places[2:], strict=True)
     )
-    texts = [answer for answer in (*correct, *incorrect) if isinstance(answer, str)]
-    if of_ids and texts:
-        raise InputError(f"{where}the prompts are token ids and the answer {texts[0]!r} is text: give its token id")
     return Prompt(clean, corrupted, correct, incorrect, where)
 
 
@@ -242,7 +239,7 @@ def token_id(value: Any, where: str) -> int:
 def written_id(text: str, where: str) -> int:
     """Return the token id that a text is. Raises InputError where it is none."""
     if not text.strip().isdecimal():
-        raise InputError(f"{where}has {text!r}, which is no token id: texts go into columns of other names")
+        raise InputError(f"{where}has {text!r}, which is no token id, as the prompts or the column's name say it is")
     return int(text)
 
 
@@ -257,7 +254,10 @@ def chosen(prompts: Sequence[Prompt], n_prompts: int, seed: int) -> list[Prompt]
 
 def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[Prompt]:
     """Return the prompts of a file, each once, so that none is searched on and tested on; see ``read``."""
-    return list({repr(one[:4]): one for one in reversed(read(path, columns))}.values())[::-1]
+    first: dict[str, Prompt] = {}
+    for one in read(path, columns):
+        first.setdefault(repr(one[:4]), one)
+    return list(first.values())
 
 
 def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_prompts: int = 0) -> None:

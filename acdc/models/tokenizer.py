@@ -61,6 +61,6 @@ def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     if in_file != loaded:
         raise InputError(
             f"the tokenizer in {folder} is two: tokenizer.json cuts a sample into {len(in_file)} tokens and "
-            f"Transformers, by its {type(tokenizer).__name__}, into {len(loaded)}: if the model was trained with the first, say "
-            f'"tokenizer_class": "{AS_IN_FILE[0]}" in tokenizer_config.json; if with the second, save that one there'
+            f"Transformers, by its {type(tokenizer).__name__}, into {len(loaded)}: if the model was trained with the "
+            f'first, say "tokenizer_class": "{AS_IN_FILE[0]}" in tokenizer_config.json; if not, save the second there'
         )

@@ -13,7 +13,7 @@ import torch
 import acdc
 from acdc import tasks
 from acdc.errors import InputError
-from acdc.models.toy.word_tokenizer import task_tokenizer
+from acdc.models.toy.word_tokenizer import task_tokenizer, word_tokenizer
 from tests.api.conftest import ANSWERS, CLEAN, COLUMNS, CORRUPTED
 
 
@@ -51,6 +51,46 @@ def test_a_column_that_is_missing_is_named(table, model, tmp_path, monkeypatch):
     monkeypatch.delitem(COLUMNS, "corrupted")
     with pytest.raises(InputError, match="there is no column corrupted: it needs clean, corrupted, correct, incorrect"):
         acdc.prompts(model, table(tmp_path))
+
+
+def test_columns_of_other_names(model, data):
+    table = pd.DataFrame(COLUMNS).rename(columns={"clean": "text", "correct": "right"})
+    assert acdc.prompts(model, table, columns={"clean": "text", "correct": "right"}).sha256 == data.sha256
+
+
+def test_several_answers(model):
+    data = acdc.prompts(model, **COLUMNS | {"correct": [[" one", 7], [" two"], [" one"]]})
+    assert data.targets["correct"].shape == (3, 2) and data.targets["incorrect"].shape == (3,)
+    assert acdc.find(model, data, metric="logit_difference", threshold=1).settings["bos"] is False
+
+
+def test_an_answer_that_the_model_has_not(model):
+    data = acdc.prompts(model, **COLUMNS | {"correct": [50] * 3})
+    with pytest.raises(
+        InputError, match="an answer is token 50 and the model's are 0 to 49: use this model's tokenizer"
+    ):
+        acdc.find(model, data, metric="logit_difference", threshold=1)
+
+
+def test_prompts_begin_as_is_said(model):
+    tokenizer = word_tokenizer(["<s>", "one", "two"])
+    tokenizer.bos_token = "<s>"
+    with_bos = replace(model, tokenizer=tokenizer)
+    plain, begun = (acdc.prompts(with_bos, **COLUMNS, bos=bos) for bos in ("auto", True))
+    assert begun.clean[:, 0].tolist() == [tokenizer.bos_token_id] * 3 and torch.equal(begun.clean[:, 1:], plain.clean)
+    assert (plain.about["bos"], begun.about["bos"]) == (False, True)
+    ids = {
+        name: column.tolist()
+        for name, column in {"clean": plain.clean, "corrupted": plain.corrupted, **plain.targets}.items()
+    }
+    assert acdc.prompts(with_bos, **ids).sha256 == plain.sha256
+
+
+def test_mean_ablation_by_the_plain_engine_is_refused_too(model):
+    data = acdc.prompts(model, clean=["one two", "one"], corrupted=["two one", "two"], correct=[1, 1], incorrect=[2, 2])
+    for engine in ("fast", "plain"):
+        with pytest.raises(InputError, match="mean ablation"):
+            acdc.find(model, data, metric="kl_divergence", threshold=1, ablation="mean", engine=engine)
 
 
 @pytest.mark.parametrize("kind", (torch.tensor, np.array, list), ids=("tensor", "array", "list"))
