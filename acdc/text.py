@@ -14,6 +14,7 @@ from torch import Tensor
 from acdc.assets import asset
 from acdc.data import NO_ANSWER, OF_POSITIONS, Dataset, pad
 from acdc.errors import InputError
+from acdc.models.tokenizer import adds_beginning, beginning_of
 from acdc.prompt_files import Prompt
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def begun(data: Dataset, tokenizer: PreTrainedTokenizerBase | None, bos: Bos) ->
     Raises:
         InputError: it is asked for and there is none, or targets belong to positions, which it would move.
     """
-    token = None if tokenizer is None else tokenizer.bos_token_id
+    token = None if tokenizer is None else beginning_of(tokenizer)
     if bos is True and token is None:
         raise InputError("bos: this model's tokenizer has no token that marks the beginning: leave bos out")
     if token is None:
@@ -302,11 +303,6 @@ def begun(data: Dataset, tokenizer: PreTrainedTokenizerBase | None, bos: Bos) ->
     if not has_it and (bos is True or (bos == "auto" and adds_beginning(tokenizer))):
         data, has_it = with_first(data, token), True
     return replace_about(data, bos=has_it)
-
-
-def adds_beginning(tokenizer: Any) -> bool:
-    """Return whether the tokenizer itself puts its token for the beginning before a text."""
-    return tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
 
 
 def replace_about(data: Dataset, **about: Any) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,3 +65,37 @@ def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
             f"Transformers, by its {type(tokenizer).__name__}, into {len(loaded)}: if the model was trained with the "
             f'first, say "tokenizer_class": "{AS_IN_FILE[0]}" in tokenizer_config.json; if not, save the second there'
         )
+
+
+def beginning_of(tokenizer: Any) -> int | None:
+    """Return the token that marks the beginning of a text; None where the vocabulary has none."""
+    token = tokenizer.bos_token_id
+    # Of a name that the vocabulary lacks, the id is that of unknown words.
+    return token if token is not None and tokenizer.convert_ids_to_tokens(token) == tokenizer.bos_token else None
+
+
+def adds_beginning(tokenizer: Any) -> bool:
+    """Return whether the tokenizer itself puts its token for the beginning before a text."""
+    alone = tokenizer("a", add_special_tokens=False).input_ids
+    return tokenizer("a").input_ids[: len(alone) + 1] == [beginning_of(tokenizer), *alone]
+
+
+def own_beginning(tokenizer: Any | None) -> Any | None:
+    """Return a bridge's tokenizer, which puts a token for the beginning where its own files do.
+
+    TransformerLens loads tokenizers so that all put one, whatever the model was trained with. Where their files are not
+    at hand, the tokenizer stays as it is given.
+    """
+    if tokenizer is None or not adds_beginning(tokenizer):
+        return tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        own = AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True)
+    except (OSError, ValueError):
+        return tokenizer
+    if adds_beginning(own):
+        return tokenizer
+    without = copy.deepcopy(tokenizer)
+    without.add_bos_token = False
+    return without

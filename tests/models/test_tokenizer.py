@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer
-from transformers import GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import AutoTokenizer, GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config
 
 from acdc.errors import InputError
-from acdc.models.tokenizer import load_tokenizer
+from acdc.models.tokenizer import adds_beginning, beginning_of, load_tokenizer, own_beginning
+from acdc.models.toy.word_tokenizer import word_tokenizer
 from tests.gpt2 import gpt2_tokenizer
 
 TEXT = "In 1999, John and 12345 cats"
@@ -97,3 +98,27 @@ def test_a_tokenizer_that_does_not_load_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"the tokenizer in \S+ does not load: ") as refused:
         load_tokenizer(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_that_transformer_lens_has_begin_texts_does_it_where_its_files_do(tmp_path):
+    """It asks for ``add_bos_token`` of every tokenizer; GPT-2 was trained without, Llama 2 with it."""
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "llama").mkdir()
+    folders = [
+        with_pairs(of_model(tmp_path / "gpt2", GPT2Config)),
+        with_pieces(of_model(tmp_path / "llama", LlamaConfig)),
+    ]
+    given = [AutoTokenizer.from_pretrained(folder, add_bos_token=True) for folder in folders]
+    assert [adds_beginning(tokenizer) for tokenizer in given] == [True, True]
+    assert [adds_beginning(own_beginning(tokenizer)) for tokenizer in given] == [False, True]
+    assert adds_beginning(given[0])  # what was given stays as it is
+    given[0].name_or_path = "nowhere"
+    assert own_beginning(given[0]) is given[0] and own_beginning(None) is None
+
+
+def test_a_token_that_the_vocabulary_lacks_marks_no_beginning():
+    """TransformerLens names one for tokenizers that have none: its id is that of unknown words."""
+    tokenizer = word_tokenizer(["one", "two"])
+    tokenizer._special_tokens_map["bos_token"] = "<s>"
+    assert tokenizer.bos_token_id == tokenizer.unk_token_id
+    assert beginning_of(tokenizer) is None and not adds_beginning(tokenizer)
