@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 
+from acdc import tasks
 from acdc.cli import app
 from acdc.models.toy.word_tokenizer import word_tokenizer
 from tests.checkout import CONFIG, ROOT, SMALL, SNAKEMAKE, Checkout
@@ -658,10 +659,19 @@ class TestReadme:
         models = {f"data/{study}/models/gpt2" for study in studies}
         assert {name for name in files if name.startswith(("figures/", "results/", "data/"))} <= made | models
 
-    @pytest.mark.parametrize("text", (README, GUIDE), ids=("README", "guide"))
-    def test_its_new_task_runs(self, fresh, text):
-        (module,) = (block for block in blocks(text, "python") if "TASK = " in block)
-        (text,) = blocks(text, "yaml")
+    def test_its_file_of_prompts_is_a_task(self, fresh):
+        (prompts,), (text,) = blocks(README, "csv"), blocks(README, "yaml")
+        (task,) = yaml.safe_load(text)["tasks"]
+        file = fresh.root / fresh.write(task["prompts"], prompts)
+        result = fresh.snakemake("-n", "--configfile", fresh.write("readme.yaml", text))
+        assert result.returncode == 0, result.stdout
+        tokenizer = word_tokenizer(re.findall(r"\w+", prompts))
+        made = tasks.of_prompts(task["name"], file).make_dataset(tokenizer, 4, task["seed"])
+        assert sorted(map(tokenizer.decode, made.targets["correct"])) == [" Madrid", " Paris", " Rome", " Tokyo"]
+
+    def test_the_guides_new_task_runs(self, fresh):
+        (module,) = (block for block in blocks(GUIDE, "python") if "TASK = " in block)
+        (text,) = blocks(GUIDE, "yaml")
         config = yaml.safe_load(text)
         (task,) = config["tasks"]
         fresh.write(f"workflow/extensions/{task['name']}.py", module)
