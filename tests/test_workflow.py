@@ -566,6 +566,20 @@ class TestNewTask:
         again = finished.snakemake("-n", target, "--configfile", CONFIG, config)
         assert "dataset" in self.jobs(again)
 
+    def test_a_file_of_prompts_is_enough_and_its_edit_repeats_its_own(self, finished):
+        file = finished.write("my prompts/of mine.csv", (ROOT / "tests/prompts.csv").read_text())
+        own = {"prompts": file, "bos": False, "n_prompts": 1}
+        config = finished.overlay("file.yaml", {"tasks": [*SMALL["tasks"], entry("from_file") | own]})
+        target = "results/test/tiny-llama/from_file/logit_difference/corrupted/evaluation.csv"
+        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
+        behaviour = finished.table("results/test/tiny-llama/from_file/behaviour.csv")
+        assert set(behaviour.bos) == {False} and set(behaviour.n_prompts) == {2}
+        found = json.loads((finished.root / target).with_name("acdc").joinpath("0.3/circuit.json").read_text())
+        assert found["settings"]["bos"] is False
+        finished.write(file, (ROOT / "tests/prompts.csv").read_text().replace("January so", "March so"))
+        assert "dataset" in self.jobs(finished.snakemake("-n", target, "--configfile", CONFIG, config))
+
     def test_a_rule_of_ones_own_makes_the_dataset(self, fresh):
         fresh.write("workflow/rules/tasks/own.smk", OWN)
         config = fresh.overlay("own.yaml", {**SMALL, "study": "own", "tasks": [entry("own"), entry("months")]})
