@@ -24,7 +24,7 @@ from acdc.metrics import Metric
 from acdc.models.model import Model, load_model
 from acdc.prompt_files import read
 from acdc.reference import Reference
-from acdc.text import Bos, begun, to_dataset
+from acdc.text import Bos, Unfit, begun, fitting, to_dataset
 
 __all__ = ["find", "load", "load_model", "metric", "prompts", "task_prompts"]
 
@@ -46,6 +46,7 @@ def prompts(
     incorrect: Sequence[Any] = (),
     columns: Mapping[str, str] | None = None,
     bos: Bos = "auto",
+    unfit: Unfit = "refuse",
 ) -> Dataset:
     """Make a dataset of clean prompts, a corrupted one for each, and answers that are right and wrong after them.
 
@@ -59,6 +60,7 @@ def prompts(
         columns: what a table calls the four, see ``acdc.prompt_files.read``.
         bos: whether the tokenizer's token for the beginning is put before every prompt. ``auto``: before texts, where
             the tokenizer itself does so; token ids are taken as they are.
+        unfit: whether prompts that do not fit the tokenizer are refused, or left out with a warning.
 
     Returns:
         The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts. ``targets``
@@ -74,6 +76,8 @@ def prompts(
     of_text = isinstance(rows[0].clean, str)
     if any(isinstance(row.clean, str) != of_text for row in rows):
         raise InputError("prompts are all texts or all token ids: these are some of both")
+    if unfit == "leave_out":
+        rows = fitting(model.tokenizer, rows)
     return begun(to_dataset(model.tokenizer, rows, task="prompts"), model.tokenizer, bos if of_text else bos is True)
 
 

@@ -246,10 +246,9 @@ def written_id(text: str, where: str) -> int:
 # Of a task.
 
 
-def chosen(prompts: Sequence[Prompt], n_prompts: int, seed: int) -> list[Prompt]:
-    """Return so many of the prompts, in an order that the seed decides and their number does not."""
-    order = random.Random(seed).sample(range(len(prompts)), len(prompts))
-    return [prompts[i] for i in order[:n_prompts]]
+def in_order(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
+    """Return the prompts in an order that the seed decides."""
+    return random.Random(seed).sample(prompts, len(prompts))
 
 
 def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[Prompt]:

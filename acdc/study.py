@@ -300,7 +300,8 @@ class Study:
         task = self.task(w)
         file = [part for path in self.prompt_files(w) for part in ("--prompts", path)]
         columns = ["--columns", json.dumps(task["columns"])] if "columns" in task else []
-        return [*file, *columns, "--bos", str(task["bos"]).lower()]
+        unfit = ["--unfit", task["unfit"]] if "unfit" in task else []
+        return [*file, *columns, *unfit, "--bos", str(task["bos"]).lower()]
 
     def code(self, stage: str, w: Any = None) -> str:
         """Return the fingerprint of the code that a stage runs.
@@ -611,10 +612,8 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
         raise InputError(f"task {name}: model {task['model']} is not among models")
     if "module" in task and not Path(task["module"]).is_file():
         raise InputError(f"task {name}: its module {task['module']} does not exist: give the path of a Python file")
-    if "columns" in task and "prompts" not in task:
-        raise InputError(
-            f"task {name}: columns say what a file of prompts calls them: give the file with the key prompts"
-        )
+    if "prompts" not in task and (extra := [key for key in ("columns", "unfit") if key in task]):
+        raise InputError(f"task {name}: {extra[0]} is of a file of prompts: give the file with the key prompts")
     if "prompts" in task:
         check_prompts(study, task)
     if not study.task_sources(name) and not (study.root / study.task_rule(name)).exists():

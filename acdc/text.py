@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,8 @@ from acdc.prompt_files import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Unfit = Literal["refuse", "leave_out"]
+"""What becomes of prompts of a file that do not fit the model's tokenizer."""
 Bos = bool | Literal["auto"]
 """Whether prompts begin with the token that marks the beginning; ``auto``: as the tokenizer itself does it."""
 
@@ -220,6 +223,35 @@ def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the token to pad with. Nothing reads it, but it must be in the vocabulary."""
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(token for token in candidates if token is not None)
+
+
+def fitting(
+    tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt], n_prompts: int | None = None
+) -> list[Prompt]:
+    """Return the prompts that ``to_dataset`` does not refuse, or the first so many, and warn of those left out.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    found: list[Prompt] = []
+    refused: list[str] = []
+    for prompt in prompts:
+        if len(found) == n_prompts:
+            break
+        try:
+            to_dataset(tokenizer, [prompt])
+            found.append(prompt)
+        except InputError as error:
+            refused.append(str(error))
+    if len(found) < (n_prompts or 1):
+        raise InputError(
+            f"{len(found)} prompts fit this model's tokenizer and {n_prompts or 'some'} were asked for; of the others "
+            f"the first: {refused[0]}"
+        )
+    if refused:
+        n_tried = len(found) + len(refused)
+        warnings.warn(f"{len(refused)} of {n_tried} prompts are left out, the first: {refused[0]}", stacklevel=2)
+    return found
 
 
 def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt], **about: Any) -> Dataset:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from acdc.errors import InputError
-from acdc.prompt_files import COLUMNS, Prompt, check_count, chosen, distinct_prompts, read
+from acdc.prompt_files import COLUMNS, Prompt, check_count, distinct_prompts, in_order, read
 
 ROWS: list[dict[str, Any]] = [
     {"clean": "one, two,", "corrupted": "two, one,", "correct": " three", "incorrect": " one"},
@@ -247,10 +247,10 @@ def many(folder: Path, n: int = 12) -> Path:
     return write(folder / "many.csv", [{**ROWS[0], "clean": f"prompt {i}"} for i in range(n)])
 
 
-def test_the_order_is_the_seeds_and_not_of_how_many_are_taken(tmp_path):
+def test_the_order_is_the_seeds(tmp_path):
     prompts = read(many(tmp_path))
-    first, more, other = chosen(prompts, 4, 0), chosen(prompts, 12, 0), chosen(prompts, 12, 1)
-    assert first == more[:4] and sorted(more) == sorted(other) == sorted(prompts) and more != other
+    first, again, other = in_order(prompts, 0), in_order(prompts, 0), in_order(prompts, 1)
+    assert first == again and sorted(first) == sorted(other) == sorted(prompts) and first != other
 
 
 def test_a_prompt_that_stands_twice_is_taken_once(tmp_path):

@@ -125,11 +125,11 @@ class TestJobs:
 
     def test_a_task_of_a_file_is_told_where_its_prompts_are(self):
         config = merged(read("default"), read("test"))
-        task = entry_of_file(columns={"clean": "clean"}, bos=False)
+        task = entry_of_file(columns={"clean": "clean"}, unfit="leave_out", bos=False)
         config["tasks"].append(task)
         one, w = Study(config, ROOT), job(model="tiny-llama", task="mine")
         assert one.prompt_files(w) == [str(PROMPTS)] and one.task_flags(w) == ["--task", "mine"]
-        columns = ["--columns", '{"clean": "clean"}']
+        columns = ["--columns", '{"clean": "clean"}', "--unfit", "leave_out"]
         assert one.prompt_flags(w) == ["--prompts", str(PROMPTS), *columns, "--bos", "false"]
         assert "mine" in one.tasks_by_module() and one.code("dataset", w) == fingerprint.code("acdc.tasks")
         other = job(model="tiny-llama", task="ioi")
@@ -276,8 +276,9 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     ),
     "columns of nothing": (
         in_task(columns={"clean": "text"}),
-        "task ioi: columns say what a file of prompts calls them: give the file with the key prompts",
+        "task ioi: columns is of a file of prompts: give the file with the key prompts",
     ),
+    "unfit of nothing": (in_task(unfit="leave_out"), "task ioi: unfit is of a file of prompts: give the file"),
     "unknown column": (in_task(columns={"text": "clean"}), r"\(ioi\)\.columns' is wrong: .*'text' was unexpected"),
     "no such prompts": (
         in_task(name="mine", prompts="no/prompts.csv", options={}),

@@ -242,3 +242,21 @@ def test_a_file_is_a_task_whose_splits_are_by_seed_and_share_nothing(tmp_path):
     assert about == {"task": "mine", "seed": 0, "file": "my.csv", "bos": False}
     with pytest.raises(InputError, match=r"my\.csv has 16 distinct prompts and n_prompts 17 ask for 17"):
         tasks.dataset_of(task, "mine", WORDS, 17, 0, {})
+
+
+def test_rows_that_do_not_fit_the_tokenizer_are_left_out_where_that_is_asked_for(tmp_path):
+    lines = [f"one {word},two {word}, one, two" for word in ("one", "two", "three", "four", "17")]
+    lines += ["one,two two, one, two", "one one,two two, five, two"]
+    (tmp_path / "my.csv").write_text("\n".join(["clean,corrupted,correct,incorrect", *lines]))
+    refuse, leave_out = (
+        tasks.of_prompts("mine", tmp_path / "my.csv", unfit=unfit) for unfit in ("refuse", "leave_out")
+    )
+    with pytest.raises(InputError, match="answer ' five'|has 1 tokens and"):
+        refuse.make_dataset(WORDS, 7, 0)
+    with pytest.warns(UserWarning, match=r"of \d prompts are left out, the first: \S+my\.csv: row [67]: "):
+        data = leave_out.make_dataset(WORDS, 5, 0)
+    assert {*data.about["corrupted"]} == {"two one", "two two", "two three", "two four", "two 17"}
+    with pytest.raises(
+        InputError, match=r"5 prompts fit this model's tokenizer and 6 were asked for; of the others the"
+    ):
+        leave_out.make_dataset(WORDS, 6, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, METHODS, METRICS
-from acdc.cli.flags import BOS, AblationFlags, BosName, Run, SearchFlags, timing_row
+from acdc.cli.flags import BOS, AblationFlags, BosName, Run, SearchFlags, UnfitName, timing_row
 from acdc.errors import InputError
 from acdc.tables import write_table
 
@@ -33,6 +33,7 @@ def find(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["float32", "float64"] = "float32",
     columns: str = "{}",
+    unfit: UnfitName = "refuse",
     bos: BosName = "auto",
     **settings: str,
 ) -> None:
@@ -56,6 +57,7 @@ def find(
         device: auto takes CUDA where there is one
         precision: precision of the arithmetic
         columns: what the file calls clean, corrupted, correct and incorrect, as JSON
+        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the tokenizer does it
         settings: what sets the circuit's size, and the method's settings
     """
@@ -64,7 +66,7 @@ def find(
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
-    data = api.prompts(loaded, prompts, columns=json.loads(columns), bos=BOS[bos])
+    data = api.prompts(loaded, prompts, columns=json.loads(columns), bos=BOS[bos], unfit=unfit)
     found = api.find(
         loaded,
         data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from acdc.cli.flags import BOS, AblationName, BosName, TaskFlags
+from acdc.cli.flags import BOS, AblationName, BosName, TaskFlags, UnfitName
 from acdc.errors import InputError
 from acdc.tables import write_table
 
@@ -109,6 +109,7 @@ def dataset(
     options: str = "{}",
     prompts: Path | None = None,
     columns: str = "{}",
+    unfit: UnfitName = "refuse",
     bos: BosName = "auto",
     ablations: list[AblationName] | None = None,
 ) -> None:
@@ -134,6 +135,7 @@ def dataset(
         options: of the task, as JSON
         prompts: the file of a task that is nothing else: .csv, .tsv, .json, .jsonl or .parquet
         columns: what the file calls clean, corrupted, correct and incorrect, as JSON
+        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
             says nothing, as the tokenizer does it
         ablations: ablations that will be asked for; refused if the prompts do not suit one
@@ -144,7 +146,7 @@ def dataset(
 
     tasks.check_metrics(task.task, metrics, task.module)
     if prompts:
-        definition = tasks.of_prompts(task.task, prompts, json.loads(columns))
+        definition = tasks.of_prompts(task.task, prompts, json.loads(columns), unfit)
     else:
         definition = tasks.load(task.task, task.module)
     n = n_prompts + n_test_prompts

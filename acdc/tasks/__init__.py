@@ -20,8 +20,8 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
-from acdc.prompt_files import check_count, chosen, distinct_prompts
-from acdc.text import Bos, begun, to_dataset
+from acdc.prompt_files import check_count, distinct_prompts, in_order
+from acdc.text import Bos, Unfit, begun, fitting, to_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,11 +90,12 @@ def of_file(path: Path) -> Task:
     return task
 
 
-def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None) -> Task:
+def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None, unfit: Unfit = "refuse") -> Task:
     """Return the task of a file of prompts: a seed puts its distinct rows into an order, of which it takes the first.
 
     Args:
         columns: what the file calls them, see ``acdc.prompt_files.read``.
+        unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning.
 
     Raises:
         InputError: the file cannot be read, see there.
@@ -103,7 +104,9 @@ def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None) 
 
     def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
         check_count(rows, path, n_prompts)
-        return to_dataset(tokenizer, chosen(rows, n_prompts, seed), task=name, seed=seed, file=path.name)
+        ordered = in_order(rows, seed)
+        taken = fitting(tokenizer, ordered, n_prompts) if unfit == "leave_out" else ordered[:n_prompts]
+        return to_dataset(tokenizer, taken, task=name, seed=seed, file=path.name)
 
     return Task(make_dataset=make_dataset)
 

@@ -64,6 +64,14 @@ def test_several_answers(model):
     assert acdc.find(model, data, metric="logit_difference", threshold=1).settings["bos"] is False
 
 
+def test_prompts_that_do_not_fit_are_left_out(model, data):
+    columns = {name: [*column, column[0]] for name, column in COLUMNS.items()} | {
+        "correct": [*ANSWERS["correct"], " six"]
+    }
+    with pytest.warns(UserWarning, match="1 of 4 prompts are left out, the first: row 4: answer ' six'"):
+        assert acdc.prompts(model, columns, unfit="leave_out").sha256 == data.sha256
+
+
 def test_an_answer_that_the_model_has_not(model):
     data = acdc.prompts(model, **COLUMNS | {"correct": [50] * 3})
     with pytest.raises(
