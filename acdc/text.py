@@ -98,7 +98,7 @@ def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: s
     """
     if not isinstance(answer, str):
         return answer
-    if is_cased(text[-1:]) and is_cased(answer[:1]):
+    if goes_on(text, answer):
         raise InputError(
             f"answer {answer!r} goes on inside the last word of {text!r}: write {' ' + answer!r} with the space that "
             f"belongs there or, if it is the rest of the word, its token id"
@@ -125,17 +125,18 @@ def alone(tokenizer: PreTrainedTokenizerBase | None, answer: str) -> str:
     return f", or give the id of {answer!r} alone, {tokens[0]}" if is_one else ""
 
 
-def is_cased(letter: str) -> bool:
-    """Return whether a letter is of a script with capitals, whose words have spaces between them."""
-    return letter.isalpha() and letter.lower() != letter.upper()
+def goes_on(text: str, answer: str) -> bool:
+    """Return whether an answer goes on inside a text's last word, in scripts with capitals: their words have spaces."""
+    return all(letter.isalpha() and letter.lower() != letter.upper() for letter in (text[-1:], answer[:1]))
 
 
 def remedy(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> str:
     """Return what can be done about an answer that is not one token."""
-    spaced = answer.strip() if answer.startswith(" ") else f" {answer}"
-    before, after = encode(tokenizer, text), encode(tokenizer, text + spaced)
-    if after[: len(before)] == before and is_one_token(tokenizer, after[len(before) :]):
-        return f"{spaced!r} is one, if that is what follows; or take another word"
+    other = answer.strip() if answer.startswith(" ") else f" {answer}"
+    before, after = encode(tokenizer, text), encode(tokenizer, text + other)
+    is_one = after[: len(before)] == before and is_one_token(tokenizer, after[len(before) :])
+    if is_one and not goes_on(text, other):
+        return f"{other!r} is one, if that is what follows; or take another word"
     return "take another word, or the id of the one token that decides"
 
 

@@ -105,6 +105,10 @@ REFUSED = {
         {"correct": " Tajikistan"},
         r"answer ' Tajikistan' must be one known token and is 3 \(' Taj' 'ik' 'istan'\) in tokenizer gpt2: take",
     ),
+    "one without a space, which would go on inside a word": (
+        {"clean": "We gave it to", "corrupted": "He gave it to", "correct": " Redditor"},
+        r"is 2 \(' Redd' 'itor'\) in tokenizer gpt2: take another word",
+    ),
     "one with a space": (
         {"clean": "The capital:", "corrupted": "The cabinet:", "correct": "Tehran"},
         r"is 2 \('Te' 'hran'\) in tokenizer gpt2: ' Tehran' is one, if that is what follows",
