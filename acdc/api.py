@@ -74,8 +74,6 @@ def prompts(
     lists = {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": incorrect}
     rows = read(lists if table is None else table, columns)
     of_text = isinstance(rows[0].clean, str)
-    if any(isinstance(row.clean, str) != of_text for row in rows):
-        raise InputError("prompts are all texts or all token ids: these are some of both")
     if unfit == "leave_out":
         rows = fitting(model.tokenizer, rows)
     return begun(to_dataset(model.tokenizer, rows, task="prompts"), model.tokenizer, bos if of_text else bos is True)

@@ -285,12 +285,13 @@ def of_file(path: Path) -> Table:
     Raises:
         InputError: it does not exist, is of no known format, or is broken.
     """
-    if path.suffix not in READERS:
+    kind = path.suffix.lower()
+    if kind not in READERS:
         raise InputError(f"{path} is no file of prompts: its name must end in {', '.join(READERS)}")
     if not path.is_file():
         raise InputError(f"the file of prompts {path} does not exist: check the path")
     try:
-        records = READERS[path.suffix](path)
+        records = READERS[kind](path)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not in UTF-8: save it as UTF-8") from None
     except (ValueError, csv.Error) as error:  # a JSONDecodeError is a ValueError
@@ -298,14 +299,13 @@ def of_file(path: Path) -> Table:
     if not records:
         raise InputError(f"{path} has no prompts: give it a row for each")
     names = list(dict.fromkeys(name for record in records for name in record))
-    is_text = path.suffix in SEPARATED
-    return Table(names, lambda name: [record.get(name) for record in records], f"{path}: ", is_text)
+    return Table(names, lambda name: [record.get(name) for record in records], f"{path}: ", kind in SEPARATED)
 
 
 def of_separated(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a CSV or TSV file. Every entry is the text that stands there."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=SEPARATED[path.suffix], strict=True)
+        reader = csv.DictReader(file, delimiter=SEPARATED[path.suffix.lower()], strict=True)
         rows: list[dict[Any, Any]] = list(reader)
     for i, row in enumerate(rows, 1):
         beyond = row.pop(None, [])  # where DictReader puts what the header has no name for

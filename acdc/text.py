@@ -270,6 +270,9 @@ def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prom
         InputError: there is no tokenizer, a text is empty or ends with a space, an answer is not one token, or a prompt
             and its corrupted one are the same or differ in length.
     """
+    of_text = isinstance(prompts[0].clean, str)
+    if any(isinstance(prompt.clean, str) != of_text for prompt in prompts):
+        raise InputError("prompts are all texts or all token ids: these are some of both")
     answers, pairs = [], []
     # Answers first: the message that a month is two tokens says more than the one that two lengths differ.
     for prompt in prompts:
@@ -279,7 +282,6 @@ def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prom
     for prompt in prompts:
         with at(prompt.where):
             pairs.append(aligned(tokenizer, prompt))
-    of_text = isinstance(prompts[0].clean, str)
     if of_text:
         about |= {"clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]}
     targets = {

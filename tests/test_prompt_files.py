@@ -45,10 +45,11 @@ EXPECTED = [(row["clean"], row["corrupted"], [row["correct"]], [row["incorrect"]
 
 
 @pytest.mark.parametrize("suffix", ("csv", "tsv", "json", "jsonl", "parquet"))
-def test_every_format_has_the_same_prompts(suffix, tmp_path):
-    prompts = read(write(tmp_path / f"prompts.{suffix}", ROWS))
-    assert fields(prompts) == EXPECTED
-    assert prompts[1].where == f"{tmp_path}/prompts.{suffix}: row 2: "
+@pytest.mark.parametrize("change", (str.lower, str.upper), ids=("lower case", "upper case"))
+def test_every_format_has_the_same_prompts(suffix, change, tmp_path):
+    path = write(tmp_path / f"prompts.{suffix}", ROWS).rename(tmp_path / f"prompts.{change(suffix)}")
+    prompts = read(path)
+    assert fields(prompts) == EXPECTED and prompts[1].where == f"{path}: row 2: "
 
 
 def test_numbers_and_missing_words_of_a_csv_file_stay_text(tmp_path):

@@ -264,3 +264,11 @@ def test_rows_that_do_not_fit_the_tokenizer_are_left_out_where_that_is_asked_for
         InputError, match=r"5 prompts fit this model's tokenizer and 6 were asked for; of the others the"
     ):
         leave_out.make_dataset(WORDS, 6, 0)
+
+
+def test_token_ids_of_a_file_are_taken_as_they_are(tmp_path):
+    (tmp_path / "ids.jsonl").write_text('{"clean": [5, 6], "corrupted": [6, 5], "correct": [3, 4], "incorrect": 2}')
+    task, tokenizer = tasks.of_prompts("ids", tmp_path / "ids.jsonl"), beginning(True)
+    data, begun_too = (tasks.dataset_of(task, "ids", tokenizer, 1, 0, {}, bos=bos) for bos in ("auto", True))
+    assert data.clean.tolist() == [[5, 6]] and data.targets["correct"].tolist() == [[3, 4]]
+    assert data.about["bos"] is False and begun_too.clean.tolist() == [[tokenizer.bos_token_id, 5, 6]]

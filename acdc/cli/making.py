@@ -170,10 +170,11 @@ def behaviour(
 ) -> None:
     """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
 
-    Writes a table with one row for clean and one for corrupted prompts of the last dataset: accuracy, the share of
-    prompts on which the correct answer is preferred, and every metric of the task. Look at it before a circuit: of a
-    task that a model does not do, a circuit says nothing. And writes, for each dataset, the logits of Transformers and
-    of TransformerLens, with which every engine is compared; the first of these comparisons is made here.
+    Writes a table with one row for clean and one for corrupted prompts of the last dataset: whether they begin with the
+    token for that (bos), accuracy, the share of prompts on which the correct answer is preferred, and every metric of
+    the task. Look at it before a circuit: of a task that a model does not do, a circuit says nothing. And writes, for
+    each dataset, the logits of Transformers and of TransformerLens, with which every engine is compared; the first of
+    these comparisons is made here.
 
     Args:
         model: the model's folder

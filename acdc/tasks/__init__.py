@@ -108,7 +108,8 @@ def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None, 
         taken = fitting(tokenizer, ordered, n_prompts) if unfit == "leave_out" else ordered[:n_prompts]
         return to_dataset(tokenizer, taken, task=name, seed=seed, file=path.name)
 
-    return Task(make_dataset=make_dataset)
+    # Token ids are taken as they are: whoever wrote them wrote the first one too.
+    return Task(make_dataset=make_dataset, bos=None if isinstance(rows[0].clean, str) else False)
 
 
 def dataset_of(
