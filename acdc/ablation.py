@@ -11,20 +11,24 @@ The four that ship, with their sources:
   points for tracr come back without it.
 * zero: every sender writes zero. Biases of attention outputs, norms, q, k and v still act (the same lines).
 * mean: every sender writes its mean over all corrupted prompts, position by position (Wang et al. 2022, arXiv
-  2211.00593, who take the mean over prompts of another distribution). It is meant for prompts of one length: where
-  prompts are padded, the padding is in the mean.
+  2211.00593, who take the mean over prompts of another distribution). Prompts of several lengths are refused: padding
+  would be in the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc import catalogue
+from acdc.errors import InputError
+
+if TYPE_CHECKING:
+    from acdc.data import Dataset
 
 Written = list[Float[Tensor, "..."]]
 """A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender.
@@ -55,6 +59,9 @@ class Ablation:
 
     is_plain = True
     can_starve = False
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise InputError where the ablation makes no sense on these prompts."""
 
     def position_order(self, n_pos: int) -> Int[Tensor, "pos"] | None:
         """Return the order in which positions take their embeddings; None where each takes its own."""
@@ -90,6 +97,14 @@ class Mean(Ablation):
     """Let every sender write its mean over the corrupted prompts, position by position."""
 
     is_plain = False
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise InputError for prompts that are padded: the mean would depend on the token of the padding."""
+        if dataset.padding is not None:
+            raise InputError(
+                "mean ablation takes means position by position and these prompts differ in length, so that padding"
+                " would be in them: take prompts of one length, or another ablation"
+            )
 
     def outputs(self, senders: Senders) -> Written:
         """Return the means. They have no rounding where all prompts agree, so that no difference arises there."""

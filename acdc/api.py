@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Number
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import torch
 
+from acdc import ablation as ablations
 from acdc import catalogue, tasks
 from acdc.catalogue import METHODS, METRICS, Method
 from acdc.data import Dataset
@@ -22,8 +22,9 @@ from acdc.methods import driver
 from acdc.methods.acdc import acdc
 from acdc.metrics import Metric
 from acdc.models.model import Model, load_model
+from acdc.prompt_files import read
 from acdc.reference import Reference
-from acdc.text import Prompt, of_tokens, to_dataset
+from acdc.text import Bos, Unfit, begun, fitting, to_dataset
 
 __all__ = ["find", "load", "load_model", "metric", "prompts", "task_prompts"]
 
@@ -43,69 +44,52 @@ def prompts(
     corrupted: Sequence[Any] = (),
     correct: Sequence[Any] = (),
     incorrect: Sequence[Any] = (),
+    columns: Mapping[str, str] | None = None,
+    bos: Bos = "auto",
+    unfit: Unfit = "refuse",
 ) -> Dataset:
-    """Make a dataset of clean prompts, a corrupted one for each, and two answers that may follow the clean one.
+    """Make a dataset of clean prompts, a corrupted one for each, and answers that are right and wrong after them.
 
     Args:
         model: whose tokenizer is used.
-        table: the four columns by name, in place of the four lists: a CSV file, a pandas DataFrame, a
-            ``datasets.Dataset`` or a dictionary.
+        table: the four columns by name, in place of the four lists: a file (.csv, .tsv, .json, .jsonl, .parquet), a
+            pandas DataFrame, a ``datasets.Dataset`` or a dictionary.
         clean, corrupted: texts, as many tokens each pair; or lists of token ids, or Int[prompt pos].
-        correct, incorrect: answers of one token each: words that follow the clean text after a space, or token ids
-            where the prompts are token ids.
+        correct, incorrect: for each prompt an answer, or a list of answers: one token each, as it stands after the
+            clean text (``" Mary"`` with its space, ``"99"`` without one), or a token id.
+        columns: what a table calls the four, see ``acdc.prompt_files.read``.
+        bos: whether the tokenizer's token for the beginning is put before every prompt. ``auto``: before texts, where
+            the tokenizer itself does so; token ids are taken as they are.
+        unfit: whether prompts that do not fit the tokenizer are refused, or left out with a warning.
 
     Returns:
-        The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts.
+        The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts. ``targets``
+        ``correct`` and ``incorrect`` are Int[prompt], or Int[prompt answer] where a prompt has several.
 
     Raises:
-        InputError: the lists differ in length, a pair of prompts differs in tokens, an answer is not one token, or a
-            column is missing.
+        InputError: the lists differ in length, a column is missing, a prompt is empty or ends with a space, a pair of
+            prompts differs in tokens or not at all, an answer is not one token or right and wrong, or there is no token
+            for the beginning.
     """
     lists = {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": incorrect}
-    columns = {name: list(column) for name, column in (lists if table is None else columns_of(table)).items()}
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1 or not lengths["clean"]:
-        said = ", ".join(f"{n} {name}" for name, n in lengths.items())
-        raise InputError(f"prompts need one entry of each kind: there are {said}")
-    rows = [Prompt(*row) for row in zip(*columns.values(), strict=True)]
-    of_text = [isinstance(value, str) for row in rows for value in row]
-    if all(of_text):
-        return to_dataset(model.tokenizer, rows, task="prompts")
-    if any(of_text):
-        raise InputError("prompts and answers are all texts or all token ids: these are some of both")
-    return of_tokens(rows, task="prompts")
+    rows = read(lists if table is None else table, columns)
+    of_text = isinstance(rows[0].clean, str)
+    if unfit == "leave_out":
+        rows = fitting(model.tokenizer, rows)
+    return begun(to_dataset(model.tokenizer, rows, task="prompts"), model.tokenizer, bos if of_text else bos is True)
 
 
-def columns_of(table: Any) -> dict[str, Iterable[Any]]:
-    """Return the four columns of a table.
-
-    Raises:
-        InputError: a column is missing, or the file is no CSV.
-    """
-    where = str(table) if isinstance(table, (str, Path)) else "the table"
-    if isinstance(table, (str, Path)):
-        table = read_csv(Path(table))
-    names = list(getattr(table, "column_names", None) or table)
-    if missing := [name for name in Prompt._fields if name not in names]:
-        raise InputError(f"{where} has no column {missing[0]}: it needs {', '.join(Prompt._fields)}")
-    return {name: table[name] for name in Prompt._fields}
-
-
-def read_csv(path: Path) -> dict[str, list[str]]:
-    """Return the columns of a CSV file by name; every entry is the text that stands there."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    return {name: [row[name] or "" for row in rows] for name in reader.fieldnames or ()}
-
-
-def task_prompts(model: Model, task: str | Path, n_prompts: int, *, seed: int = 0, **options: Any) -> Dataset:
+def task_prompts(
+    model: Model, task: str | Path, n_prompts: int, *, seed: int = 0, bos: Bos = "auto", **options: Any
+) -> Dataset:
     """Make prompts of a task that ships, such as ``ioi``, or of one that a file of yours defines.
 
     Args:
         task: the name of a module of ``acdc.tasks``, or the path of a file that assigns ``TASK``.
         n_prompts: pairs of prompts.
         seed: of the prompts.
+        bos: whether the tokenizer's token for the beginning is put before every prompt. ``auto``: as the task says or,
+            where it says nothing, as the tokenizer does it.
         options: the task's, see its module.
 
     Raises:
@@ -113,8 +97,7 @@ def task_prompts(model: Model, task: str | Path, n_prompts: int, *, seed: int = 
     """
     is_file = isinstance(task, Path) or task.endswith(".py")
     definition = tasks.of_file(Path(task)) if is_file else tasks.load(str(task))
-    tasks.check_options(str(task), definition, options)
-    return definition.make_dataset(model.tokenizer, n_prompts, seed, **options)
+    return tasks.dataset_of(definition, str(task), model.tokenizer, n_prompts, seed, options, bos)
 
 
 # Metrics.
@@ -324,6 +307,7 @@ def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
     """
     if settings["method"] != "acdc":
         raise InputError(f"method {settings['method']} has no plain form: leave engine out, or take method acdc")
+    ablations.named(settings["ablation"]).check(prompts)
     oracle = Reference(model.bridge, prompts, ablation=settings["ablation"], split_embed=settings["split_embed"])
     measure = measured_by(oracle, METRICS[settings["metric"]].load())
     progress = acdc(oracle.graph, measure, float(settings["value"]), settings["head_order"])

@@ -16,6 +16,11 @@ from torch import Tensor
 
 from acdc.fingerprint import of_tensors
 
+NO_ANSWER = -1
+"""Stands in targets of several answers where a prompt has fewer than others."""
+OF_POSITIONS = ("next", "outputs", "corrupted_outputs")
+"""Targets that have an entry a position."""
+
 
 @dataclass(eq=False)
 class Dataset:
@@ -27,12 +32,14 @@ class Dataset:
     Attributes:
         clean, corrupted: Int[prompt pos], token ids.
         scored: Bool[prompt pos], the positions whose next-token logits the metric reads.
-        targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt];
-            ``outputs``, the right logits of a model that computes something known, Float[prompt pos d_vocab_out], and
-            ``corrupted_outputs``, those of the corrupted prompts.
+        targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt], or
+            Int[prompt answer] of several, with ``NO_ANSWER`` where a prompt has fewer; ``outputs``, the right logits of
+            a model that computes something known, Float[prompt pos d_vocab_out], and ``corrupted_outputs``, those of
+            the corrupted prompts.
         about: what the file says of itself: task, seed, tokenizer, texts.
         mean_over: what a metric's mean is over: ``prompts`` (of each prompt's mean over its scored positions) or
             ``positions`` (all scored ones alike).
+        padding: the token that prompts shorter than the longest are padded with; None where all are of one length.
         pool: Int[pool pos], the corrupted prompts that mean ablation takes the mean over: all of the dataset's, also
             where this is a selection of it. It is not saved: a loaded dataset's pool is its own.
     """
@@ -44,6 +51,7 @@ class Dataset:
     targets: dict[str, Shaped[Tensor, "prompt ..."]]
     about: dict[str, Any] = field(default_factory=dict)
     mean_over: Literal["prompts", "positions"] = "prompts"
+    padding: int | None = None
     pool: Int[Tensor, "pool pos"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +101,7 @@ class Dataset:
         about = {**self.about, **texts}
         targets = {name: t[prompts] for name, t in self.targets.items()}
         tokens = self.clean[prompts], self.corrupted[prompts], self.scored[prompts]
-        part = Dataset(*tokens, targets, about, self.mean_over)
+        part = Dataset(*tokens, targets, about, self.mean_over, self.padding)
         part.pool = self.pool
         return part
 
@@ -111,7 +119,7 @@ class Dataset:
             return self
         clean, corrupted, scored = (tensor.to(device) for tensor in (self.clean, self.corrupted, self.scored))
         targets = {name: tensor.to(device) for name, tensor in self.targets.items()}
-        moved = Dataset(clean, corrupted, scored, targets, self.about, self.mean_over)
+        moved = Dataset(clean, corrupted, scored, targets, self.about, self.mean_over, self.padding)
         moved.pool = self.pool.to(device)
         return moved
 
@@ -120,12 +128,13 @@ class Dataset:
         return self.select(np.random.default_rng(seed).integers(len(self), size=len(self)).tolist())
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, with ``about`` and ``mean_over`` as JSON in its header."""
+        """Write one safetensors file, with ``about``, ``mean_over`` and ``padding`` as JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         # One entry, for the order of several differs from run to run.
-        header = {"dataset": json.dumps({"about": self.about, "mean_over": self.mean_over})}
+        said = {"about": self.about, "mean_over": self.mean_over, "padding": self.padding}
+        header = {"dataset": json.dumps(said)}
         save_file({k: t.contiguous() for k, t in tensors.items()}, path, header)
 
     @classmethod
@@ -136,6 +145,11 @@ class Dataset:
             header = json.loads(file.metadata()["dataset"])
         targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
         return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **header)
+
+
+def answers(targets: dict[str, Shaped[Tensor, "prompt ..."]], name: str) -> Int[Tensor, "prompt answer"]:
+    """Return the answers of every prompt, one or several, with ``NO_ANSWER`` where a prompt has fewer than others."""
+    return targets[name].reshape(len(targets[name]), -1)
 
 
 def pad(rows: list[list[int]], token: int) -> Int[Tensor, "prompt pos"]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc.data import Dataset
+from acdc.data import NO_ANSWER, Dataset, answers
 from acdc.errors import InputError
 
 
@@ -97,15 +97,23 @@ class KLDivergence:
 class LogitDifference:
     """Compute the incorrect answer's logit minus the correct one's (the paper's logit difference, negated).
 
-    The dataset's targets ``correct`` and ``incorrect`` are Int[prompt], one token each.
+    The dataset's targets ``correct`` and ``incorrect`` are Int[prompt] or, of several answers, Int[prompt answer]. The
+    mean of several answers' logits stands for the one (as in auto-circuit).
     """
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
-        answers = torch.stack([dataset.targets["correct"], dataset.targets["incorrect"]], -1)
-        self.columns = answers[dataset.scored_rows[0]].to(model_logits.device)
+        sides = [answers(dataset.targets, name)[dataset.scored_rows[0]] for name in ("correct", "incorrect")]
+        self.columns = torch.cat(sides, 1).clamp(min=0).to(model_logits.device)
+        self.share: Float[Tensor, "row column"] | None = None
+        if self.columns.shape[1] > 2:
+            given = [(side != NO_ANSWER).to(model_logits) for side in sides]
+            correct, incorrect = (one / one.sum(1, keepdim=True) for one in given)
+            self.share = torch.cat([-correct, incorrect], 1)
 
-    def __call__(self, logits: Float[Tensor, "... row 2"]) -> Float[Tensor, "... row"]:
-        return logits[..., 1] - logits[..., 0]
+    def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
+        if self.share is None:
+            return logits[..., 1] - logits[..., 0]
+        return (logits * self.share).sum(-1)
 
 
 class MaxLogitDifference:
@@ -116,8 +124,8 @@ class MaxLogitDifference:
     """
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
-        answers = torch.cat([dataset.targets["correct"][:, None], dataset.targets["incorrect"]], 1)
-        self.columns = answers[dataset.scored_rows[0]].to(model_logits.device)
+        both = torch.cat([dataset.targets["correct"][:, None], dataset.targets["incorrect"]], 1)
+        self.columns = both[dataset.scored_rows[0]].to(model_logits.device)
 
     def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
         return logits[..., 1:].amax(-1) - logits[..., 0]

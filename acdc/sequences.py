@@ -49,12 +49,13 @@ class Continuation:
         items, starts = words("items"), len(self.members) - (0 if self.cyclic else N_GIVEN)
         # Members of several tokens could give clean and corrupted prompts one length and still misalign them.
         for member in self.members:
-            answer_token(tokenizer, "done in", member)
+            answer_token(tokenizer, "done in", f" {member}")
 
         def draw(done: int) -> Prompt:
             first, chosen = rng.randrange(starts), rng.sample(items, N_GIVEN + 1)
             *given, correct = (self.members[(first + i) % len(self.members)] for i in range(N_GIVEN + 1))
-            return Prompt(text(chosen, given), text(chosen, self.scrambled(rng, given)), correct, incorrect=given[-1])
+            corrupted = text(chosen, self.scrambled(rng, given))
+            return Prompt(text(chosen, given), corrupted, correct=f" {correct}", incorrect=f" {given[-1]}")
 
         prompts = distinct(self.name, draw, n_prompts, exist=starts * perm(len(items), N_GIVEN + 1))
         return to_dataset(tokenizer, prompts, task=self.name, seed=seed)

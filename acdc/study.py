@@ -22,6 +22,7 @@ from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, COMPARED, LEVELS, METHODS, METRICS, Method, check_suits, methods
 from acdc.errors import InputError
 from acdc.models.pinned import Wheel, wheel_of, wheels
+from acdc.prompt_files import check_count, distinct_prompts
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 PLACE = "{study}/{model}/{task}"
@@ -296,6 +297,18 @@ class Study:
         module = self.task(w).get("module")
         return ["--task", w.task, *(["--module", module] if module else [])]
 
+    def prompt_files(self, w: Any) -> list[str]:
+        """Return the file of prompts of a task that is nothing else; none of other tasks."""
+        return [self.task(w)["prompts"]] if "prompts" in self.task(w) else []
+
+    def prompt_flags(self, w: Any) -> list[str]:
+        """Return a task's file of prompts, and whether a token marks their beginning, as flags of ``dataset``."""
+        task = self.task(w)
+        file = [part for path in self.prompt_files(w) for part in ("--prompts", path)]
+        columns = ["--columns", json.dumps(task["columns"])] if "columns" in task else []
+        unfit = ["--unfit", task["unfit"]] if "unfit" in task else []
+        return [*file, *columns, *unfit, "--bos", str(task["bos"]).lower()]
+
     def code(self, stage: str, w: Any = None) -> str:
         """Return the fingerprint of the code that a stage runs.
 
@@ -331,8 +344,11 @@ class Study:
     # Where tasks are from.
 
     def task_sources(self, name: str) -> list[str | Path]:
-        """Return the module of a task: a file, of the package, or an extension; none where a rule makes its dataset."""
-        files = [task["module"] for task in self.tasks if task["name"] == name and "module" in task]
+        """Return the module of a task, or what reads its file of prompts; none where a rule makes its dataset."""
+        entries = [task for task in self.tasks if task["name"] == name]
+        if any("prompts" in task for task in entries):
+            return ["acdc.tasks"]
+        files = [task["module"] for task in entries if "module" in task]
         if files:
             return [Path(file) for file in dict.fromkeys(files)]
         if (self.root / "acdc/tasks" / f"{name}.py").exists():
@@ -602,10 +618,15 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
         raise InputError(f"task {name}: model {task['model']} is not among models")
     if "module" in task and not Path(task["module"]).is_file():
         raise InputError(f"task {name}: its module {task['module']} does not exist: give the path of a Python file")
+    if "prompts" not in task and (extra := [key for key in ("columns", "unfit") if key in task]):
+        raise InputError(f"task {name}: {extra[0]} is of a file of prompts: give the file with the key prompts")
+    if "prompts" in task:
+        check_prompts(study, task)
     if not study.task_sources(name) and not (study.root / study.task_rule(name)).exists():
         raise InputError(
             f"unknown task {name}: there is neither a module acdc/tasks/{name}.py nor workflow/extensions/{name}.py"
-            f" nor a rule file {study.task_rule(name)}: give its file with the key module, if it is elsewhere"
+            f" nor a rule file {study.task_rule(name)}: give its file with the key module, or its prompts' with the key"
+            " prompts"
         )
     metrics = [entry["metric"] for entry in task["searches"]]
     if len(set(metrics)) < len(metrics):
@@ -614,6 +635,20 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
     for value in task.get("draw", []):
         if value not in drawable:
             raise InputError(f"task {name}: draw has {value}, which is none of the values that its searches run with")
+
+
+def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
+    """Raise InputError where a task's file of prompts cannot be read or is too short, or is not all that it is."""
+    name, path = task["name"], Path(task["prompts"])
+    others = [f"acdc/tasks/{name}.py", str(fingerprint.extension_path(name)), str(study.task_rule(name))]
+    if taken := [other for other in others if (study.root / other).exists()]:
+        raise InputError(f"task {name}: its name is that of {taken[0]}: give the task of {path} another name")
+    if extra := [key for key in ("module", "known_circuit", "options") if task.get(key)]:
+        raise InputError(f"task {name}: {extra[0]} is for tasks in Python, and with prompts it is a file: leave it out")
+    try:
+        check_count(distinct_prompts(path, task.get("columns")), path, task["n_prompts"], task["n_test_prompts"])
+    except InputError as error:
+        raise InputError(f"task {name}: {error}") from None
 
 
 def check_search(task: Mapping[str, Any], entry: Mapping[str, Any]) -> None:

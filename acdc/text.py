@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from acdc.assets import asset
-from acdc.data import Dataset, pad
+from acdc.data import NO_ANSWER, OF_POSITIONS, Dataset, pad
 from acdc.errors import InputError
+from acdc.models.tokenizer import adds_beginning, beginning_of
+from acdc.prompt_files import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
-class Prompt(NamedTuple):
-    """Hold a clean prompt, its corrupted one, and two words that may follow the clean one after a space."""
-
-    clean: str
-    corrupted: str
-    correct: str
-    incorrect: str
+Unfit = Literal["refuse", "leave_out"]
+"""What becomes of prompts of a file that do not fit the model's tokenizer."""
+Bos = bool | Literal["auto"]
+"""Whether prompts begin with the token that marks the beginning; ``auto``: as the tokenizer itself does it."""
 
 
 def words(name: str) -> list[str]:
@@ -74,12 +76,12 @@ def encode(tokenizer: PreTrainedTokenizerBase | None, text: str) -> list[int]:
     return needed(tokenizer)(text, add_special_tokens=False).input_ids
 
 
-def following(tokenizer: PreTrainedTokenizerBase | None, text: str, word: str) -> list[int]:
-    """Return the tokens of ``word`` where it follows ``text`` after a space.
+def following(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> list[int]:
+    """Return the tokens of ``answer`` where it stands right after ``text``.
 
-    Tokenizers differ in which token the space belongs to, so the word is never encoded by itself.
+    Tokenizers differ in which token a space belongs to, so the answer is never encoded by itself.
     """
-    return encode(tokenizer, f"{text} {word}")[len(encode(tokenizer, text)) :]
+    return encode(tokenizer, text + answer)[len(encode(tokenizer, text)) :]
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerBase | None, tokens: list[int]) -> bool:
@@ -87,36 +89,135 @@ def is_one_token(tokenizer: PreTrainedTokenizerBase | None, tokens: list[int]) -
     return len(tokens) == 1 and tokens[0] != needed(tokenizer).unk_token_id
 
 
-def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> int:
-    """Return the token that ``answer`` is after ``text``.
+def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str | int) -> int:
+    """Return the token that ``answer`` is as it stands after ``text``; a token id is one already.
 
     Raises:
-        InputError: the answer is several tokens, or unknown to the tokenizer. Its first token alone would silently
-            measure something else.
+        InputError: the answer is several tokens, unknown to the tokenizer, or goes on inside a word or a token of the
+            text. Its first token alone would silently measure something else.
     """
-    tokens, tokenizer = following(tokenizer, text, answer), needed(tokenizer)
-    if not is_one_token(tokenizer, tokens):
-        pieces = tokenizer.convert_ids_to_tokens(tokens)
+    if not isinstance(answer, str):
+        return answer
+    if goes_on(text, answer):
         raise InputError(
-            f"answer {' ' + answer!r} must be one known token and is {len(tokens)} ({', '.join(pieces)}) "
-            f"in tokenizer {tokenizer.name_or_path}: choose another model for the task"
+            f"answer {answer!r} goes on inside the last word of {text!r}: write {' ' + answer!r} with the space that "
+            f"belongs there or, if it is the rest of the word, its token id"
+        )
+    before, after = encode(tokenizer, text), encode(tokenizer, text + answer)
+    tokens = after[len(before) :]
+    if after[: len(before)] != before:
+        raise InputError(
+            f"answer {answer!r} shares a token with the end of {text!r} ({pieces(tokenizer, after[-2:])}): end the "
+            f"text before that one{alone(tokenizer, answer)}"
+        )
+    if not is_one_token(tokenizer, tokens):
+        raise InputError(
+            f"answer {answer!r} must be one known token and is {len(tokens)} ({pieces(tokenizer, tokens)}) in "
+            f"tokenizer {needed(tokenizer).name_or_path}: {remedy(tokenizer, text, answer)}"
         )
     return tokens[0]
 
 
-def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
-    """Return the tokens of the clean and of the corrupted text.
+def alone(tokenizer: PreTrainedTokenizerBase | None, answer: str) -> str:
+    """Return the way out for an answer that is one token where it stands alone; nothing where it is none."""
+    tokens = encode(tokenizer, answer)
+    is_one = is_one_token(tokenizer, tokens) and piece(needed(tokenizer), tokens[0]) == answer
+    return f", or give the id of {answer!r} alone, {tokens[0]}" if is_one else ""
+
+
+def goes_on(text: str, answer: str) -> bool:
+    """Return whether an answer goes on inside a text's last word, in scripts with capitals: their words have spaces."""
+    return all(letter.isalpha() and letter.lower() != letter.upper() for letter in (text[-1:], answer[:1]))
+
+
+def remedy(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> str:
+    """Return what can be done about an answer that is not one token."""
+    other = answer.strip() if answer.startswith(" ") else f" {answer}"
+    before, after = encode(tokenizer, text), encode(tokenizer, text + other)
+    is_one = after[: len(before)] == before and is_one_token(tokenizer, after[len(before) :])
+    if is_one and not goes_on(text, other):
+        return f"{other!r} is one, if that is what follows; or take another word"
+    return "take another word, or the id of the one token that decides"
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase | None, tokens: Sequence[int]) -> str:
+    """Return tokens as they can be read, each in quotes."""
+    return " ".join(map(repr, (piece(needed(tokenizer), token) for token in tokens))) or "none"
+
+
+def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """Return a token as it can be read, with the space that it begins with."""
+    raw, text = str(tokenizer.convert_ids_to_tokens(token)), str(tokenizer.decode([token]))
+    if not text or "\ufffd" in text:  # of a character of several tokens, or one that decoding leaves out
+        return raw
+    return f" {text}" if raw.startswith("\u2581") and not text.startswith(" ") else text
+
+
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Say in messages about a prompt where it is from."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}{error}") from None
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
+    """Return the tokens of a prompt's correct and of its incorrect answers.
 
     Raises:
-        InputError: the numbers of tokens differ, so that positions do not correspond.
+        InputError: an answer is not one token, or both correct and incorrect.
     """
-    clean, corrupted = encode(tokenizer, prompt.clean), encode(tokenizer, prompt.corrupted)
+    correct, incorrect = (
+        [answer_token(tokenizer, prompt.clean, one) for one in ([given] if isinstance(given, (str, int)) else given)]
+        for given in (prompt.correct, prompt.incorrect)
+    )
+    if both := set(correct) & set(incorrect):
+        said = pieces(tokenizer, sorted(both)) if tokenizer else str(min(both))
+        raise InputError(f"{said} is both a correct and an incorrect answer of {prompt.clean!r}: take another one")
+    return correct, incorrect
+
+
+def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
+    """Return the tokens of the clean and of the corrupted prompt.
+
+    Raises:
+        InputError: the numbers of tokens differ, so that positions do not correspond; or all tokens are the same.
+    """
+    clean, corrupted = (encode(tokenizer, given) if isinstance(given, str) else list(given) for given in prompt[:2])
     if len(clean) != len(corrupted):
+        of = f" in tokenizer {needed(tokenizer).name_or_path}" if isinstance(prompt.clean, str) else ""
         raise InputError(
             f"prompt {prompt.clean!r} has {len(clean)} tokens and its corrupted prompt {prompt.corrupted!r} has "
-            f"{len(corrupted)} in tokenizer {needed(tokenizer).name_or_path}: choose another model for the task"
+            f"{len(corrupted)}{of}{difference(tokenizer, clean, corrupted)}: take words of as many tokens"
         )
+    if not clean:
+        raise InputError("the prompt has no token: fill it in")
+    if clean == corrupted:
+        raise InputError(f"prompt {prompt.clean!r} and its corrupted prompt are the same: change one or remove both")
     return clean, corrupted
+
+
+def difference(tokenizer: PreTrainedTokenizerBase | None, clean: list[int], corrupted: list[int]) -> str:
+    """Return which tokens of two prompts make them differ in length; nothing without a tokenizer."""
+    if tokenizer is None:
+        return ""
+    shorter = min(len(clean), len(corrupted))
+    start = next((i for i in range(shorter) if clean[i] != corrupted[i]), shorter)
+    end = next((i for i in range(shorter - start) if clean[-1 - i] != corrupted[-1 - i]), shorter - start)
+    first, second = (pieces(tokenizer, tokens[start : len(tokens) - end]) for tokens in (clean, corrupted))
+    return f", for where the one has {first} the other has {second}"
+
+
+def check_texts(prompt: Prompt) -> None:
+    """Raise InputError for a text that is empty, or whose answers cannot begin where they do in other texts."""
+    for kind, text in zip(("clean", "corrupted"), prompt[:2], strict=True):
+        if isinstance(text, str) and not text:
+            raise InputError(f"the {kind} prompt is empty: fill it in")
+        if isinstance(text, str) and text.endswith(" "):
+            raise InputError(
+                f"the {kind} prompt {text!r} ends with a space: begin the answers with it, for tokens begin with theirs"
+            )
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -125,25 +226,75 @@ def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return next(token for token in candidates if token is not None)
 
 
-def of_tokens(prompts: Sequence[Sequence[Any]], **about: Any) -> Dataset:
-    """Make a dataset of prompts of token ids, scored at the last token of each.
-
-    Args:
-        prompts: for each a clean prompt and a corrupted one, as token ids of one length, then the correct and the
-            incorrect answer, a token id each.
-        about: goes into the dataset's ``about``.
+def fitting(
+    tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt], n_prompts: int | None = None
+) -> list[Prompt]:
+    """Return the prompts that ``to_dataset`` does not refuse, or the first so many, and warn of those left out.
 
     Raises:
-        InputError: a clean prompt and its corrupted one differ in length, or have no token.
+        InputError: there are fewer.
     """
-    pairs = [([int(token) for token in clean], [int(token) for token in other]) for clean, other, *_ in prompts]
-    for i, (clean, other) in enumerate(pairs):
-        if len(clean) != len(other) or not clean:
-            raise InputError(
-                f"prompt {i} has {len(clean)} tokens and its corrupted prompt {len(other)}: they need as many, and one"
-            )
-    answers = torch.tensor([[int(correct), int(incorrect)] for *_, correct, incorrect in prompts])
-    return last_scored(pairs, 0, {"correct": answers[:, 0], "incorrect": answers[:, 1]}, about)
+    found: list[Prompt] = []
+    refused: list[str] = []
+    for prompt in prompts:
+        if len(found) == n_prompts:
+            break
+        try:
+            to_dataset(tokenizer, [prompt])
+            found.append(prompt)
+        except InputError as error:
+            refused.append(str(error))
+    if len(found) < (n_prompts or 1):
+        raise InputError(
+            f"{len(found)} prompts fit this model's tokenizer and {n_prompts or 'some'} were asked for; of the others "
+            f"the first: {refused[0]}"
+        )
+    if refused:
+        n_tried = len(found) + len(refused)
+        warnings.warn(f"{len(refused)} of {n_tried} prompts are left out, the first: {refused[0]}", stacklevel=2)
+    return found
+
+
+def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt], **about: Any) -> Dataset:
+    """Make a dataset of prompts, in the order given, scored at the last token of each.
+
+    Args:
+        prompts: texts with answers as they stand after the clean text, or token ids.
+        about: goes into the dataset's ``about``, beside the texts.
+
+    Returns:
+        ``clean`` and ``corrupted`` Int[prompt pos], padded on the right; ``targets`` ``correct`` and ``incorrect``,
+        Int[prompt] where every prompt has one such answer, else Int[prompt answer], see ``together``.
+
+    Raises:
+        InputError: there is no tokenizer, a text is empty or ends with a space, an answer is not one token, or a prompt
+            and its corrupted one are the same or differ in length.
+    """
+    of_text = isinstance(prompts[0].clean, str)
+    if any(isinstance(prompt.clean, str) != of_text for prompt in prompts):
+        raise InputError("prompts are all texts or all token ids: these are some of both")
+    answers, pairs = [], []
+    # Answers first: the message that a month is two tokens says more than the one that two lengths differ.
+    for prompt in prompts:
+        with at(prompt.where):
+            check_texts(prompt)
+            answers.append(answer_tokens(tokenizer, prompt))
+    for prompt in prompts:
+        with at(prompt.where):
+            pairs.append(aligned(tokenizer, prompt))
+    if of_text:
+        about |= {"clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]}
+    targets = {
+        name: together(side) for name, side in zip(("correct", "incorrect"), zip(*answers, strict=True), strict=True)
+    }
+    return last_scored(pairs, pad_token(needed(tokenizer)) if of_text else 0, targets, about)
+
+
+def together(answers: Sequence[list[int]]) -> Int[Tensor, "prompt *answer"]:
+    """Return answers: Int[prompt] where every prompt has one, else Int[prompt answer], filled with ``NO_ANSWER``."""
+    if all(len(tokens) == 1 for tokens in answers):
+        return torch.tensor([token for (token,) in answers])
+    return pad(list(answers), NO_ANSWER)
 
 
 def last_scored(
@@ -162,28 +313,46 @@ def last_scored(
         scored=torch.arange(tokens.shape[1]) == last[:, None],
         targets=targets,
         about=about,
+        padding=padding if len({len(clean) for clean, _ in pairs}) > 1 else None,
     )
 
 
-def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: list[Prompt], **about: Any) -> Dataset:
-    """Make a dataset of prompts, in the order given, scored at the last token of each.
+# The token that marks the beginning.
 
-    Args:
-        about: goes into the dataset's ``about``, beside the texts.
 
-    Returns:
-        ``clean`` and ``corrupted`` Int[prompt pos], padded on the right; ``targets`` ``correct`` and
-        ``incorrect`` Int[prompt].
+def begun(data: Dataset, tokenizer: PreTrainedTokenizerBase | None, bos: Bos) -> Dataset:
+    """Return the dataset with the tokenizer's token for the beginning before every prompt, or without, as ``bos`` says.
+
+    ``about`` says under ``bos`` whether the prompts begin with it; nothing where there is no tokenizer. Prompts that
+    begin with it already get no second one.
 
     Raises:
-        InputError: there is no tokenizer, an answer is not one token, or a prompt and its corrupted one differ
-            in length.
+        InputError: it is asked for and there is none, or targets belong to positions, which it would move.
     """
-    # Answers first: the message that a month is two tokens says more than the one that two lengths differ.
-    targets = {
-        "correct": torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts]),
-        "incorrect": torch.tensor([answer_token(tokenizer, p.clean, p.incorrect) for p in prompts]),
-    }
-    pairs = [aligned(tokenizer, p) for p in prompts]
-    texts = {"clean": [p.clean for p in prompts], "corrupted": [p.corrupted for p in prompts]}
-    return last_scored(pairs, pad_token(needed(tokenizer)), targets, {**about, **texts})
+    token = None if tokenizer is None else beginning_of(tokenizer)
+    if bos is True and token is None:
+        raise InputError("bos: this model's tokenizer has no token that marks the beginning: leave bos out")
+    if token is None:
+        return data if tokenizer is None else replace_about(data, bos=False)
+    has_it = bool((data.clean[:, 0] == token).all())
+    if not has_it and (bos is True or (bos == "auto" and adds_beginning(tokenizer))):
+        data, has_it = with_first(data, token), True
+    return replace_about(data, bos=has_it)
+
+
+def replace_about(data: Dataset, **about: Any) -> Dataset:
+    """Return the dataset with more said of itself."""
+    return replace(data, about={**data.about, **about})
+
+
+def with_first(data: Dataset, token: int) -> Dataset:
+    """Return the dataset with a token before every prompt. Raises InputError where targets belong to positions."""
+    if moved := set(OF_POSITIONS) & data.targets.keys():
+        raise InputError(f"bos: prompts with the target {min(moved)} are scored by position: set bos to false")
+    first = torch.full_like(data.clean[:, :1], token)
+    return replace(
+        data,
+        clean=torch.cat([first, data.clean], 1),
+        corrupted=torch.cat([first, data.corrupted], 1),
+        scored=torch.cat([torch.zeros_like(data.scored[:, :1]), data.scored], 1),
+    )

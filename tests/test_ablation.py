@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from acdc.ablation import Ablation, Senders, Written
+from acdc.ablation import Ablation, Mean, Senders, Written, named
+from acdc.catalogue import ABLATIONS
+from acdc.engine.load import Options
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.engine.model import Engine
+from acdc.errors import InputError
 from acdc.graph import Circuit
 from acdc.methods.acdc_fast import acdc_fast
 from acdc.metrics import KLDivergence
@@ -90,3 +95,16 @@ def test_a_search_under_it_decides_as_the_plain_one():
     found = acdc_fast(engine, KLDivergence, threshold)
     assert_same(found, expected, 1e-4)
     assert expected.smallest_margin(threshold) > 1e-4 and 0 < found.circuit.n_edges < engine.graph.n_edges
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_only_the_mean_asks_for_prompts_of_one_length(ablation):
+    """Their padding would be in it: what it is filled with must not decide a circuit."""
+    same, padded = prompts(False), replace(prompts(False), padding=0)
+    named(ablation).check(same)
+    if ablation != "mean":
+        named(ablation).check(padded)
+        return
+    for options in (Options(ablation), Options(Mean())):
+        with pytest.raises(InputError, match="mean ablation takes means position by position and these prompts differ"):
+            options.engine(weights_of(bridge("gpt2")), padded, None)

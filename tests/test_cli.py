@@ -21,6 +21,7 @@ import pytest
 
 from acdc.catalogue import FORMATS
 from acdc.cli import COMMANDS, app, main
+from acdc.data import Dataset
 from acdc.found import Found, Sweep
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.methods.acdc import Progress, Tried
@@ -60,7 +61,7 @@ def tokenizer(tmp_path_factory):
     return save
 
 
-def dataset(model: Path, out: Path, task: str = "months", **flags: str | int) -> list[str]:
+def dataset(model: Path, out: Path, task: str = "months", **flags: str | int | Path) -> list[str]:
     flags = {"n_prompts": 4, "n_test_prompts": 4, "seed": 0, "metrics": "kl_divergence", **flags}
     command = ["dataset", "--task", task, "--model", str(model), "--out", str(out)]
     return command + [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", str(value))]
@@ -142,7 +143,12 @@ class TestFind:
         build(folder / "model")
         months = ["January", "February", "March", "April"]
         rows = [
-            (f"Last month it was {a} so this month it is", "This time it is here and last time it was", b, a)
+            (
+                f"Last month it was {a} so this month it is",
+                "This time it is here and last time it was",
+                f" {b}",
+                f" {a}",
+            )
             for a, b in zip(months, months[1:], strict=False)
         ]
         table = pd.DataFrame(rows, columns=["clean", "corrupted", "correct", "incorrect"])
@@ -171,10 +177,34 @@ class TestFind:
         (tmp_path / "bad.csv").write_text("clean,corrupted,correct\na,b,c\n")
         command = self.command(folder, "--threshold", "1", *out)
         said = refused(*(tmp_path / "bad.csv" if word.endswith("prompts.csv") else word for word in command))
-        assert "has no column incorrect" in said
+        assert "there is no column incorrect" in said
 
 
 class TestDataset:
+    PROMPTS = ROOT / "tests/prompts.csv"
+
+    def test_a_file_is_enough_and_its_splits_share_nothing(self, tokenizer, tmp_path):
+        main(dataset(tokenizer(), tmp_path, "mine", prompts=self.PROMPTS, n_prompts=1, n_test_prompts=2, bos="false"))
+        discovery, test = (Dataset.load(tmp_path / f"{split}.safetensors") for split in ("discovery", "test"))
+        texts = {text for data in (discovery, test) for text in data.about["clean"]}
+        assert (len(discovery), len(test), len(texts)) == (1, 2, 3)
+        assert discovery.about["task"] == "mine" and discovery.about["bos"] is False
+
+    def test_a_file_that_is_too_short(self, refused, tokenizer, tmp_path):
+        said = refused(*dataset(tokenizer(), tmp_path, "mine", prompts=self.PROMPTS))
+        assert "prompts.csv has 3 distinct prompts and n_prompts 8 ask for 8" in said
+
+    def test_columns_are_named(self, refused, tokenizer, tmp_path):
+        said = refused(*dataset(tokenizer(), tmp_path, "mine", prompts=self.PROMPTS, columns='{"correct": "answer"}'))
+        assert "there is no column answer" in said
+
+    def test_a_token_for_the_beginning_that_is_not_there(self, refused, tokenizer, tmp_path):
+        said = refused(*dataset(tokenizer(), tmp_path, bos="true"))
+        assert "bos: this model's tokenizer has no token that marks the beginning" in said
+
+    def test_mean_ablation_of_prompts_of_several_lengths(self, refused, tokenizer, tmp_path):
+        assert "mean ablation takes means" in refused(*dataset(tokenizer(), tmp_path, "ioi", ablations="mean"))
+
     def test_an_unknown_task(self, refused, tokenizer, tmp_path):
         assert "unknown task 'nothing'" in refused(*dataset(tokenizer(), tmp_path, "nothing"))
 
@@ -192,7 +222,7 @@ class TestDataset:
 
     def test_an_answer_of_two_tokens(self, refused, tokenizer, tmp_path):
         said = refused(*dataset(tokenizer("February"), tmp_path, n_prompts=8))
-        assert "answer ' February' must be one known token and is 2 ( Feb, ruary)" in said
+        assert "answer ' February' must be one known token and is 2 (' Feb' 'ruary')" in said
 
     def test_prompts_that_do_not_align(self, refused, tokenizer, tmp_path):
         said = refused(*dataset(tokenizer("here"), tmp_path))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from acdc import tasks
-from acdc.data import Dataset
+from acdc.data import NO_ANSWER, Dataset
 from acdc.metrics import L2, KLDivergence, LogitDifference, OutputDifference
 from acdc.models.bridge import load_bridge
 from acdc.models.sources import from_builder
@@ -46,6 +48,39 @@ def test_logit_difference_is_lower_where_the_answer_is_likelier(several):
     torch.testing.assert_close(metric(circuit.gather(1, metric.columns)), expected)
     circuit[range(len(rows)), correct] += 1
     assert (metric(circuit.gather(1, metric.columns)) < expected).all()
+
+
+def of_answers(correct: list[list[int]], incorrect: list[list[int]]) -> Dataset:
+    """The four prompts with other answers."""
+    return replace(prompts(False), targets={"correct": torch.tensor(correct), "incorrect": torch.tensor(incorrect)})
+
+
+def test_the_mean_of_several_answers_stands_for_the_one():
+    """Also where a prompt has fewer than others, and with as many of one kind as of the other."""
+    correct, incorrect = (
+        [[3, 4], [5, NO_ANSWER], [6, 7], [8, 9]],
+        [[1, 2, 3], [0, NO_ANSWER, NO_ANSWER]] + [[9, 1, 2]] * 2,
+    )
+    metric, circuit = LogitDifference(of_answers(correct, incorrect), logits(0, 4)), logits(1, 3, 4)
+    given = [[[token for token in row if token >= 0] for row in rows] for rows in (correct, incorrect)]
+    expected = torch.stack(
+        [
+            circuit[:, i, wrong].mean(-1) - circuit[:, i, right].mean(-1)
+            for i, (right, wrong) in enumerate(zip(*given, strict=True))
+        ],
+        -1,
+    )
+    torch.testing.assert_close(metric(circuit.gather(2, metric.columns.expand(3, -1, -1))), expected)
+
+
+def test_a_list_of_one_answer_is_the_answer():
+    one = prompts(False)
+    columns = {name: target[:, None].tolist() for name, target in one.targets.items()}
+    metrics = [
+        LogitDifference(data, logits(0, 4)) for data in (one, of_answers(columns["correct"], columns["incorrect"]))
+    ]
+    values = [metric(logits(1, 4).gather(1, metric.columns)) for metric in metrics]
+    assert torch.equal(*values)
 
 
 @several

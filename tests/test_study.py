@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from acdc import catalogue
+from acdc import catalogue, fingerprint
 from acdc.errors import InputError
 from acdc.study import Study
 
@@ -123,6 +123,18 @@ class TestJobs:
         large = ["smollm2" in name for name in names]
         assert large == sorted(large, reverse=True)
 
+    def test_a_task_of_a_file_is_told_where_its_prompts_are(self):
+        config = merged(read("default"), read("test"))
+        task = entry_of_file(columns={"clean": "clean"}, unfit="leave_out", bos=False)
+        config["tasks"].append(task)
+        one, w = Study(config, ROOT), job(model="tiny-llama", task="mine")
+        assert one.prompt_files(w) == [str(PROMPTS)] and one.task_flags(w) == ["--task", "mine"]
+        columns = ["--columns", '{"clean": "clean"}', "--unfit", "leave_out"]
+        assert one.prompt_flags(w) == ["--prompts", str(PROMPTS), *columns, "--bos", "false"]
+        assert "mine" in one.tasks_by_module() and one.code("dataset", w) == fingerprint.code("acdc.tasks")
+        other = job(model="tiny-llama", task="ioi")
+        assert one.prompt_files(other) == [] and one.prompt_flags(other) == ["--bos", "auto"]
+
     def test_a_reset_networks_source_is_its_own_and_its_trained_models(self):
         one = study()
         assert one.model_flags(job(model="tracr_reverse_reset")) == [
@@ -152,6 +164,13 @@ class TestJobs:
             for model in config["models"]
         ]
         assert Study(config, ROOT).model_identity("tracr_reverse_reset") != before
+
+
+def entry_of_file(**keys: Any) -> dict[str, Any]:
+    """A task that is a file."""
+    search = {"metric": "logit_difference", "thresholds": ["1"]}
+    sizes = {"n_prompts": 1, "n_test_prompts": 2, "seed": 0, "ablations": ["corrupted"]}
+    return {"name": "mine", "model": "tiny-llama", "prompts": str(PROMPTS), **sizes, "searches": [search], **keys}
 
 
 Edit = Callable[[dict[str, Any]], Any]
@@ -184,6 +203,7 @@ def twice(*keys: str | int) -> Edit:
     return edit
 
 
+PROMPTS = ROOT / "tests/prompts.csv"
 ONE_SOURCE = r"'models\[0\] \(tiny-llama\)' is wrong: a model has one source"
 REFUSALS: dict[str, tuple[Edit, str]] = {
     "unknown key": (at_top(tsks=[]), "the top level is wrong: .*'tsks' was unexpected"),
@@ -242,6 +262,37 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "reset without seed": (as_model(reset="planted"), ONE_SOURCE),
     "seed without reset": (as_model(build="tiny_llama", seed=0), "seed and head_outputs go with reset"),
     "processed reset": (as_model(reset="planted", seed=0, processed=True), "tiny-llama: processed is for planted"),
+    "prompts and module": (
+        in_task(name="mine", prompts=str(PROMPTS), module="acdc/tasks/ioi.py", options={}),
+        "task mine: module is for tasks in Python, and with prompts it is a file: leave it out",
+    ),
+    "prompts and known circuit": (
+        in_task(name="mine", prompts=str(PROMPTS), known_circuit=True, options={}),
+        "task mine: known_circuit is for tasks in Python",
+    ),
+    "prompts under a name that is taken": (
+        in_task(prompts=str(PROMPTS), options={}),
+        r"task ioi: its name is that of acdc/tasks/ioi\.py: give the task of \S+\.csv another name",
+    ),
+    "columns of nothing": (
+        in_task(columns={"clean": "text"}),
+        "task ioi: columns is of a file of prompts: give the file with the key prompts",
+    ),
+    "unfit of nothing": (in_task(unfit="leave_out"), "task ioi: unfit is of a file of prompts: give the file"),
+    "unknown column": (in_task(columns={"text": "clean"}), r"\(ioi\)\.columns' is wrong: .*'text' was unexpected"),
+    "no such prompts": (
+        in_task(name="mine", prompts="no/prompts.csv", options={}),
+        r"task mine: the file of prompts no/prompts\.csv does not exist: check the path",
+    ),
+    "prompts without a column": (
+        in_task(name="mine", prompts=str(PROMPTS), columns={"correct": "answer"}, options={}),
+        r"task mine: \S+prompts\.csv: there is no column answer: it needs clean, .*\(clean, corrupted, correct,",
+    ),
+    "too few prompts": (
+        in_task(name="mine", prompts=str(PROMPTS), n_prompts=2, n_test_prompts=2, options={}),
+        r"task mine: \S+prompts\.csv has 3 distinct prompts and n_prompts 2 and n_test_prompts 2 ask for 4",
+    ),
+    "unknown bos": (in_task(bos="yes"), r"\(ioi\)\.bos' is wrong: 'yes' is not one of \['auto', True, False\]"),
     "task twice": (twice("tasks"), "tasks has ioi twice"),
     "model twice": (twice("models"), "models has tiny-llama twice"),
     "metric twice": (twice("tasks", 0, "searches"), "task ioi: a metric has two entries"),

@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 
+from acdc import tasks
 from acdc.cli import app
 from acdc.models.toy.word_tokenizer import word_tokenizer
 from tests.checkout import CONFIG, ROOT, SMALL, SNAKEMAKE, Checkout
@@ -515,7 +516,7 @@ def make_dataset(tokenizer, n_prompts, seed):
     def draw(done):
         month = MONTHS[(seed + done) % 12]
         clean = f"This month it is {month} and this time it is"
-        return Prompt(clean, "This time it is here and last time it was", month, month_after(month))
+        return Prompt(clean, "This time it is here and last time it was", f" {month}", f" {month_after(month)}")
 
     return to_dataset(tokenizer, distinct("toy", draw, n_prompts, exist=12), task="toy", seed=seed)
 
@@ -566,6 +567,20 @@ class TestNewTask:
         finished.write(file, TOY + "\nMORE = 1\n")
         again = finished.snakemake("-n", target, "--configfile", CONFIG, config)
         assert "dataset" in self.jobs(again)
+
+    def test_a_file_of_prompts_is_enough_and_its_edit_repeats_its_own(self, finished):
+        file = finished.write("my prompts/of mine.csv", (ROOT / "tests/prompts.csv").read_text())
+        own = {"prompts": file, "bos": False, "n_prompts": 1}
+        config = finished.overlay("file.yaml", {"tasks": [*SMALL["tasks"], entry("from_file") | own]})
+        target = "results/test/tiny-llama/from_file/logit_difference/corrupted/evaluation.csv"
+        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
+        behaviour = finished.table("results/test/tiny-llama/from_file/behaviour.csv")
+        assert set(behaviour.bos) == {False} and set(behaviour.n_prompts) == {2}
+        found = json.loads((finished.root / target).with_name("acdc").joinpath("0.3/circuit.json").read_text())
+        assert found["settings"]["bos"] is False
+        finished.write(file, (ROOT / "tests/prompts.csv").read_text().replace("January so", "March so"))
+        assert "dataset" in self.jobs(finished.snakemake("-n", target, "--configfile", CONFIG, config))
 
     def test_a_rule_of_ones_own_makes_the_dataset(self, fresh):
         fresh.write("workflow/rules/tasks/own.smk", OWN)
@@ -660,10 +675,19 @@ class TestReadme:
         models = {f"data/{study}/models/gpt2" for study in studies}
         assert {name for name in files if name.startswith(("figures/", "results/", "data/"))} <= made | models
 
-    @pytest.mark.parametrize("text", (README, GUIDE), ids=("README", "guide"))
-    def test_its_new_task_runs(self, fresh, text):
-        (module,) = (block for block in blocks(text, "python") if "TASK = " in block)
-        (text,) = blocks(text, "yaml")
+    def test_its_file_of_prompts_is_a_task(self, fresh):
+        (prompts,), (text,) = blocks(README, "csv"), blocks(README, "yaml")
+        (task,) = yaml.safe_load(text)["tasks"]
+        file = fresh.root / fresh.write(task["prompts"], prompts)
+        result = fresh.snakemake("-n", "--configfile", fresh.write("readme.yaml", text))
+        assert result.returncode == 0, result.stdout
+        tokenizer = word_tokenizer(re.findall(r"\w+", prompts))
+        made = tasks.of_prompts(task["name"], file).make_dataset(tokenizer, 4, task["seed"])
+        assert sorted(map(tokenizer.decode, made.targets["correct"])) == [" Madrid", " Paris", " Rome", " Tokyo"]
+
+    def test_the_guides_new_task_runs(self, fresh):
+        (module,) = (block for block in blocks(GUIDE, "python") if "TASK = " in block)
+        (text,) = blocks(GUIDE, "yaml")
         config = yaml.safe_load(text)
         (task,) = config["tasks"]
         fresh.write(f"workflow/extensions/{task['name']}.py", module)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc.data import Dataset
+from acdc.data import NO_ANSWER, Dataset, answers
 from acdc.engine.check import TOLERANCE
 from acdc.engine.model import Engine
 from acdc.found import SIZE, Found, sizes_of
@@ -93,13 +94,19 @@ def behaviour_rows(
         logits: the model's logits at the scored positions, under ``clean`` and ``corrupted``.
 
     Yields:
-        ``accuracy``, the share of scored positions whose likeliest token is the correct one, or whose logits are the
-        target ``outputs``; ``prefers_correct``, the share where the correct answer's logit is above every incorrect
-        one's; both where the dataset has such targets; and the mean metrics.
+        ``bos``, whether prompts begin with the tokenizer's token for that; ``accuracy``, the share of scored positions
+        whose likeliest token is a correct one, or whose logits are the target ``outputs``; ``prefers_correct``, the
+        share where a correct answer's logit is above every incorrect one's; both where the dataset has such targets;
+        and the mean metrics.
     """
     weight = dataset.weight.to(logits["clean"].device)
     for prompts, values in logits.items():
-        row = {"prompts": prompts, "n_prompts": len(dataset), **right_answers(dataset, values)}
+        row = {
+            "prompts": prompts,
+            "n_prompts": len(dataset),
+            "bos": dataset.about.get("bos"),
+            **right_answers(dataset, values),
+        }
         for name, kind in metrics.items():
             metric = kind(dataset, logits["clean"])
             columns = values if metric.columns is None else values.gather(1, metric.columns)
@@ -115,7 +122,12 @@ def right_answers(dataset: Dataset, logits: Float[Tensor, "scored d_vocab"]) -> 
         far = (logits - dataset.targets["outputs"][dataset.scored]).abs().amax(-1)
         shares["accuracy"] = far < TOLERANCE
     if "correct" in dataset.targets:
-        correct, incorrect = (dataset.targets[name][prompt].view(len(prompt), -1) for name in ("correct", "incorrect"))
-        shares["accuracy"] = logits.argmax(-1, keepdim=True) == correct
-        shares["prefers_correct"] = logits.gather(1, correct) > logits.gather(1, incorrect).amax(1, keepdim=True)
+        correct, incorrect = (answers(dataset.targets, name)[prompt] for name in ("correct", "incorrect"))
+        shares["accuracy"] = (logits.argmax(-1, keepdim=True) == correct).any(1)
+        shares["prefers_correct"] = best(logits, correct) > best(logits, incorrect)
     return {name: share.float().mean().item() for name, share in shares.items()}
+
+
+def best(logits: Float[Tensor, "scored d_vocab"], tokens: Int[Tensor, "scored answer"]) -> Float[Tensor, "scored"]:
+    """Return the largest logit among the answers of every scored position."""
+    return logits.gather(1, tokens.clamp(min=0)).masked_fill(tokens == NO_ANSWER, -torch.inf).amax(1)

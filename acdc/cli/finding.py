@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, METHODS, METRICS
-from acdc.cli.flags import AblationFlags, Run, SearchFlags, timing_row
+from acdc.cli.flags import BOS, AblationFlags, BosName, Run, SearchFlags, UnfitName, timing_row
 from acdc.errors import InputError
 from acdc.tables import write_table
 
@@ -31,6 +32,9 @@ def find(
     engine: Literal["fast", "plain"] = "fast",
     device: str = "auto",
     precision: Literal["float32", "float64"] = "float32",
+    columns: str = "{}",
+    unfit: UnfitName = "refuse",
+    bos: BosName = "auto",
     **settings: str,
 ) -> None:
     """Find one circuit of a model on prompts of your own.
@@ -44,7 +48,7 @@ def find(
 
     Args:
         model: a folder as save_pretrained writes it, a name on the Hugging Face hub, or smollm2-135m-q4
-        prompts: a CSV file with the columns clean, corrupted, correct and incorrect
+        prompts: a .csv, .tsv, .json, .jsonl or .parquet file with the columns clean, corrupted, correct and incorrect
         metric: what is minimised
         out: the folder that is written
         method: how the circuit is found
@@ -52,6 +56,9 @@ def find(
         engine: plain runs Algorithm 1 as the paper writes it, slowly
         device: auto takes CUDA where there is one; or cpu, cuda, cuda:1
         precision: precision of the arithmetic
+        columns: what the file calls clean, corrupted, correct and incorrect, as JSON
+        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
+        bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the tokenizer does it
         settings: what sets the circuit's size, and the method's settings
     """
     from acdc import api
@@ -59,7 +66,7 @@ def find(
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
-    data = api.prompts(loaded, prompts)
+    data = api.prompts(loaded, prompts, columns=json.loads(columns), bos=BOS[bos], unfit=unfit)
     found = api.find(
         loaded,
         data,

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from acdc.metrics import Metric
 
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
+BosName = Literal["auto", "true", "false"]
+UnfitName = Literal["refuse", "leave_out"]
+BOS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}
+"""What the flag for the token that marks the beginning stands for."""
 
 
 @Parameter(name="*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from acdc.cli.flags import TaskFlags
+from acdc.cli.flags import BOS, AblationName, BosName, TaskFlags, UnfitName
 from acdc.errors import InputError
 from acdc.tables import write_table
 
@@ -107,15 +107,23 @@ def dataset(
     metrics: list[str],
     out: Path,
     options: str = "{}",
+    prompts: Path | None = None,
+    columns: str = "{}",
+    unfit: UnfitName = "refuse",
+    bos: BosName = "auto",
+    ablations: list[AblationName] | None = None,
 ) -> None:
     """Make a task's clean and corrupted (baseline) prompts, for discovery and held out.
 
     Reads the tokenizer in the model's folder. Writes discovery.safetensors and test.safetensors, which hold both kinds
-    of prompts, where the metric looks, and the targets. Prompts whose tokens do not align are refused by name.
+    of prompts, where the metric looks, and the targets. Prompts whose tokens do not align are refused by name. Those of
+    a file are put into an order by the seed, so that no prompt is in both.
 
     Try:
       python -m acdc dataset --task months --model data/mine/models/gpt2 --n-prompts 6 --n-test-prompts 6 --seed 0 \\
           --metrics logit_difference --out data/mine/datasets/gpt2/months
+      python -m acdc dataset --task capitals --prompts capitals.csv --model data/mine/models/gpt2 --n-prompts 6 \\
+          --n-test-prompts 6 --seed 0 --metrics logit_difference --out data/mine/datasets/gpt2/capitals
 
     Args:
         model: the folder with the tokenizer
@@ -125,14 +133,26 @@ def dataset(
         metrics: metrics that will be asked for; refused if the task lacks one
         out: the folder for discovery.safetensors and test.safetensors
         options: of the task, as JSON
+        prompts: the file of a task that is nothing else: .csv, .tsv, .json, .jsonl or .parquet
+        columns: what the file calls clean, corrupted, correct and incorrect, as JSON
+        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
+        bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
+            says nothing, as the tokenizer does it
+        ablations: ablations that will be asked for; refused if the prompts do not suit one
     """
     from acdc import tasks
+    from acdc.ablation import named
     from acdc.models.tokenizer import load_tokenizer
 
-    definition, chosen = tasks.load(task.task, task.module), json.loads(options)
     tasks.check_metrics(task.task, metrics, task.module)
-    tasks.check_options(task.task, definition, chosen)
-    made = definition.make_dataset(load_tokenizer(model), n_prompts + n_test_prompts, seed, **chosen)
+    if prompts:
+        definition = tasks.of_prompts(task.task, prompts, json.loads(columns), unfit)
+    else:
+        definition = tasks.load(task.task, task.module)
+    n = n_prompts + n_test_prompts
+    made = tasks.dataset_of(definition, task.task, load_tokenizer(model), n, seed, json.loads(options), BOS[bos])
+    for ablation in ablations or []:
+        named(ablation).check(made)
     made.select(slice(n_prompts)).save(out / "discovery.safetensors")
     # A task that has no other prompts is tested on the same ones.
     made.select(slice(n_prompts if n_test_prompts else 0, None)).save(out / "test.safetensors")
@@ -150,10 +170,11 @@ def behaviour(
 ) -> None:
     """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
 
-    Writes a table with one row for clean and one for corrupted prompts of the last dataset: accuracy, the share of
-    prompts on which the correct answer is preferred, and every metric of the task. Look at it before a circuit: of a
-    task that a model does not do, a circuit says nothing. And writes, for each dataset, the logits of Transformers and
-    of TransformerLens, with which every engine is compared; the first of these comparisons is made here.
+    Writes a table with one row for clean and one for corrupted prompts of the last dataset: whether they begin with the
+    token for that (bos), accuracy, the share of prompts on which the correct answer is preferred, and every metric of
+    the task. Look at it before a circuit: of a task that a model does not do, a circuit says nothing. And writes, for
+    each dataset, the logits of Transformers and of TransformerLens, with which every engine is compared; the first of
+    these comparisons is made here.
 
     Args:
         model: the model's folder

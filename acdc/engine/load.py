@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from acdc import __version__, fingerprint
-from acdc.ablation import Ablation
+from acdc.ablation import Ablation, named
 from acdc.data import Dataset
 from acdc.engine.check import Expected, check_engine
 from acdc.engine.linear import products
@@ -68,6 +68,7 @@ class Options:
                 ``check_engine``.
         """
         check_fits(weights, data)
+        named(self.ablation).check(data)
         device, graph = weights.embed.device, weights.architecture.graph(self.split_embed)
         needed = held(weights.architecture, graph, data, weights.embed.element_size())
         check_memory(needed, device, f"{len(data)} prompts of up to {data.clean.shape[1]} tokens")
@@ -98,7 +99,7 @@ def device_of(name: str) -> torch.device:
 
 
 def check_fits(weights: Weights, data: Dataset) -> None:
-    """Raise InputError where prompts are longer than the model's context or have tokens that it does not have."""
+    """Raise InputError where prompts are too long for the model, or prompts or answers are tokens that it has not."""
     tokens, n_ctx, last = torch.cat([data.clean, data.corrupted]), weights.architecture.n_ctx, len(weights.embed) - 1
     if tokens.shape[1] > n_ctx:
         raise InputError(f"a prompt has {tokens.shape[1]} tokens and the model takes {n_ctx}: shorten the prompts")
@@ -107,6 +108,9 @@ def check_fits(weights: Weights, data: Dataset) -> None:
         raise InputError(
             f"the prompts have token {wrong[0]} and the model's are 0 to {last}: make them with this model's tokenizer"
         )
+    largest = max([int(data.targets[name].max()) for name in ("correct", "incorrect") if name in data.targets] or [0])
+    if largest >= weights.unembed.shape[1]:
+        raise InputError(f"an answer is token {largest} and the model's are 0 to {last}: use this model's tokenizer")
 
 
 def versions() -> dict[str, str]:
@@ -137,6 +141,7 @@ def settings_of(
         "code_sha256": fingerprint.of_search(labels["method"], labels["metric"], labels["ablation"]),
         "weights_sha256": weights_sha256,
         "dataset_sha256": data.sha256,
+        "bos": data.about.get("bos"),
         "versions": versions(),
         "precision": precision,
         # Two ways to multiply round differently, so that a machine's processor is part of what is found.

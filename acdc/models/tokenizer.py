@@ -2,17 +2,100 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from acdc.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+FILE = "tokenizer.json"
+FILES = (FILE, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
+"""Files of which a folder that has a tokenizer has one."""
+AS_IN_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes, in tokenizer_config.json, of a tokenizer that is all in tokenizer.json."""
+SAMPLE = "In 1999, John's 12345 cats weren't here.\n    Über 中文: def f(x): return x + 1"
+"""A text by which tokenizers are compared: what they cut in different ways."""
+
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    """Load the tokenizer in a model's folder; None for a model without one."""
-    if not (folder / "tokenizer.json").exists():
+    """Load the tokenizer in a model's folder, of any format that Transformers knows; None for a model without one.
+
+    Raises:
+        InputError: it does not load, or Transformers makes of its files another tokenizer than tokenizer.json is.
+    """
+    if not any((folder / name).exists() for name in FILES):
         return None  # models that are built here read numbers, and need no Transformers
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind: Any = PreTrainedTokenizerFast if is_all_in_file(folder) else AutoTokenizer
+    try:
+        tokenizer = kind.from_pretrained(folder)
+    except Exception as error:  # whatever a library raises that lacks a file, a package or the format
+        raise InputError(f"the tokenizer in {folder} does not load: {first_line(error)}") from error
+    check_same(folder, tokenizer)
+    return tokenizer
+
+
+def is_all_in_file(folder: Path) -> bool:
+    """Return whether a folder says that tokenizer.json is all. ``AutoTokenizer`` does not heed it for some models."""
+    config = folder / "tokenizer_config.json"
+    if not (config.exists() and (folder / FILE).exists()):
+        return False
+    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in AS_IN_FILE
+
+
+def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise InputError where a tokenizer cuts ``SAMPLE`` otherwise than tokenizer.json, which Transformers 4 followed.
+
+    Transformers 5 makes the tokenizer of some kinds of model anew, of the vocabulary and rules of its own.
+    """
+    if not (folder / FILE).exists():
+        return
+    from tokenizers import Tokenizer
+
+    in_file = Tokenizer.from_file(str(folder / FILE)).encode(SAMPLE, add_special_tokens=False).ids
+    loaded = tokenizer(SAMPLE, add_special_tokens=False).input_ids
+    if in_file != loaded:
+        raise InputError(
+            f"the tokenizer in {folder} is two: tokenizer.json cuts a sample into {len(in_file)} tokens and "
+            f"Transformers, by its {type(tokenizer).__name__}, into {len(loaded)}: if the model was trained with the "
+            f'first, say "tokenizer_class": "{AS_IN_FILE[0]}" in tokenizer_config.json; if not, save the second there'
+        )
+
+
+def beginning_of(tokenizer: Any) -> int | None:
+    """Return the token that marks the beginning of a text; None where the vocabulary has none."""
+    token = tokenizer.bos_token_id
+    # Of a name that the vocabulary lacks, the id is that of unknown words.
+    return token if token is not None and tokenizer.convert_ids_to_tokens(token) == tokenizer.bos_token else None
+
+
+def adds_beginning(tokenizer: Any) -> bool:
+    """Return whether the tokenizer itself puts its token for the beginning before a text."""
+    alone = tokenizer("a", add_special_tokens=False).input_ids
+    return tokenizer("a").input_ids[: len(alone) + 1] == [beginning_of(tokenizer), *alone]
+
+
+def own_beginning(tokenizer: Any | None) -> Any | None:
+    """Return a bridge's tokenizer, which puts a token for the beginning where its own files do.
+
+    TransformerLens loads tokenizers so that all put one, whatever the model was trained with. Where their files are not
+    at hand, the tokenizer stays as it is given.
+    """
+    if tokenizer is None or not adds_beginning(tokenizer):
+        return tokenizer
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    try:
+        own = AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True)
+    except (OSError, ValueError):
+        return tokenizer
+    if adds_beginning(own):
+        return tokenizer
+    without = copy.deepcopy(tokenizer)
+    without.add_bos_token = False
+    return without

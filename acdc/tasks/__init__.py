@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acdc import catalogue
 from acdc.catalogue import METRICS
@@ -19,6 +20,11 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
+from acdc.prompt_files import check_count, distinct_prompts, in_order
+from acdc.text import Bos, Unfit, begun, fitting, to_dataset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 OF_TEXT = ("kl_divergence", "logit_difference")
 """Metrics of a task whose prompts have one correct and one incorrect answer."""
@@ -37,6 +43,8 @@ class Task:
             Raises InputError where the prompts cannot be made: too few exist, an answer is not one token, lengths
             differ.
         metrics: names in the catalogue.
+        bos: what ``auto`` means for the token that marks the beginning: None for what the tokenizer does, False for
+            none (of prompts that are a paper's, or whose targets have an entry a position).
         known_circuits: by the model's name in the config, then by a name that says where the circuit is from:
             ``graph -> Circuit``. Figures show the first one.
     """
@@ -44,6 +52,7 @@ class Task:
     make_dataset: Callable[..., Dataset]
     metrics: tuple[str, ...] = OF_TEXT
     known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
+    bos: bool | None = None
 
 
 def load(name: str, module: Path | None = None) -> Task:
@@ -79,6 +88,50 @@ def of_file(path: Path) -> Task:
     if not isinstance(task, Task):
         raise InputError(f"task file {path} assigns no TASK: it needs TASK = Task(make_dataset=...)")
     return task
+
+
+def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None, unfit: Unfit = "refuse") -> Task:
+    """Return the task of a file of prompts: a seed puts its distinct rows into an order, of which it takes the first.
+
+    Args:
+        columns: what the file calls them, see ``acdc.prompt_files.read``.
+        unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning.
+
+    Raises:
+        InputError: the file cannot be read, see there.
+    """
+    rows = distinct_prompts(path, columns)
+
+    def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
+        check_count(rows, path, n_prompts)
+        ordered = in_order(rows, seed)
+        taken = fitting(tokenizer, ordered, n_prompts) if unfit == "leave_out" else ordered[:n_prompts]
+        return to_dataset(tokenizer, taken, task=name, seed=seed, file=path.name)
+
+    # Token ids are taken as they are: whoever wrote them wrote the first one too.
+    return Task(make_dataset=make_dataset, bos=None if isinstance(rows[0].clean, str) else False)
+
+
+def dataset_of(
+    task: Task,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    n_prompts: int,
+    seed: int,
+    options: Mapping[str, object],
+    bos: Bos = "auto",
+) -> Dataset:
+    """Return the dataset of a task, with the token for the beginning or without.
+
+    Raises:
+        InputError: the task has no such option, cannot make the prompts or makes another number of them, or ``bos`` is
+            not possible.
+    """
+    check_options(name, task, options)
+    made = task.make_dataset(tokenizer, n_prompts, seed, **options)
+    if len(made) != n_prompts:
+        raise InputError(f"task {name} made {len(made)} prompts and {n_prompts} were asked for: ask for {len(made)}")
+    return begun(made, tokenizer, task.bos if bos == "auto" and task.bos is not None else bos)
 
 
 def check_options(name: str, task: Task, options: Mapping[str, object]) -> None:

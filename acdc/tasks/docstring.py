@@ -95,8 +95,8 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     arguments, nouns = words("docstring_arguments"), words("docstring_nouns")
     prompts = [draw(seed + i, arguments, nouns) for i in range(n_prompts)]
     # Answers first: the message that an argument is two tokens says more than the one that two lengths differ.
-    correct = torch.tensor([answer_token(tokenizer, p.clean, p.correct) for p in prompts])
-    incorrect = torch.tensor([[answer_token(tokenizer, p.clean, a) for a in p.incorrect] for p in prompts])
+    correct = torch.tensor([answer_token(tokenizer, p.clean, f" {p.correct}") for p in prompts])
+    incorrect = torch.tensor([[answer_token(tokenizer, p.clean, f" {a}") for a in p.incorrect] for p in prompts])
     clean, corrupted = (
         same_length(needed(tokenizer), [getattr(p, kind) for p in prompts]) for kind in ("clean", "corrupted")
     )
@@ -122,4 +122,5 @@ TASK = Task(
     make_dataset=make_dataset,
     metrics=("kl_divergence", "docstring_metric"),
     known_circuits={"attn-only-4l": {"published": from_file("docstring")}},
+    bos=False,  # the paper's prompts begin with it, here as they do there
 )

@@ -81,4 +81,5 @@ TASK = Task(
     make_dataset=make_dataset,
     metrics=("kl_divergence", "probability_difference"),
     known_circuits={"gpt2": {"published": from_file("greater_than")}},
+    bos=False,
 )

@@ -113,4 +113,4 @@ def repeated(tokens: Int[Tensor, "prompt pos"]) -> Bool[Tensor, "prompt pos"]:
     return torch.cat([same, torch.zeros_like(same[:, :1])], 1)
 
 
-TASK = Task(make_dataset=make_dataset, metrics=("kl_divergence", "nll"))
+TASK = Task(make_dataset=make_dataset, metrics=("kl_divergence", "nll"), bos=False)

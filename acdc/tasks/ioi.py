@@ -42,7 +42,7 @@ def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     Raises:
         InputError: fewer than five names are left, two for the clean prompt and three for the corrupted one.
     """
-    names = [n for n in words("names") if is_one_token(tokenizer, following(tokenizer, "and", n))]
+    names = [n for n in words("names") if is_one_token(tokenizer, following(tokenizer, "and", f" {n}"))]
     if len(names) < 5:
         raise InputError(
             f"names.txt has {len(names)} names that are one token in tokenizer {needed(tokenizer).name_or_path} and a"
@@ -80,7 +80,7 @@ def make_dataset(
             template.format(first=first, second=second, giver=giver, place=place, object=item)
             for first, second, giver in ((*pair, subject), others)
         )
-        return Prompt(clean, corrupted, correct=io, incorrect=subject)
+        return Prompt(clean, corrupted, correct=f" {io}", incorrect=f" {subject}")
 
     exist = 2 * n_templates * len(places) * len(objects) * perm(len(names), 2)
     prompts = distinct("ioi", draw, n_prompts, exist)
@@ -88,4 +88,4 @@ def make_dataset(
     return to_dataset(tokenizer, prompts, task="ioi", seed=seed)
 
 
-TASK = Task(make_dataset=make_dataset)
+TASK = Task(make_dataset=make_dataset, bos=False)

@@ -36,6 +36,11 @@ class Scene(NamedTuple):
     place: str
     object: str
 
+    @property
+    def text(self) -> str:
+        """Return the scene's prompt."""
+        return TEMPLATE.format(**self._asdict())
+
 
 def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
     """Draw the scenes of the clean prompts."""
@@ -95,10 +100,10 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     names = words("ioi_names")
     scenes = clean_scenes(n_prompts, seed, names)
     prompts = [
-        Prompt(TEMPLATE.format(**clean._asdict()), TEMPLATE.format(**other._asdict()), clean.first, clean.second)
+        Prompt(clean.text, other.text, correct=f" {clean.first}", incorrect=f" {clean.second}")
         for clean, other in zip(scenes, corrupted_scenes(scenes, names), strict=True)
     ]
     return to_dataset(tokenizer, prompts, task="ioi_paper", seed=seed)
 
 
-TASK = Task(make_dataset=make_dataset, known_circuits={"gpt2": {"published": from_file("ioi")}})
+TASK = Task(make_dataset=make_dataset, known_circuits={"gpt2": {"published": from_file("ioi")}}, bos=False)

@@ -43,7 +43,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
     def draw(done: int) -> Prompt:
         month = rng.choice(MONTHS)
-        return Prompt(CLEAN.format(month=month), CORRUPTED, correct=month_after(month), incorrect=month)
+        return Prompt(CLEAN.format(month=month), CORRUPTED, correct=f" {month_after(month)}", incorrect=f" {month}")
 
     prompts = distinct("months", draw, n_prompts, exist=len(MONTHS))
     return to_dataset(tokenizer, prompts, task="months", seed=seed)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from acdc.analysis.evaluation import behaviour_rows, circuit_rows, controls, node_effects
-from acdc.data import Dataset
+from acdc.data import NO_ANSWER, Dataset
 from acdc.graph import Circuit, Graph
 from acdc.metrics import KLDivergence
 from tests.small_models import OF_TEXT, engine, measure, prompts, random_circuit, reference
@@ -106,5 +106,20 @@ def test_behaviour_is_counted_by_hand():
     assert clean["n_prompts"] == 4
     assert (clean["accuracy"], clean["prefers_correct"]) == (0.5, 0.75)
     assert (corrupted["accuracy"], corrupted["prefers_correct"]) == (0.0, 0.25)
+    assert clean["bos"] is None  # the dataset does not say
     assert clean["logit_difference"] == pytest.approx((-2 - 1 + 4 - 1) / 4)
     assert clean["kl_divergence"] == pytest.approx(0, abs=1e-6) and corrupted["kl_divergence"] > 1
+
+
+def test_of_several_answers_the_best_ones_are_compared():
+    """Tokens 0 and 2 are correct, 1 and 3 incorrect; the second prompt has fewer of both."""
+    tokens = torch.zeros(3, 1, dtype=torch.long)
+    targets = {
+        "correct": torch.tensor([[0, 2], [0, NO_ANSWER], [0, 2]]),
+        "incorrect": torch.tensor([[1, 3], [1, NO_ANSWER], [1, 3]]),
+    }
+    dataset = Dataset(tokens, tokens, torch.ones(3, 1, dtype=torch.bool), targets, {"bos": True})
+    logits = torch.tensor([[0.0, 1, 4, 3], [2, 1, 5, 6], [2, 0, 1, 3]])
+    (row,) = behaviour_rows(dataset, {"clean": logits}, OF_TEXT)
+    assert row["accuracy"] == pytest.approx(1 / 3) and row["prefers_correct"] == pytest.approx(2 / 3)
+    assert row["logit_difference"] == pytest.approx((0 - 1 + 0) / 3) and row["bos"] is True

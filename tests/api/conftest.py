@@ -12,7 +12,7 @@ from tests.small_models import build
 
 CLEAN = ["one two one", "one one two", "two two one"]
 CORRUPTED = ["two one two", "two one one", "one two one"]
-ANSWERS = {"correct": ["one", "two", "one"], "incorrect": ["two", "one", "two"]}
+ANSWERS = {"correct": [" one", " two", " one"], "incorrect": [" two", " one", " two"]}
 COLUMNS = {"clean": CLEAN, "corrupted": CORRUPTED, **ANSWERS}
 
 
@@ -36,7 +36,7 @@ def data(model) -> acdc.Dataset:
 @pytest.fixture(scope="package")
 def held_out(model) -> acdc.Dataset:
     rows = {"clean": ["two one one", "one two two"], "corrupted": ["one one two", "two two one"]}
-    return acdc.prompts(model, **rows, correct=["one", "two"], incorrect=["two", "one"])
+    return acdc.prompts(model, **rows, correct=[" one", " two"], incorrect=[" two", " one"])
 
 
 @pytest.fixture

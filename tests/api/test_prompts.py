@@ -13,15 +13,15 @@ import torch
 import acdc
 from acdc import tasks
 from acdc.errors import InputError
-from acdc.models.toy.word_tokenizer import task_tokenizer
+from acdc.models.toy.word_tokenizer import task_tokenizer, word_tokenizer
 from tests.api.conftest import ANSWERS, CLEAN, COLUMNS, CORRUPTED
 
 
-def test_prompts_are_tokens_of_the_model_and_answers_follow_a_space(model, data):
+def test_prompts_and_answers_are_tokens_of_the_model(model, data):
     tokenizer = model.tokenizer
     assert [tokenizer.decode(row) for row in data.clean] == CLEAN
     assert [tokenizer.decode(row) for row in data.corrupted] == CORRUPTED
-    assert [tokenizer.decode(token) for token in data.targets["correct"]] == [f" {word}" for word in ANSWERS["correct"]]
+    assert [tokenizer.decode(token) for token in data.targets["correct"]] == ANSWERS["correct"]
     assert data.scored[:, -1].all() and data.scored.sum() == len(data)
 
 
@@ -49,8 +49,56 @@ def test_a_table_has_the_columns_in_place_of_the_lists(table, model, data, tmp_p
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_column_that_is_missing_is_named(table, model, tmp_path, monkeypatch):
     monkeypatch.delitem(COLUMNS, "corrupted")
-    with pytest.raises(InputError, match="has no column corrupted: it needs clean, corrupted, correct, incorrect"):
+    with pytest.raises(InputError, match="there is no column corrupted: it needs clean, corrupted, correct, incorrect"):
         acdc.prompts(model, table(tmp_path))
+
+
+def test_columns_of_other_names(model, data):
+    table = pd.DataFrame(COLUMNS).rename(columns={"clean": "text", "correct": "right"})
+    assert acdc.prompts(model, table, columns={"clean": "text", "correct": "right"}).sha256 == data.sha256
+
+
+def test_several_answers(model):
+    data = acdc.prompts(model, **COLUMNS | {"correct": [[" one", 7], [" two"], [" one"]]})
+    assert data.targets["correct"].shape == (3, 2) and data.targets["incorrect"].shape == (3,)
+    assert acdc.find(model, data, metric="logit_difference", threshold=1).settings["bos"] is False
+
+
+def test_prompts_that_do_not_fit_are_left_out(model, data):
+    columns = {name: [*column, column[0]] for name, column in COLUMNS.items()} | {
+        "correct": [*ANSWERS["correct"], " six"]
+    }
+    with pytest.warns(UserWarning, match="1 of 4 prompts are left out, the first: row 4: answer ' six'"):
+        assert acdc.prompts(model, columns, unfit="leave_out").sha256 == data.sha256
+
+
+def test_an_answer_that_the_model_has_not(model):
+    data = acdc.prompts(model, **COLUMNS | {"correct": [50] * 3})
+    with pytest.raises(
+        InputError, match="an answer is token 50 and the model's are 0 to 49: use this model's tokenizer"
+    ):
+        acdc.find(model, data, metric="logit_difference", threshold=1)
+
+
+def test_prompts_begin_as_is_said(model):
+    tokenizer = word_tokenizer(["<s>", "one", "two"])
+    tokenizer.bos_token = "<s>"
+    with_bos = replace(model, tokenizer=tokenizer)
+    plain, begun = (acdc.prompts(with_bos, **COLUMNS, bos=bos) for bos in ("auto", True))
+    assert begun.clean[:, 0].tolist() == [tokenizer.bos_token_id] * 3 and torch.equal(begun.clean[:, 1:], plain.clean)
+    assert (plain.about["bos"], begun.about["bos"]) == (False, True)
+    ids = {
+        name: column.tolist()
+        for name, column in {"clean": plain.clean, "corrupted": plain.corrupted, **plain.targets}.items()
+    }
+    assert acdc.prompts(with_bos, **ids).sha256 == plain.sha256
+
+
+def test_mean_ablation_by_the_plain_engine_is_refused_too(model):
+    data = acdc.prompts(model, clean=["one two", "one"], corrupted=["two one", "two"], correct=[1, 1], incorrect=[2, 2])
+    for engine in ("fast", "plain"):
+        with pytest.raises(InputError, match="mean ablation"):
+            acdc.find(model, data, metric="kl_divergence", threshold=1, ablation="mean", engine=engine)
 
 
 @pytest.mark.parametrize("kind", (torch.tensor, np.array, list), ids=("tensor", "array", "list"))
@@ -79,14 +127,16 @@ def test_some_of_the_prompts(data):
     ("change", "message"),
     [
         ({"clean": CLEAN[:2]}, "there are 2 clean, 3 corrupted, 3 correct, 3 incorrect"),
-        ({"incorrect": ["two"]}, "3 correct, 1 incorrect"),
+        ({"incorrect": [" two"]}, "3 correct, 1 incorrect"),
         ({"clean": [], "corrupted": [], "correct": [], "incorrect": []}, "there are 0 clean"),
         ({"corrupted": ["two one", *CORRUPTED[1:]]}, "has 3 tokens and .* has 2"),
-        ({"correct": ["three", "two", "one"]}, "' three'"),
-        ({"correct": [1, 2, 3]}, "all texts or all token ids"),
+        ({"correct": [" three", " two", " one"]}, "row 1: answer ' three' must be one known token"),
+        ({"clean": [[1, 1, 1], *CLEAN[1:]]}, "row 1: the clean and the corrupted prompt are both texts or both"),
+        ({"clean": [[1, 1, 1], *CLEAN[1:]], "corrupted": [[2, 2, 2], *CORRUPTED[1:]], "correct": [1] * 3,
+          "incorrect": [2] * 3}, "prompts are all texts or all token ids"),
         ({"clean": [[1], [2], [3]], "corrupted": [[1, 2], [2], [3]], "correct": [1] * 3, "incorrect": [2] * 3},
-         "prompt 0 has 1 tokens and its corrupted prompt 2"),
-        ({"clean": [[]], "corrupted": [[]], "correct": [1], "incorrect": [2]}, "prompt 0 has 0 tokens"),
+         r"row 1: prompt \[1\] has 1 tokens and its corrupted prompt \[1, 2\] has 2"),
+        ({"clean": [[]], "corrupted": [[]], "correct": [1], "incorrect": [2]}, "row 1: the prompt has no token"),
     ],
 )  # fmt: skip
 def test_prompts_that_do_not_fit_are_refused(change, message, model):
@@ -98,12 +148,11 @@ def test_prompts_that_do_not_fit_are_refused(change, message, model):
     ("tokens", "message"),
     [
         ([[50, 1]], "have token 50 and the model's are 0 to 49: make them with this model's tokenizer"),
-        ([[-1, 1]], "have token -1"),
         ([[1] * 17], "a prompt has 17 tokens and the model takes 16"),
     ],
 )
 def test_prompts_of_another_model_are_refused_before_anything_is_computed(tokens, message, model):
-    data = acdc.prompts(model, clean=tokens, corrupted=tokens, correct=[1], incorrect=[2])
+    data = acdc.prompts(model, clean=tokens, corrupted=[[2] * len(tokens[0])], correct=[1], incorrect=[2])
     with pytest.raises(InputError, match=message):
         acdc.find(model, data, metric="kl_divergence", threshold=1)
 
@@ -115,7 +164,7 @@ from acdc.tasks import Task
 from acdc.text import Prompt, to_dataset
 
 def make_dataset(tokenizer, n_prompts, seed, first="one"):
-    rows = [Prompt(f"{first} two one", "two two two", "one", "two")] * n_prompts
+    rows = [Prompt(f"{first} two one", "two two two", " one", " two")] * n_prompts
     return to_dataset(tokenizer, rows, seed=seed)
 
 TASK = Task(make_dataset=make_dataset)

@@ -208,7 +208,7 @@ def test_sequence_corruption_keeps_the_items_and_breaks_the_order():
 
 @pytest.mark.parametrize("task", ["months", "months_sequence"])
 def test_answers_of_two_tokens_are_refused_by_name(task):
-    with pytest.raises(InputError, match=r"answer ' February' must be one known token and is 2 \( Feb, ruary\)"):
+    with pytest.raises(InputError, match=r"answer ' February' must be one known token and is 2 \(' Feb' 'ruary'\)"):
         make(task, tokenizer=task_tokenizer(split="February"))
 
 
@@ -220,7 +220,7 @@ def test_sequence_refuses_any_split_month_even_where_no_answer_is_one(month):
 
 
 def test_unknown_answers_are_refused_by_name():
-    with pytest.raises(InputError, match=r"answer ' February' .* is 1 \(<unk>\)"):
+    with pytest.raises(InputError, match=r"answer ' February' .* is 1 \('<unk>'\)"):
         make("months", tokenizer=word_tokenizer(task_words() - {"February"}))
 
 
@@ -241,7 +241,7 @@ def test_padding_falls_back_to_the_end_token_and_to_zero(special, expected):
     tokenizer.pad_token = None
     for name, token in special.items():
         setattr(tokenizer, name, token)
-    dataset = to_dataset(tokenizer, [Prompt("a a", "b b", "a", "b"), Prompt("a", "b", "a", "b")])
+    dataset = to_dataset(tokenizer, [Prompt("a a", "b b", " a", " b"), Prompt("a", "b", " a", " b")])
     assert dataset.clean[1, 1] == dataset.corrupted[1, 1] == expected
 
 

@@ -10,6 +10,7 @@ rule dataset:
     input:
         model=MODEL,
         words=sorted(str(path) for path in Path(ASSETS, "words").glob("*.txt")),
+        prompts=STUDY.prompt_files,
     output:
         list(DATASET.values()),
     log:
@@ -21,18 +22,20 @@ rule dataset:
     priority: lambda w: FIRST + STUDY.is_large(w.model)
     params:
         task=STUDY.task_flags,
+        prompts=STUDY.prompt_flags,
         n_prompts=lambda w: STUDY.task(w)["n_prompts"],
         n_test_prompts=lambda w: STUDY.task(w)["n_test_prompts"],
         seed=lambda w: STUDY.task(w)["seed"],
         options=lambda w: json.dumps(STUDY.task(w)["options"]),
         metrics=lambda w: [search["metric"] for search in STUDY.task(w)["searches"]],
+        ablations=STUDY.ablations,
         out=lambda w, output: os.path.dirname(output[0]),
         identity=model_identity,
         code=code("dataset"),
     shell:
-        "python -m acdc dataset {params.task:q} --model {input.model:q} --n-prompts {params.n_prompts}"
+        "python -m acdc dataset {params.task:q} {params.prompts:q} --model {input.model:q} --n-prompts {params.n_prompts}"
         " --n-test-prompts {params.n_test_prompts} --seed {params.seed} --options {params.options:q}"
-        " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
+        " --metrics {params.metrics:q} --ablations {params.ablations:q} --out {params.out:q} 2> {log:q}"
 
 
 rule behaviour:

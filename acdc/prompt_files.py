@@ -1,0 +1,364 @@
+"""Read prompts as people have them: files of several formats, and tables in memory. Without torch, for the config.
+
+A prompt is a row: a clean prompt, its corrupted one, and the answers that are right and wrong after the clean one.
+Files are CSV, TSV, JSON, JSONL or Parquet. Files that EAP-IG, auto-circuit and MIB ship are read as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import operator
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from acdc.errors import InputError, first_line
+
+COLUMNS = ("clean", "corrupted", "correct", "incorrect")
+SEPARATOR = "|"
+"""What is between several answers in an entry of a CSV or TSV file."""
+OF_IDS = ("_id", "_ids", "_idx")
+"""How a column's name ends, in a CSV or TSV file, whose numbers are token ids."""
+CORRUPTED = {"clean": "clean", "corrupted": "corrupted"}
+LAYOUTS: tuple[dict[str, str], ...] = (
+    {name: name for name in COLUMNS},
+    # EAP-IG: indirect objects, genders, countries, hypernyms.
+    {**CORRUPTED, "correct": "correct_idx", "incorrect": "incorrect_idx"},
+    {**CORRUPTED, "correct": "clean_answer_idx", "incorrect": "corrupted_answer_idx"},
+    {**CORRUPTED, "correct": "country_idx", "incorrect": "corrupted_country_idx"},
+    {**CORRUPTED, "correct": "answers_idx", "incorrect": "corrupted_answers_idx"},
+    # auto-circuit.
+    {"clean": "clean", "corrupted": "corrupt", "correct": "answers", "incorrect": "wrong_answers"},
+    # MIB's circuit track: indirect objects, arithmetic.
+    {
+        **{"clean": "prompt", "corrupted": "s2_io_flip_counterfactual.prompt"},
+        **{"correct": " {metadata.indirect_object}", "incorrect": " {metadata.subject}"},
+    },
+    {
+        **{"clean": "prompt", "corrupted": "random_counterfactual.prompt"},
+        **{"correct": "{label}", "incorrect": "{random_counterfactual.label}"},
+    },
+)
+"""By our columns, those of files that are known. How a column is written: see ``values``."""
+
+
+class Prompt(NamedTuple):
+    """Hold a clean prompt, its corrupted one, and the answers that are right and wrong after the clean one.
+
+    Attributes:
+        clean, corrupted: texts, or lists of token ids.
+        correct, incorrect: an answer or a list of answers: a text as it stands after the clean text, with its space
+            where one belongs there; or a token id.
+        where: the file and the row, for messages.
+    """
+
+    clean: Any
+    corrupted: Any
+    correct: Any
+    incorrect: Any
+    where: str = ""
+
+
+class Table(NamedTuple):
+    """Hold what prompts are read from.
+
+    Attributes:
+        names: of its columns.
+        column: returns a column by name, an entry a row; None where a row lacks it.
+        where: what messages about it begin with.
+        is_text: whether its entries are texts alone, as in a CSV file, so that lists and token ids are written as such.
+    """
+
+    names: Sequence[str]
+    column: Callable[[str], Sequence[Any]]
+    where: str
+    is_text: bool = False
+
+
+# Prompts.
+
+
+def read(source: Any, columns: Mapping[str, str] | None = None) -> list[Prompt]:
+    """Return the prompts of a file or a table, in its order.
+
+    Args:
+        source: the path of a file; or columns by name: a dictionary, a pandas DataFrame, a ``datasets.Dataset``.
+        columns: by ``clean``, ``corrupted``, ``correct`` and ``incorrect`` what they are in the source, where that is
+            another layout than those that are known: a column's name, a path into nested entries
+            (``metadata.subject``), or a text around these in braces (``" {metadata.subject}"``).
+
+    Raises:
+        InputError: the file does not exist or cannot be read, a column is missing, or an entry is empty or neither text
+            nor token ids.
+    """
+    table = of_file(Path(source)) if isinstance(source, (str, Path)) else in_memory(source)
+    layout = layout_of(table, columns or {})
+    entries = {name: values(table, layout[name]) for name in COLUMNS}
+    lengths = {name: len(column) for name, column in entries.items()}
+    if len(set(lengths.values())) > 1 or not lengths["clean"]:
+        said = ", ".join(f"{n} {name}" for name, n in lengths.items())
+        raise InputError(f"{table.where}prompts need one entry of each kind: there are {said}")
+    rows = zip(*entries.values(), strict=True)
+    return [prompt(table, layout, row, f"{table.where}row {i}: ") for i, row in enumerate(rows, 1)]
+
+
+def layout_of(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return our columns as they are in a table: as the user says, or as in the first layout that it has.
+
+    Raises:
+        InputError: the table has none of the layouts.
+    """
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise InputError(f"there is no column {unknown[0]} to name: prompts have {', '.join(COLUMNS)}")
+    layouts = [{**layout, **columns} for layout in LAYOUTS]
+    for layout in layouts:
+        if not any(missing(table, written) for written in layout.values()):
+            return layout
+    lacking = next(name for written in layouts[0].values() for name in missing(table, written))
+    raise InputError(
+        f"{table.where}there is no column {lacking}: it needs {', '.join(COLUMNS)}, or columns to say which of its own "
+        f"they are ({', '.join(map(str, table.names))})"
+    )
+
+
+def missing(table: Table, written: str) -> list[str]:
+    """Return the columns that are asked for, see ``values``, and not in the table."""
+    if written in table.names:
+        return []
+    fields = re.findall(r"\{([^{}]+)\}", written) or [written]
+    return [field for field in fields if field not in table.names and field.partition(".")[0] not in table.names]
+
+
+def values(table: Table, written: str) -> list[Any]:
+    """Return an entry a row: of a column, of a path into nested entries, or a text around these in braces."""
+    if written in table.names:
+        return list(table.column(written))
+    fields = re.findall(r"\{([^{}]+)\}", written)
+    if fields:
+        parts = [values(table, field) for field in fields]
+        return [filled(written, row) for row in zip(*parts, strict=True)]
+    name, *path = written.split(".")
+    return [inside(entry, path) for entry in table.column(name)]
+
+
+def filled(written: str, parts: Iterable[Any]) -> str | None:
+    """Return a text with its braces filled in order; None where a part is missing."""
+    rest = [None if is_missing(part) else str(part) for part in parts]
+    if None in rest:
+        return None
+    filling = iter(rest)
+    return re.sub(r"\{[^{}]+\}", lambda _: str(next(filling)), written)
+
+
+def inside(entry: Any, path: Iterable[str]) -> Any:
+    """Return what is at a path in nested entries; None where there is nothing."""
+    for name in path:
+        entry = entry.get(name) if isinstance(entry, Mapping) else None
+    return entry
+
+
+def prompt(table: Table, layout: Mapping[str, str], row: Sequence[Any], where: str) -> Prompt:
+    """Return a row as a prompt, see ``read``."""
+    places = [f"{where}{layout[name]} " for name in COLUMNS]
+    for place, entry in zip(places, row, strict=True):
+        if is_missing(entry):
+            raise InputError(f"{place}is empty: fill it in or remove the row")
+    clean, corrupted = (tokens_or_text(table, *pair) for pair in zip(row[:2], places[:2], strict=True))
+    if isinstance(clean, str) != isinstance(corrupted, str):
+        raise InputError(f"{where}the clean and the corrupted prompt are both texts or both token ids: one is each")
+    of_ids = not isinstance(clean, str)
+    as_ids = [of_ids or layout[name].endswith(OF_IDS) for name in COLUMNS[2:]]
+    correct, incorrect = (
+        answers(table, entry, ids, place) for entry, ids, place in zip(row[2:], as_ids, places[2:], strict=True)
+    )
+    return Prompt(clean, corrupted, correct, incorrect, where)
+
+
+def is_missing(entry: Any) -> bool:
+    """Return whether there is no entry: None, an empty text, or the NaN that pandas puts there."""
+    return entry is None or (isinstance(entry, str) and not entry) or (isinstance(entry, float) and entry != entry)
+
+
+def tokens_or_text(table: Table, entry: Any, where: str) -> str | list[int]:
+    """Return a clean or corrupted prompt: a text, or the token ids of a list."""
+    ids = written_list(entry) if table.is_text else entry
+    if isinstance(ids, str) or (table.is_text and not all(type(token) is int for token in ids)):
+        return entry
+    return [token_id(token, where) for token in listed(ids)]
+
+
+def answers(table: Table, entry: Any, as_ids: bool, where: str) -> list[str | int]:
+    """Return the answers of an entry: a list, one answer, or several with ``SEPARATOR`` in a CSV file.
+
+    Args:
+        as_ids: numbers that are written as text are token ids.
+    """
+    given = written_list(entry) if table.is_text else entry
+    if table.is_text and isinstance(given, str):
+        given = given.split(SEPARATOR)
+    found = [answer if isinstance(answer, str) else token_id(answer, where) for answer in listed(given)]
+    if not found or "" in found:
+        raise InputError(f"{where}has an answer that is empty: a space is written as a space, several are split by |")
+    return [written_id(answer, where) if as_ids and isinstance(answer, str) else answer for answer in found]
+
+
+def listed(given: Any) -> list[Any]:
+    """Return a list of what is given, one or several."""
+    is_one = isinstance(given, str) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0
+    return [given] if is_one else list(given)
+
+
+def written_list(entry: str) -> Any:
+    """Return the list that a text is, in JSON or as Python writes it; the text itself where it is none."""
+    if not (entry.startswith("[") and entry.endswith("]")):
+        return entry
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(entry)
+        except (ValueError, SyntaxError):
+            continue
+        return found if isinstance(found, list) else entry
+    return entry
+
+
+def token_id(value: Any, where: str) -> int:
+    """Return a token id as an int. Raises InputError for anything but a whole number."""
+    try:
+        token = operator.index(value)
+    except TypeError:
+        token = -1
+    if token < 0 or isinstance(value, bool):
+        raise InputError(f"{where}has {value!r}, which is neither a text nor a token id")
+    return token
+
+
+def written_id(text: str, where: str) -> int:
+    """Return the token id that a text is. Raises InputError where it is none."""
+    if not text.strip().isdecimal():
+        raise InputError(f"{where}has {text!r}, which is no token id, as the prompts or the column's name say it is")
+    return int(text)
+
+
+# Of a task.
+
+
+def in_order(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
+    """Return the prompts in an order that the seed decides."""
+    return random.Random(seed).sample(prompts, len(prompts))
+
+
+def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[Prompt]:
+    """Return the prompts of a file, each once, so that none is searched on and tested on; see ``read``."""
+    first: dict[str, Prompt] = {}
+    for one in read(path, columns):
+        first.setdefault(repr(one[:4]), one)
+    return list(first.values())
+
+
+def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_prompts: int = 0) -> None:
+    """Raise InputError where a file has fewer prompts than a task asks for."""
+    if n_prompts + n_test_prompts > len(prompts):
+        held_out = f" and n_test_prompts {n_test_prompts}" if n_test_prompts else ""
+        raise InputError(
+            f"{path} has {len(prompts)} distinct prompts and n_prompts {n_prompts}{held_out} ask for "
+            f"{n_prompts + n_test_prompts}: ask for fewer or add rows"
+        )
+
+
+# Tables.
+
+
+def in_memory(source: Any) -> Table:
+    """Return the table of columns by name: a dictionary, a pandas DataFrame or a ``datasets.Dataset``."""
+    names = getattr(source, "column_names", None)
+    names = list(source if names is None else names)
+    return Table(names, lambda name: list(source[name]), "")
+
+
+def of_file(path: Path) -> Table:
+    """Return the table of a file.
+
+    Raises:
+        InputError: it does not exist, is of no known format, or is broken.
+    """
+    kind = path.suffix.lower()
+    if kind not in READERS:
+        raise InputError(f"{path} is no file of prompts: its name must end in {', '.join(READERS)}")
+    if not path.is_file():
+        raise InputError(f"the file of prompts {path} does not exist: check the path")
+    try:
+        records = READERS[kind](path)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not in UTF-8: save it as UTF-8") from None
+    except (ValueError, csv.Error) as error:  # a JSONDecodeError is a ValueError
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+    if not records:
+        raise InputError(f"{path} has no prompts: give it a row for each")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return Table(names, lambda name: [record.get(name) for record in records], f"{path}: ", kind in SEPARATED)
+
+
+def of_separated(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a CSV or TSV file. Every entry is the text that stands there."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=SEPARATED[path.suffix.lower()], strict=True)
+        rows: list[dict[Any, Any]] = list(reader)
+    for i, row in enumerate(rows, 1):
+        beyond = row.pop(None, [])  # where DictReader puts what the header has no name for
+        n_entries = sum(entry is not None for entry in row.values()) + len(beyond)
+        if n_entries != len(row):
+            raise InputError(
+                f"{path}: row {i} has {n_entries} entries and the header {len(row)}: put texts with commas in quotes"
+            )
+    return rows
+
+
+def of_json(path: Path) -> list[dict[str, Any]]:
+    """Return the prompts of a JSON file: a list of them, alone or under the key ``prompts``, or lists by column."""
+    found = json.loads(path.read_text(encoding="utf-8-sig"))
+    found = found.get("prompts", found) if isinstance(found, dict) else found
+    if isinstance(found, dict) and all(isinstance(column, list) for column in found.values()):
+        return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    return objects(found, path)
+
+
+def of_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the prompts of a file that has one in JSON on every line."""
+    found = []
+    for i, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise InputError(f"{path}: line {i} is no JSON: {first_line(error)}") from None
+    return objects(found, path)
+
+
+def of_parquet(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file. Raises InputError where the package that reads it is not there."""
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except ImportError:
+        raise InputError(f"{path} needs the package pyarrow: install it, or save the table as .jsonl") from None
+    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def objects(found: Any, path: Path) -> list[dict[str, Any]]:
+    """Return what was read if it is a list of prompts. Raises InputError where it is not."""
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise InputError(f"{path} has no list of prompts: each is an object such as {{'clean': ..., 'corrupted': ...}}")
+    return found
+
+
+SEPARATED = {".csv": ",", ".tsv": "\t"}
+READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    **dict.fromkeys(SEPARATED, of_separated),
+    **{".json": of_json, ".jsonl": of_json_lines, ".parquet": of_parquet},
+}
+"""What reads a file, by the end of its name."""
