@@ -74,6 +74,8 @@ NO_CAP = (-1.0, 0.0, None)
 COVERED_IN_NATIVE = COVERED | {
     "rmsnorm_uses_offset": (False, None),
     "logit_scale": (1.0, None),
+    "num_experts": (None,),
+    "positional_embedding_type": tuple(kind for kind in POSITIONS if kind != "alibi"),
     "attn_scores_soft_cap": NO_CAP,
     "output_logits_soft_cap": NO_CAP,
 }
