@@ -589,6 +589,7 @@ def check(study: Study) -> None:
 
 def check_model(study: Study, entry: Mapping[str, Any]) -> None:
     name = entry["name"]
+    study.wheels(name)
     if "folder" in entry:
         folder = Path(entry["folder"])
         if not folder.is_dir():

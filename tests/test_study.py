@@ -19,7 +19,7 @@ from acdc.study import Study
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"
-CONFIGS = ("default", "full", "paper", "sweep", "test")
+CONFIGS = ("architectures", "default", "full", "gemma", "paper", "sweep", "test")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -245,6 +245,12 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "two sources": (as_model(build="tiny_llama", hub="gpt2"), ONE_SOURCE),
     "no source": (as_model(), ONE_SOURCE),
     "wheel without digest": (as_model(wheel="a==1", file="b"), ONE_SOURCE),
+    "digests of fewer wheels": (
+        as_model(wheel=["a==1", "b==1"], file=["a", "b"], sha256="0" * 64),
+        "model tiny-llama has 2 wheel, 2 file, 1 sha256: give one of each for every part",
+    ),
+    "unknown device": (at_top(device="gpu"), "'device' is wrong: 'gpu' is not auto, cpu, cuda or cuda:1"),
+    "unknown memory": (at_top(memory_gib="all"), "'memory_gib' is wrong: 'auto' was expected"),
     "unknown pin": (as_model(pinned="gpt2"), "no model 'gpt2' is pinned: there are smollm2-135m-q4"),
     "pin and wheel": (as_model(pinned="smollm2-135m-q4", hub="gpt2"), ONE_SOURCE),
     "no such module": (in_task(module="no/task.py"), "task ioi: its module no/task.py does not exist: give the path"),

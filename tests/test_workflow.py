@@ -542,6 +542,22 @@ def entry(name: str) -> dict[str, Any]:
     return {**task, "ablations": ["corrupted"], "searches": [search]}
 
 
+class TestArchitectures:
+    """GPT-2, Qwen 2.5, Gemma 2 and Llama 3.1, the models of the MIB benchmark, as random models."""
+
+    MODELS = ("tiny-gpt2", "tiny-qwen2", "tiny-gemma2", "tiny-llama3")
+
+    def test_every_one_goes_through_the_workflow(self, finished):
+        config, targets = "workflow/config/architectures.yaml", ("evaluation", "faithfulness")
+        files = [f"results/architectures/{name}.csv" for name in targets]
+        result = finished.snakemake("--cores", "all", *files, "--configfile", config)
+        assert result.returncode == 0, result.stdout
+        rows = finished.table(files[0])
+        assert set(rows["model"]) == set(self.MODELS)
+        found = rows[rows["method"].isin(["acdc", "eap_ig"])]
+        assert set(found["model"]) == set(self.MODELS) and (found["n_edges"] > 0).all()
+
+
 class TestNewTask:
     def jobs(self, result: subprocess.CompletedProcess) -> list[str]:
         assert result.returncode == 0, result.stdout
