@@ -16,11 +16,15 @@ from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_AR
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from acdc.data import Dataset
+from acdc.engine.memory import held, of_weights
 from acdc.engine.model import Engine
 from acdc.errors import InputError, first_line
 from acdc.models.bridge import of_hugging_face
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
+from benchmarks.acdc_speed import GPT2
+from benchmarks.acdc_speed import random_prompts as random_prompts_of_shape
+from benchmarks.gpu_report import GIB, LARGE
 from tests.small_models import random_circuit
 
 PAGE = Path(__file__).parent / "models.md"
@@ -164,6 +168,45 @@ def row(name: str) -> tuple[str, str, str]:
     return name, "refused", f"the comparison before a search refuses it: off by {whole:.1g}, circuits by {circuits:.1g}"
 
 
+AFTER = """
+## Where a norm follows the heads
+
+Gemma 2 and 3, OLMo 2 and 3, GLM-4 and Exaone 4 have a norm between a layer's heads and the residual stream, so that
+what the heads compute does not add up by itself. There head h writes z_h W_O[h] * w / s: its own result times the
+norm's weight w, over the root mean square s of what all heads of the layer compute together *in the same run*. The
+senders then sum to the residual stream exactly. All edges give the model's logits, and no edges the ablated run's. A
+change of what one head reads changes s, and so what every head of its layer writes, also where nothing reads the head
+itself: its edges count as long as some head of its layer is read. Under zero and mean ablation it is this product that
+is zero, or its mean.
+
+OLMo 2 and 3 and OLMoE have one norm of the queries of all heads, and one of their keys. There q and k are what the
+projections give, and the norm is applied in the same run.
+
+## What is a black box
+
+An MLP that is a mixture of experts, or has an activation that the engine does not know, is the model's own module,
+called on what the receiver reads. Jobs of such models load Transformers and TransformerLens to have it.
+
+## Memory
+
+By the formulas of `acdc/engine/memory.py`, in GiB, float32, for 20 prompts of 15 tokens: the weights, and what a search
+holds beside them. Candidates come on top: as many are tried at once as fit into `memory_gib` (`auto`: 2 on a CPU, three
+quarters of what a GPU has free). On a CPU with AVX-512 the weights are held twice. What does not fit is refused before
+anything is computed.
+"""
+
+
+def memory_table() -> str:
+    """Return what models of real sizes need, as a table."""
+    lines = ["| model's shape | edges | weights | a search |", "|---|---|---|---|"]
+    for name, shape in {"GPT-2 small": GPT2, **LARGE}.items():
+        graph, itemsize = shape.graph(), torch.float32.itemsize
+        search = held(shape, graph, random_prompts_of_shape(20, 15, d_vocab=shape.d_vocab), itemsize)
+        sizes = (of_weights(shape, itemsize) / GIB, search / GIB)
+        lines.append(f"| {name} | {graph.n_edges:,} | {sizes[0]:.1f} | {sizes[1]:.1f} |")
+    return "\n".join(lines)
+
+
 def page(rows: list[tuple[str, str, str]]) -> str:
     """Return the page's text."""
     lines = ["# Models", ""]
@@ -181,7 +224,7 @@ def page(rows: list[tuple[str, str, str]]) -> str:
     for kind, header in (("works", "differences"), ("refused", "reason"), ("not tried", "reason")):
         lines += ["", f"## {kind.capitalize()}", "", f"| architecture | {header} |", "|---|---|"]
         lines += [f"| {name} | {why} |" for name, result, why in rows if result == kind]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, AFTER, memory_table()]) + "\n"
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 from tests.checkout import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALLER = {"quickstart": ("prompts[:10], prompts[10:]", "prompts[:2], prompts[10:14]")}
+"""What is run with fewer prompts here than in what is committed: its cells are the same, its search is shorter."""
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -28,7 +30,11 @@ def outputs(notebook: nbformat.NotebookNode) -> list[set[str]]:
 def test_it_runs(path: Path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    notebook, committed = nbformat.read(path, 4), nbformat.read(path, 4)
+    text, committed = path.read_text(encoding="utf-8"), nbformat.read(path, 4)
+    if path.stem in SMALLER:
+        assert text.count(SMALLER[path.stem][0]) == 1
+        text = text.replace(*SMALLER[path.stem])
+    notebook = nbformat.reads(text, 4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert outputs(notebook) == outputs(committed)
 

@@ -60,11 +60,11 @@ class EngineFlags:
         import torch
 
         from acdc.engine.memory import keep_freed_memory
-        from acdc.engine.weights import Weights
+        from acdc.models.black_box import load_weights
 
         torch.set_num_threads(self.threads)
         keep_freed_memory()
-        return self.options("corrupted").place(Weights.load(self.model), are_mapped=True)
+        return self.options("corrupted").place(load_weights(self.model), are_mapped=True)
 
     def options(self, ablation: str) -> Options:
         """Return how the engine of an ablation computes."""

@@ -69,9 +69,9 @@ def model(
         shortformer: add positions to the inputs of q and k only
         processed: fold LayerNorm and centre weights when the model is loaded
     """
-    from acdc.engine.weights import Weights
     from acdc.fingerprint import write_digests
     from acdc.models import sources
+    from acdc.models.black_box import load_weights
     from acdc.models.bridge import PROCESSED, load_bridge
     from acdc.models.convert import weights_of
     from acdc.models.programs import try_model
@@ -93,7 +93,7 @@ def model(
     if processed:
         (out / PROCESSED).touch()
     weights_of(load_bridge(out)).save(out)
-    try_model(out, Weights.load(out))
+    try_model(out, load_weights(out))
     write_digests(out)
 
 
@@ -190,12 +190,12 @@ def behaviour(
     from acdc.data import Dataset
     from acdc.engine.check import Expected, check_engine
     from acdc.engine.load import Options
-    from acdc.engine.weights import Weights
     from acdc.graph import Circuit
+    from acdc.models.black_box import load_weights
     from acdc.models.programs import programs_of
 
     torch.set_num_threads(threads)
-    weights, prompts = Weights.load(model), [Dataset.load(path) for path in datasets]
+    weights, prompts = load_weights(model), [Dataset.load(path) for path in datasets]
     for data, expected, file in zip(prompts, Expected.of(programs_of(model), *prompts), logits, strict=True):
         engine = Options(device="cpu").engine(weights, data, None)
         check_engine(engine, expected)

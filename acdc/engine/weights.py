@@ -168,6 +168,8 @@ class Weights:
     def load(cls, folder: Path) -> Weights:
         """Read what ``save`` wrote. Tensors are mapped from the file, so that processes share one copy of them.
 
+        Black boxes are left out: ``acdc.models.black_box.load_weights`` reads them too.
+
         Raises:
             InputError: the folder has no such files, or another version wrote them.
         """
@@ -183,11 +185,6 @@ class Weights:
             return {field.name: tensors.get(prefix + field.name) for field in fields(kind)}
 
         blocks = [Block(**record(Block, f"blocks.{i}.")) for i in range(architecture.n_layers)]
-        if architecture.black_box:
-            from acdc.models.black_box import modules_in  # which imports Transformers and TransformerLens
-
-            for block, module in zip(blocks, modules_in(folder), strict=True):
-                block.black_box = module
         return cls(**{**record(cls, ""), "architecture": architecture, "blocks": blocks})
 
     def named(self) -> Iterator[tuple[str, Tensor]]:

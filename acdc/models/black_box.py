@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc.engine.weights import Weights
+
 
 class BlackBox(torch.nn.Module):
     """Call a Hugging Face module on rows of the residual stream.
@@ -25,9 +27,14 @@ class BlackBox(torch.nn.Module):
         return (out[0] if isinstance(out, tuple) else out).reshape(x.shape)
 
 
-def modules_in(folder: Path) -> list[torch.nn.Module | None]:
-    """Return every layer's black box of the model in a folder, which Transformers and TransformerLens load."""
-    from acdc.models.bridge import load_bridge
-    from acdc.models.convert import weights_of
+def load_weights(folder: Path) -> Weights:
+    """Read a model's weights as ``Weights.load`` does and, where it has black boxes, these from the model itself."""
+    weights = Weights.load(folder)
+    if weights.architecture.black_box:
+        # They are imported here: jobs of other models need neither Transformers nor TransformerLens.
+        from acdc.models.bridge import load_bridge
+        from acdc.models.convert import weights_of
 
-    return [block.black_box for block in weights_of(load_bridge(folder)).blocks]
+        for block, of_model in zip(weights.blocks, weights_of(load_bridge(folder)).blocks, strict=True):
+            block.black_box = of_model.black_box
+    return weights

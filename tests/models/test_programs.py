@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from acdc.cli import main
+from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
+from acdc.models.black_box import load_weights
 from acdc.models.bridge import PROCESSED, load_bridge
 from acdc.models.convert import weights_of
 from acdc.models.programs import programs_of, try_model
 from acdc.models.sources import from_model
-from tests.small_models import build
+from tests.small_models import build, prompts
 
 
 @pytest.fixture
@@ -79,6 +81,19 @@ def test_the_command_refuses_a_model_that_transformer_lens_gets_wrong(tmp_path):
     said = ended.value.code
     assert "it agrees with Transformers, but TransformerLens computes another model" in said
     assert "and from TransformerLens's by" in said and said.startswith("acdc: with all edges")
+
+
+def test_a_mixture_of_experts_is_read_from_a_folder_with_its_black_boxes(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = MixtralConfig(vocab_size=50, **sizes, num_key_value_heads=2, num_local_experts=4, initializer_range=0.3)
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "source")
+    main(["model", "--folder", str(tmp_path / "source"), "--out", str(tmp_path / "out")])
+    weights, prompt = load_weights(tmp_path / "out"), prompts(False)
+    expected = MixtralForCausalLM.from_pretrained(tmp_path / "source")(prompt.clean).logits[prompt.scored]
+    for dtype in (torch.float32, torch.float64):
+        found = Engine(weights.to("cpu", dtype), prompt, ablation="corrupted").model_logits
+        torch.testing.assert_close(found.float(), expected, atol=1e-4, rtol=0)
 
 
 def test_the_command_writes_what_the_engine_reads(tmp_path):
