@@ -99,6 +99,7 @@ def random_weights(a: Architecture = GPT2, seed: int = 0, device: str = "cpu") -
             ln1_b=zeros,
             w_port=normal(n_ports, a.d_model, a.d_head, std=0.04),
             b_port=normal(n_ports, a.d_head, std=0.02),
+            qk_norm_w=ones.new_ones(n_ports - a.n_kv_heads, a.d_head) if a.query_key_norm else None,
             w_o=normal(a.n_heads, a.d_head, a.d_model, std=0.04),
             b_o=zeros,
         )

@@ -74,9 +74,13 @@ LARGE = {
     ),
 }
 """Shapes as the models' configs have them (their repositories on the Hugging Face hub)."""
+SMALL |= {
+    "Gemma 2": replace(SMALL["Llama"], norm_after=True, windows=(0, 5, 0, 5), attention_cap=50.0, logit_cap=30.0),
+    "OLMo 2": replace(SMALL["Llama"], norm_before=False, norm_after=True, query_key_norm="all heads"),
+}
 ABLATIONS, OF_TEXT = ("corrupted", "zero", "mean"), ("kl_divergence", "logit_difference")
 THRESHOLDS = {"kl_divergence": 5e-4, "logit_difference": 0.01}
-GIB, N_STEPS, DENSE = 2**30, 3, 0.1
+GIB, N_STEPS, N_SENDERS, DENSE = 2**30, 3, 64, 0.1
 
 
 def decisions(device: torch.device) -> Iterator[dict[str, Any]]:
@@ -199,10 +203,9 @@ def of_model(architecture: Architecture, device: torch.device) -> dict[str, Any]
 
 def first_receivers(engine: Engine) -> dict[str, float]:
     """Return the milliseconds per tried edge of a KL search that has come to its middle layer."""
-    progress, steps = middle_steps(engine, METRICS["kl_divergence"].load(), 3e-4, 0.1)
+    progress, (step, *_) = middle_steps(engine, METRICS["kl_divergence"].load(), 3e-4, 0.1)
     start = time.perf_counter()
-    for step in steps:
-        step.prune(sender_order(engine.graph, step.receiver, "descending"))
+    step.prune(sender_order(engine.graph, step.receiver, "descending")[:N_SENDERS])
     synchronise(engine)
     return {"ms / tried edge": 1e3 * (time.perf_counter() - start) / max(1, len(progress.trace))}
 

@@ -24,7 +24,7 @@ from acdc.graph import Circuit
 from acdc.metrics import Metric, MetricKind
 
 LOGIT_BYTES = 2**25
-"""Logits are computed for as many candidates at once as fit into this many bytes. On a CPU they stay in its cache."""
+"""On a CPU, logits are computed for as many candidates at once as fit into this many bytes: they stay in its cache."""
 
 
 class Engine:
@@ -139,5 +139,6 @@ class Engine:
     def values(self, metric: Metric, final: Float[Tensor, "state scored d_model"]) -> Float[Tensor, "state scored"]:
         """Compute the metric of every state at every scored position, in float64."""
         n_columns = self.weights.unembed.shape[1] if metric.columns is None else metric.columns.shape[1]
-        states = max(1, LOGIT_BYTES // (final[0, :, 0].nbytes * n_columns))
+        most = LOGIT_BYTES if self.device.type == "cpu" else max(LOGIT_BYTES, self.memory // 8)
+        states = max(1, most // (final[0, :, 0].nbytes * n_columns))
         return torch.cat([metric(self.logits(part, metric)).double() for part in final.split(states)])
