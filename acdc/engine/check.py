@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.model import Engine
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
 from acdc.graph import Circuit
 
 TOLERANCE = 1e-3
@@ -75,14 +75,20 @@ class Expected:
 
         Args:
             programs: by name, functions that load them. Of large models, one at a time is in memory.
+
+        Raises:
+            InputError: a program fails.
         """
         none = torch.zeros(0, dtype=torch.long)
         made = [cls(data.sha256, Logits(none), Logits(none)) for data in datasets]
         for name, load in programs.items():
             program = load()
             for one, data in zip(made, datasets, strict=True):
-                one.scored.add(name, program, data)
-                one.whole.add(name, program, every_position(data))
+                try:
+                    one.scored.add(name, program, data)
+                    one.whole.add(name, program, every_position(data))
+                except Exception as error:  # whatever a library raises that cannot run the model
+                    raise InputError(f"{name} cannot run this model: {first_line(error)}") from error
             del program
         return made
 

@@ -427,7 +427,5 @@ def attend(
 
 
 def final_norm(weights: Weights, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-    """Apply the norm before the unembedding, where there is one."""
-    if not weights.architecture.norm_final:
-        return x
+    """Apply the norm before the unembedding."""
     return layers.norm(weights.architecture, x, weights.ln_final_w, weights.ln_final_b)

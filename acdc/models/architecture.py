@@ -36,7 +36,6 @@ class Architecture:
         norm_before: whether heads and MLPs read the residual stream through a norm (OLMo 2 does not).
         norm_after: whether what a layer's heads write together goes through a norm, and what its MLP writes, see
             ``acdc.engine.runs.scale_after``.
-        norm_final: whether the logits are read through a norm.
         query_key_norm: what a norm of q and of k takes together; None without such norms.
         attention_cap, logit_cap: c, where scores or logits x become c tanh(x / c); None where they stay.
         clip: c, where q, k and v are clipped to [-c, c]; None where they are not.
@@ -65,7 +64,6 @@ class Architecture:
     windows: tuple[int, ...] = ()
     norm_before: bool = True
     norm_after: bool = False
-    norm_final: bool = True
     query_key_norm: QueryKeyNorm | None = None
     attention_cap: float | None = None
     logit_cap: float | None = None

@@ -59,8 +59,21 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
 
 
 def load_hugging_face(folder: Path) -> PreTrainedModel:
-    """Load a Hugging Face folder as Transformers does, in float32."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
+    """Load a Hugging Face folder as Transformers does, in float32.
+
+    Raises:
+        InputError: Transformers does not load it, or only with code that comes with the model, which is not run.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except Exception as error:  # whatever a library raises for a model that it does not know, or for broken files
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"model folder {folder} brings code of its own, which is not run: take a model whose architecture"
+                " Transformers has"
+            ) from error
+        raise InputError(f"Transformers cannot load model folder {folder}: {first_line(error)[:300]}") from error
+    return model.requires_grad_(False).eval()
 
 
 def of_hugging_face(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:

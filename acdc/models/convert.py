@@ -97,7 +97,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         n_heads=config.n_heads,
         n_kv_heads=config.n_key_value_heads or config.n_heads,
         d_head=config.d_head,
-        d_mlp=0 if config.attn_only else config.d_mlp,
+        d_mlp=mlp_width(bridge, black_box),
         d_vocab=bridge.unembed.W_U.shape[1],
         n_ctx=context(bridge),
         norm=NORMS[config.normalization_type],
@@ -110,7 +110,6 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         windows=windows(bridge),
         norm_before=config.normalization_type is None or getattr(bridge.blocks[0], "ln1", None) is not None,
         norm_after=getattr(bridge.blocks[0], "ln1_post", None) is not None,
-        norm_final=getattr(bridge, "ln_final", None) is not None,
         query_key_norm=query_key_norm(bridge),
         attention_cap=cap(config.attn_scores_soft_cap),
         logit_cap=cap(config.output_logits_soft_cap),
@@ -118,6 +117,14 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
         black_box=black_box,
         **(rotation(bridge) if config.positional_embedding_type == "rotary" else {}),
     )
+
+
+def mlp_width(bridge: TransformerBridge, black_box: bool) -> int:
+    """Return the width of an MLP's hidden layer, 0 without MLPs. TransformerLens's setting has another for OPT."""
+    config: Any = bridge.cfg
+    if config.attn_only or black_box:
+        return 0 if config.attn_only else config.d_mlp
+    return bridge.blocks[0].mlp.W_in.shape[-1]
 
 
 def cap(setting: float | None) -> float | None:
@@ -264,12 +271,16 @@ def times(x: Tensor | None, factor: float) -> Tensor | None:
 
 
 def weights_of(bridge: TransformerBridge) -> Weights:
-    """Return the model's weights as the engine takes them, without a copy of those that have that form already."""
+    """Return the model's weights as the engine takes them, without a copy of those that have that form already.
+
+    Raises:
+        InputError: the engine does not cover the model.
+    """
     architecture = architecture_of(bridge)
     rotary = rotary_of(bridge, architecture) if architecture.positions == "rotary" else (None, None)
     scales, offset = scales_of(bridge), norm_offset(bridge)
     w_final, b_final = norm_weights(getattr(bridge, "ln_final", None), offset)
-    return Weights(
+    weights = Weights(
         architecture,
         embed=normed_embedding(bridge, times(bridge.embed.W_E, scales.embed)),
         pos_embed=position_embeddings(bridge, architecture.n_ctx) if has_position_embeddings(architecture) else None,
@@ -285,6 +296,26 @@ def weights_of(bridge: TransformerBridge) -> Weights:
         rotary_sin=rotary[1],
         slopes=slopes_of(bridge) if architecture.positions == "alibi" else None,
     )
+    check_shapes(weights, str(bridge.cfg.architecture))
+    return weights
+
+
+def check_shapes(weights: Weights, name: str) -> None:
+    """Raise InputError where a weight has another shape than the architecture says (OPT-350m's embeddings)."""
+    a = weights.architecture
+    model = {"embed": (None, a.d_model), "pos_embed": (None, a.d_model), "unembed": (a.d_model, None)}
+    n_ports = a.n_heads + 2 * a.n_kv_heads
+    mlp = {"w_in": (a.d_model, a.d_mlp), "w_gate": (a.d_model, a.d_mlp), "w_out": (a.d_mlp, a.d_model)}
+    heads = {"w_port": (n_ports, a.d_model, a.d_head), "w_o": (a.n_heads, a.d_head, a.d_model)}
+    records: list[tuple[Weights | Block, dict]] = [
+        (weights, model),
+        *((block, mlp | heads) for block in weights.blocks),
+    ]
+    for record, shapes in records:
+        for field, expected in shapes.items():
+            found = getattr(record, field)
+            if found is not None and any(n not in (None, m) for n, m in zip(expected, found.shape, strict=True)):
+                raise InputError(f"the engine does not cover {name}: its {field} has the shape {tuple(found.shape)}")
 
 
 def has_position_embeddings(architecture: Architecture) -> bool:

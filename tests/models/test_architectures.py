@@ -161,6 +161,15 @@ CONFIGS = SCALED_ROTATIONS | {
 N_CTX_OF = {"longrope": ORIGINAL, "bloom": 2048}
 """Longrope changes the rotations of all positions in a prompt beyond the original context. BLOOM has no limit."""
 REFUSED = {
+    r"its embed has the shape \(50, 16\)": OPTConfig(  # as OPT-350m
+        vocab_size=N_VOCAB,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=N_CTX,
+        word_embed_proj_dim=16,
+    ),
     "its MLPs are gated by one half": ModernBertDecoderConfig(**SIZES, layer_types=["full_attention"] * 2),
     "its norms take the residual stream itself": OpenAIGPTConfig(
         vocab_size=N_VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=N_CTX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,16 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from acdc.cli import main
+from acdc.engine.check import Expected
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
 from acdc.models.black_box import load_weights
-from acdc.models.bridge import PROCESSED, load_bridge
+from acdc.models.bridge import PROCESSED, load_bridge, load_hugging_face
 from acdc.models.convert import weights_of
 from acdc.models.programs import programs_of, try_model
 from acdc.models.sources import from_model
-from tests.small_models import build, prompts
+from tests.small_models import build, llama, prompts
 
 
 @pytest.fixture
@@ -81,6 +83,39 @@ def test_the_command_refuses_a_model_that_transformer_lens_gets_wrong(tmp_path):
     said = ended.value.code
     assert "it agrees with Transformers, but TransformerLens computes another model" in said
     assert "and from TransformerLens's by" in said and said.startswith("acdc: with all edges")
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+def test_a_checkpoint_of_half_precision_is_computed_in_float32(tmp_path, dtype):
+    llama().to(dtype).save_pretrained(tmp_path / "source")
+    main(["model", "--folder", str(tmp_path / "source"), "--out", str(tmp_path / "out")])
+    weights = Weights.load(tmp_path / "out")
+    assert {tensor.dtype for _, tensor in weights.named()} == {torch.float32}
+    assert torch.equal(weights.embed.to(dtype).float(), weights.embed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}, "brings code of its own"),
+        ({}, "Transformers cannot load model folder .*: .* model type `mine`"),
+    ],
+)
+def test_a_model_that_transformers_does_not_know_is_refused_and_its_code_is_not_run(tmp_path, changes, said):
+    llama().save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(described | {"model_type": "mine"} | changes))
+    (tmp_path / "own.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(InputError, match=said):
+        load_hugging_face(tmp_path)
+
+
+def test_a_program_that_fails_is_named():
+    def broken(tokens: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no component\nmore of it")
+
+    with pytest.raises(InputError, match="^TransformerLens cannot run this model: no component$"):
+        Expected.of({"TransformerLens": lambda: broken}, prompts(False))
 
 
 def test_a_mixture_of_experts_is_read_from_a_folder_with_its_black_boxes(tmp_path):
