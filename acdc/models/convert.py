@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isclose, sqrt
 from typing import Any, cast, get_args, overload
@@ -150,27 +151,33 @@ def check_modules_covered(bridge: TransformerBridge) -> None:
     """Raise InputError for what the modules and the config of a Hugging Face model have and the engine does not."""
     if hugging_face_config(bridge) is None:
         return
-    if bridge.cfg.architecture in NOT_COVERED:
-        reason = NOT_COVERED[bridge.cfg.architecture]
+    for reason in reasons_against(bridge):
         raise InputError(f"the engine does not cover {bridge.cfg.architecture}: {reason}")
+    check_norms_after(bridge.blocks, bridge.cfg.normalization_type)
+
+
+def reasons_against(bridge: TransformerBridge) -> Iterator[str]:
+    """Yield what of a Hugging Face model the engine does not cover."""
+    if bridge.cfg.architecture in NOT_COVERED:
+        yield NOT_COVERED[bridge.cfg.architecture]
     blocks = getattr(bridge, "blocks", [])
     if not blocks or not all(hasattr(block, "attn") for block in blocks):
-        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: it has layers without attention")
-    check_norms_after(blocks, bridge.cfg.normalization_type)
-    attention = blocks[0].attn.original_component
+        yield "it has layers without attention"
+        return
+    attention, block = (part.original_component for part in (blocks[0].attn, blocks[0]))
+    names = [name for name, _ in attention.named_children()]
     if getattr(attention, "sinks", None) is not None:
-        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its attention has sinks")
+        yield "its attention has sinks"
     if getattr(attention, "attn_temperature_tuning", None):
-        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its attention has a temperature")
-    gates = [name for name, _ in attention.named_children() if "gate" in name or name == "g_proj"]
-    if gates:
-        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its heads' outputs are gated")
-    other = [name for name, _ in blocks[0].original_component.named_children() if "mamba" in name]
-    if other:
-        raise InputError(f"the engine does not cover {bridge.cfg.architecture}: its layers have {other[0]} too")
+        yield "its attention has a temperature"
+    if any("gate" in name or name == "g_proj" for name in names):
+        yield "its heads' outputs are gated"
+    if any("kv_a" in name for name in names):
+        yield "its keys and values come from a latent vector that all heads share (MLA)"
+    if any("mamba" in name for name, _ in block.named_children()):
+        yield "its layers have a Mamba beside their heads"
     unknown = set(layer_types(bridge)) - {"full_attention", "sliding_attention", "global", "local"}
-    if unknown:
-        raise InputError(f"the engine does not cover layers of type {min(unknown)!r}")
+    yield from (f"it has layers of type {kind!r}" for kind in sorted(unknown))
 
 
 def check_norms_after(blocks: Any, kind: str | None) -> None:
@@ -189,6 +196,7 @@ def check_norms_after(blocks: Any, kind: str | None) -> None:
 def check_covered(bridge: TransformerBridge) -> None:
     """Raise InputError for a setting that the engine does not cover; the message names it."""
     config: Any = bridge.cfg
+    check_modules_covered(bridge)
     for name, covered in (COVERED_IN_NATIVE if config.architecture == NATIVE else COVERED).items():
         if getattr(config, name, None) not in covered:
             raise InputError(f"the engine does not cover models with {name} = {getattr(config, name)!r}")
@@ -197,7 +205,6 @@ def check_covered(bridge: TransformerBridge) -> None:
     # Hugging Face's encoders, such as BERT, have norms after their blocks, and no setting says so.
     if config.attention_dir != "causal" and config.architecture != NATIVE:
         raise InputError(f"the engine does not cover attention_dir = {config.attention_dir!r} in {config.architecture}")
-    check_modules_covered(bridge)
     # TransformerLens's native models ignore the setting.
     if config.parallel_attn_mlp and config.architecture == NATIVE:
         raise InputError("the engine does not cover parallel_attn_mlp = True in TransformerLens native models")

@@ -13,6 +13,7 @@ from transformers import (
     BloomConfig,
     Cohere2Config,
     CohereConfig,
+    DeepseekV3Config,
     Exaone4Config,
     FalconConfig,
     Gemma2Config,
@@ -26,6 +27,7 @@ from transformers import (
     HrmTextConfig,
     HunYuanDenseV1Config,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     MixtralConfig,
     ModernBertDecoderConfig,
@@ -160,7 +162,10 @@ CONFIGS = SCALED_ROTATIONS | {
 }
 N_CTX_OF = {"longrope": ORIGINAL, "bloom": 2048}
 """Longrope changes the rotations of all positions in a prompt beyond the original context. BLOOM has no limit."""
+LATENT = {"q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}
 REFUSED = {
+    "keys and values come from a latent vector": DeepseekV3Config(**SIZES, **LATENT, first_k_dense_replace=2),
+    "layers without attention": MambaConfig(vocab_size=N_VOCAB, hidden_size=32, num_hidden_layers=2),
     r"its embed has the shape \(50, 16\)": OPTConfig(  # as OPT-350m
         vocab_size=N_VOCAB,
         hidden_size=32,
