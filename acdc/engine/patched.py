@@ -325,8 +325,7 @@ class Patch:
             return z if len(rows.live) == rows.n else z[:, :, rows.live]
         if not rows.one_per_prompt:
             k, v = k[:, :, rows.scored_prompt], v[:, :, rows.scored_prompt]
-        query = rows.pos[rows.scored]
-        return attend(self.weights, layer, heads, q[:, :, :, None], k, v, rows, query).squeeze(3)
+        return attend(self.weights, layer, heads, q[:, :, :, None], k, v, rows, at_scored=True).squeeze(3)
 
     def mlp(self, layer: int) -> None:
         """Recompute a layer's MLP where it sends and a change reaches it."""

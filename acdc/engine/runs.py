@@ -32,6 +32,7 @@ class Rows:
         one_per_prompt: whether every prompt has exactly one scored position.
         causal: whether a position attends to itself and earlier ones only.
         weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
+        masks: what ``visible`` has made.
     """
 
     n_prompts: int
@@ -44,7 +45,7 @@ class Rows:
     weight: Float[Tensor, "scored"]
     live: Int[Tensor, "live"]
     scored_in_live: Int[Tensor, "scored"]
-    masks: dict[int, Bool[Tensor, "pos pos"]] = field(default_factory=dict)
+    masks: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, causal: bool = True) -> Rows:
@@ -72,12 +73,17 @@ class Rows:
         pos = torch.arange(self.n_pos, device=self.pos.device)
         return pos[:, None] - pos
 
-    def visible(self, window: int) -> Bool[Tensor, "pos pos"]:
-        """Return which keys a query sees: with a window, so many positions, itself among them."""
-        if window not in self.masks:
+    def visible(self, window: int, at_scored: bool = False) -> Bool[Tensor, "... query pos"]:
+        """Return which keys a query sees: with a window, so many positions, itself among them.
+
+        Args:
+            at_scored: whether the queries are those of scored rows, Bool[scored 1 pos]; else of all positions.
+        """
+        if (window, at_scored) not in self.masks:
             sees = self.distance >= 0 if self.causal else torch.ones_like(self.distance, dtype=torch.bool)
-            self.masks[window] = sees & (self.distance < window) if window else sees
-        return self.masks[window]
+            sees = sees & (self.distance < window) if window else sees
+            self.masks[window, at_scored] = sees[self.pos[self.scored], None] if at_scored else sees
+        return self.masks[window, at_scored]
 
     def at(self, all_live: bool) -> Int[Tensor, "row"]:
         """Return all live rows or else the scored ones."""
@@ -406,23 +412,19 @@ def attend(
     k: Float[Tensor, "head ... key d_head"],
     v: Float[Tensor, "head ... key d_head"],
     rows: Rows,
-    query: Int[Tensor, "scored"] | None = None,
+    at_scored: bool = False,
 ) -> Float[Tensor, "head ... query d_head"]:
     """Compute the attention of some heads of a layer.
 
     Args:
-        query: the position of the one query of each of the last but two dimensions; None for queries at every position.
+        at_scored: whether there is one query for each of the last but two dimensions, at its scored position; else
+            there are queries at every position.
     """
-    architecture, distance, visible = (
-        weights.architecture,
-        rows.distance,
-        rows.visible(weights.architecture.window(layer)),
-    )
-    if query is not None:
-        distance, visible = distance[query, None], visible[query, None]
-    bias = None
+    architecture, bias = weights.architecture, None
     if weights.slopes is not None:
+        distance = rows.distance[rows.pos[rows.scored], None] if at_scored else rows.distance
         bias = -weights.slopes[heads].view(-1, *[1] * (q.dim() - 1)) * distance
+    visible = rows.visible(architecture.window(layer), at_scored)
     return layers.attend(q, k, v, visible, bias, architecture.attention_cap)
 
 
