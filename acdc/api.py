@@ -12,7 +12,7 @@ import torch
 
 from acdc import ablation as ablations
 from acdc import catalogue, tasks
-from acdc.catalogue import METHODS, METRICS, Method
+from acdc.catalogue import METHODS, METRICS, Method, is_number
 from acdc.data import Dataset
 from acdc.engine.load import settings_of
 from acdc.errors import InputError
@@ -292,10 +292,8 @@ def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, di
         raise InputError(f"{one} is one number and {several} a list of numbers: got {name}={value!r}")
     values = [str(entry) for entry in (value if is_sweep else [value])]
     for text in values:
-        try:
-            (float if method.kind == "search" else int)(text)
-        except ValueError:
-            raise InputError(f"{name} must be a number, not {text!r}") from None
+        if not (is_number(text) if method.kind == "search" else text.isdecimal()):
+            raise InputError(f"{name} must be a number, not {text!r}")
     return values, is_sweep, {key: setting for key, setting in settings.items() if key != name}
 
 

@@ -13,6 +13,7 @@ import ast
 import importlib
 import importlib.machinery
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -88,9 +89,11 @@ class Setting:
         if self.choices and value not in self.choices:
             raise InputError(f"{self.flag} must be one of {', '.join(self.choices)}, not {text!r}")
         if isinstance(value, (int, float)):
-            if self.least is not None and not value >= self.least:  # nan is neither
+            if not math.isfinite(value):
+                raise InputError(f"{self.flag} must be a number, not {text!r}")
+            if self.least is not None and value < self.least:
                 raise InputError(f"{self.flag} must be at least {self.least:g}, not {text}")
-            if self.above is not None and not value > self.above:
+            if self.above is not None and value <= self.above:
                 raise InputError(f"{self.flag} must be more than {self.above:g}, not {text}")
         return value
 
@@ -434,6 +437,14 @@ DISTANCE_IS_FLAT = "its gradient is zero where nothing is removed"
 def methods(kind: Literal["search", "score"]) -> list[Method]:
     """Return the methods of one kind, in the catalogue's order."""
     return [method for method in METHODS.values() if method.kind == kind]
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number that is neither infinite nor nan."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def check_suits(method: Method, metric: Metric) -> None:

@@ -492,7 +492,7 @@ def from_networkx(found: nx.DiGraph) -> Read:
     Raises:
         KeyError, TypeError, ValueError: it is no such graph.
     """
-    graph = Graph(**found.graph)
+    graph = Graph.from_json(found.graph)
     edges: list[Edge] = []
     effects: Effects = {}
     for start, end, labels in found.edges(data=True):

@@ -249,7 +249,8 @@ class Found:
         circuit, settings = Circuit.from_json(data["circuit"]), data["settings"]
         if missing := [key for key in (*LABELS, *SIZE) if key not in settings]:
             raise KeyError(f"settings lack {missing[0]}")
-        return cls(settings, circuit, {k: v for k, v in data["result"].items() if k not in COUNTS})
+        unknown = dict.fromkeys(("final_metric", "evaluations", "converged", "origin"))
+        return cls(settings, circuit, {**unknown, **{k: v for k, v in data["result"].items() if k not in COUNTS}})
 
 
 def beside(file: Path, table: str) -> Path:

@@ -7,7 +7,7 @@ receiver (Conmy et al. 2023, section 2.2; node set of the original's ``TLACDCCor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +30,8 @@ Port = Literal["q", "k", "v"]
 Kind = Literal["addition", "direct"]
 
 PORTS: tuple[Port, ...] = ("q", "k", "v")
+MOST_RECEIVERS = 10**5
+"""Of a graph that is read from a file: twice those of the largest models, so that no file asks for all memory."""
 
 
 def any_along(which: Bool[np.ndarray, "..."], axis: int) -> Bool[np.ndarray, "..."]:
@@ -149,6 +151,21 @@ class Graph:
     split_embed: bool = False
     parallel: bool = False
     coupled: bool = False
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Graph:
+        """Return the graph that ``to_json`` wrote.
+
+        Raises:
+            TypeError, ValueError: an argument is missing or unknown, or there can be no such graph.
+        """
+        graph = cls(**record)
+        sizes = graph.n_layers, graph.n_heads, graph.n_kv_heads
+        if not all(type(size) is int and size > 0 for size in sizes) or graph.n_heads % graph.n_kv_heads:
+            raise ValueError(f"there is no graph of {sizes[0]!r} layers, {sizes[1]!r} heads and {sizes[2]!r} key heads")
+        if graph.n_layers * (graph.n_ports + 1) > MOST_RECEIVERS:
+            raise ValueError(f"a graph of {graph.n_layers} layers and {graph.n_heads} heads is larger than any model's")
+        return graph
 
     @cached_property
     def senders(self) -> tuple[Node, ...]:
@@ -499,14 +516,12 @@ class Circuit:
         Raises:
             KeyError: an entry is missing, or a node is none of the graph's.
         """
-        graph = Graph(**data["graph"])
-        circuit = cls.empty(graph)
-        for sender, receiver in data["edges"]:
-            s, r = graph.sender_index[graph.node(sender)], graph.receiver_index[graph.node(receiver)]
-            circuit.present[s, r] = True
-        for port in data["direct"]:
-            circuit.direct[graph.receiver_index[graph.node(port)]] = True
-        return circuit
+        graph = Graph.from_json(data["graph"])
+        edges = [Edge(graph.node(sender), graph.node(receiver)) for sender, receiver in data["edges"]]
+        ports = [graph.node(port) for port in data["direct"]]
+        if wrong := [port.name for port in ports if port.port is None]:
+            raise ValueError(f"{wrong[0]} has no direct edge: only the q, k and v of heads have one")
+        return cls.from_edges(graph, [*edges, *(Edge(port, port, "direct") for port in ports)])
 
 
 @dataclass(eq=False)

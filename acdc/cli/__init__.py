@@ -8,6 +8,7 @@ module is imported only when that command is called.
 from __future__ import annotations
 
 import ast
+import os
 import sys
 import warnings
 from functools import cache
@@ -19,6 +20,8 @@ from cyclopts import App, Group, Parameter
 from acdc import __version__
 from acdc.errors import InputError
 
+PIPE_CLOSED = 141
+"""The exit status of a program whose reader has gone, as shells count it: 128 and the signal's number."""
 COMMANDS = {
     "Circuits, from a model and prompts": ("finding:find",),
     "Models and prompts": ("making:download", "making:model", "making:dataset", "making:behaviour"),
@@ -93,6 +96,11 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.showwarning = say
     try:
         app()(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output wanted no more of it, as `head` does. Python must not flush the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
     except KeyboardInterrupt:
         sys.exit("acdc: stopped: the same command goes on from the last checkpoint, where it writes one")
     except (InputError, ArithmeticError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from acdc.catalogue import ABLATIONS, METHODS, METRICS, Method, check_suits
+from acdc.catalogue import ABLATIONS, METHODS, METRICS, Method, check_suits, is_number
 from acdc.errors import InputError
 from acdc.found import LABELS
 
@@ -157,10 +157,8 @@ class SearchFlags(TaskFlags):
         if method.kind == "score" and (values or not self.fractions):
             raise InputError(f"method {method.name} scores everything once: give --fractions in place of values")
         for value in values:
-            try:
-                float(value)
-            except ValueError:
-                raise InputError(f"method {method.name} is run for numbers, not {value!r}") from None
+            if not is_number(value):
+                raise InputError(f"method {method.name} is run for numbers, not {value!r}")
         prefix = f"{method.name}."
         texts = [text.removeprefix(prefix) for text in self.settings if text.startswith(prefix)]
         return Run(method, values, method.parse(dict(halves(text, by="=") for text in texts)))

@@ -68,6 +68,8 @@ class Options:
                 ``check_engine``.
         """
         check_fits(weights, data)
+        if self.memory_gib != "auto" and not self.memory_gib > 0:
+            raise InputError(f"memory_gib is {self.memory_gib}: give auto, or more than 0 GiB")
         named(self.ablation).check(data)
         device, graph = weights.embed.device, weights.architecture.graph(self.split_embed)
         needed = held(weights.architecture, graph, data, weights.embed.element_size())

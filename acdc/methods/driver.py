@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from acdc.catalogue import METHODS, METRICS, Method, check_suits
 from acdc.engine.model import Engine
+from acdc.errors import InputError, first_line
 from acdc.found import FOUND, Found
 from acdc.graph import Circuit, Scores
 from acdc.metrics import Metric, MetricKind
@@ -155,10 +156,14 @@ def saved(engine: Engine, settings: dict[str, Any], value: str, folder: Path | N
 
 
 def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
-    """Read the circuit of exactly these settings from its folder; None where there is none."""
+    """Read the circuit of exactly these settings from its folder; None where there is none, or a damaged one."""
     if not (folder / Found.FILE).exists() or not (folder / Found.TRACE).exists():
         return None
-    found = Found.load(folder / Found.FILE)
+    try:
+        found = Found.load(folder / Found.FILE)
+    except (InputError, ValueError) as error:
+        warnings.warn(f"{folder} holds a damaged circuit, which is found again: {first_line(error)}", stacklevel=2)
+        return None
     return found if found.settings == settings else None
 
 
@@ -264,8 +269,12 @@ def save_state(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> N
 
 
 def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Read the state to go on from; None where there is no checkpoint, or it is of other settings."""
+    """Read the state to go on from; None where there is no checkpoint, a damaged one, or it is of other settings."""
     if not path.exists():
         return None
-    saved = torch.load(path, weights_only=True, map_location="cpu")
-    return saved["state"] if saved["settings"] == json.dumps(settings) else None
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        return saved["state"] if saved["settings"] == json.dumps(settings) else None
+    except Exception as error:  # whatever torch and pickle raise for bytes that are no checkpoint
+        warnings.warn(f"checkpoint {path} is damaged, so the search starts afresh: {first_line(error)}", stacklevel=2)
+        return None

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from acdc.errors import InputError, first_line
 from acdc.models.reset import RESET, reset
-from acdc.models.tokenizer import load_tokenizer
+from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
 NATIVE_CONFIG = "native.json"
 """The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
@@ -65,7 +65,7 @@ def load_hugging_face(folder: Path) -> PreTrainedModel:
         InputError: Transformers does not load it, or only with code that comes with the model, which is not run.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **NO_CODE)
     except Exception as error:  # whatever a library raises for a model that it does not know, or for broken files
         if "trust_remote_code" in str(error):
             raise InputError(
@@ -120,7 +120,7 @@ def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
     with tempfile.TemporaryDirectory() as folder:
         # TransformerLens wants a tokenizer, and loads it a second time from where it was loaded first.
         (tokenizer or unknown_words()).save_pretrained(folder)
-        loaded = AutoTokenizer.from_pretrained(folder)
+        loaded = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         try:
             bridge = TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=loaded)
         except Exception as error:  # whatever a library raises that does not know the model

@@ -304,7 +304,15 @@ def weights_of(bridge: TransformerBridge) -> Weights:
         slopes=slopes_of(bridge) if architecture.positions == "alibi" else None,
     )
     check_shapes(weights, str(bridge.cfg.architecture))
+    check_finite(weights)
     return weights
+
+
+def check_finite(weights: Weights) -> None:
+    """Raise InputError where a weight is NaN or infinite, as those of a damaged file are."""
+    for name, tensor in weights.named():
+        if not tensor.isfinite().all():
+            raise InputError(f"the model's weights are damaged: {name} has entries that are no numbers; get it again")
 
 
 def check_shapes(weights: Weights, name: str) -> None:

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from acdc.errors import InputError
 from acdc.models.bridge import SHORTFORMER, boot_native, save_native
-from acdc.models.tokenizer import load_tokenizer
+from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
 KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn", "attn_only")
 
@@ -87,4 +87,4 @@ def save_tokenizer(source: Path, folder: Path) -> None:
         own.save_pretrained(folder)
     elif name:
         with suppress(OSError):
-            AutoTokenizer.from_pretrained(name).save_pretrained(folder)
+            AutoTokenizer.from_pretrained(name, **NO_CODE).save_pretrained(folder)

@@ -17,6 +17,8 @@ FILES = (FILE, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "se
 """Files of which a folder that has a tokenizer has one."""
 AS_IN_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes, in tokenizer_config.json, of a tokenizer that is all in tokenizer.json."""
+NO_CODE = {"trust_remote_code": False}
+"""What every load by Transformers is told: without it, a terminal is asked whether a folder's own code is to be run."""
 SAMPLE = "In 1999, John's 12345 cats weren't here.\n    Über 中文: def f(x): return x + 1"
 """A text by which tokenizers are compared: what they cut in different ways."""
 
@@ -33,7 +35,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
 
     kind: Any = PreTrainedTokenizerFast if is_all_in_file(folder) else AutoTokenizer
     try:
-        tokenizer = kind.from_pretrained(folder)
+        tokenizer = kind.from_pretrained(folder, **NO_CODE)
     except Exception as error:  # whatever a library raises that lacks a file, a package or the format
         raise InputError(f"the tokenizer in {folder} does not load: {first_line(error)}") from error
     check_same(folder, tokenizer)
@@ -91,7 +93,7 @@ def own_beginning(tokenizer: Any | None) -> Any | None:
     from transformers import AutoTokenizer
 
     try:
-        own = AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True)
+        own = AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True, **NO_CODE)
     except (OSError, ValueError):
         return tokenizer
     if adds_beginning(own):

@@ -1,0 +1,162 @@
+"""Damaged files, impossible values and readers that leave end in one sentence, and lose nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import acdc
+from acdc.catalogue import METHODS
+from acdc.cli import PIPE_CLOSED
+from acdc.engine.load import Options
+from acdc.errors import InputError
+from acdc.found import Found
+from acdc.graph import Circuit
+from acdc.methods import driver
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
+from acdc.tables import read_table, write_json, write_table
+from tests.checkout import ROOT
+from tests.small_models import build, engine, prompts
+
+SETTINGS = {
+    "method": "acdc",
+    "task": "task",
+    "model": "model",
+    "metric": "kl_divergence",
+    "ablation": "corrupted",
+    "head_order": "descending",
+}
+DAMAGES = {"empty": lambda data: b"", "cut": lambda data: data[: len(data) // 2], "other": lambda data: b"\x00" * 99}
+damages = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+
+
+# Tables.
+
+
+@pytest.mark.parametrize("name", ("NA", "nan", "null", "007", "1e3", "True"))
+def test_names_stay_the_texts_they_are(tmp_path, name):
+    write_table([{"model": name, "value": name, "n_edges": 1}, {"model": name, "value": None}], tmp_path / "t.csv")
+    table = read_table(tmp_path / "t.csv")
+    assert table["model"].tolist() == [name, name] and table["value"][0] == name
+    assert pd.isna(table["value"][1]) and pd.isna(table["n_edges"][1])
+
+
+def test_a_table_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    write_table([{"a": 1}], path)
+    before = path.read_bytes()
+
+    def full(frame: pd.DataFrame, partial: Path, **_) -> None:
+        partial.write_text("a\n")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(OSError, match="no space"):
+        write_table([{"a": 2}], path)
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+# Checkpoints and circuits.
+
+
+@damages
+def test_a_damaged_checkpoint_is_said_and_the_search_starts_afresh(tmp_path, damage):
+    setup, own = engine("gpt2"), SETTINGS | {"size_by": "threshold", "value": "0.05"}
+    expected = driver.search(setup, METHODS["acdc"], own, None)
+    driver.save_state(tmp_path / driver.CHECKPOINT, own, {"layer": 1})
+    (tmp_path / driver.CHECKPOINT).write_bytes(damage((tmp_path / driver.CHECKPOINT).read_bytes()))
+    with pytest.warns(UserWarning, match="is damaged, so the search starts afresh"):
+        found = driver.search(setup, METHODS["acdc"], own, tmp_path)
+    assert found.circuit == expected.circuit
+
+
+@damages
+def test_a_damaged_circuit_is_said_and_found_again(tmp_path, damage):
+    setup = engine("gpt2")
+    first = driver.find_one(setup, SETTINGS, "0.05", tmp_path)
+    whole = (tmp_path / Found.FILE).read_bytes()
+    (tmp_path / Found.FILE).write_bytes(damage(whole))
+    with pytest.warns(UserWarning, match="holds a damaged circuit, which is found again"):
+        again = driver.find_one(setup, SETTINGS, "0.05", tmp_path)
+    assert again.circuit == first.circuit and (tmp_path / Found.FILE).read_bytes() == whole
+
+
+IMPOSSIBLE = {
+    "a later sender": (lambda c: c["edges"].append(["m1", "a0.h0.q"]), "the sender does not come before"),
+    "no such node": (lambda c: c["edges"].append(["m7", "logits"]), "no node 'm7'"),
+    "a direct edge of an MLP": (lambda c: c["direct"].append("m0"), "m0 has no direct edge"),
+    "minus one layer": (lambda c: c["graph"].update(n_layers=-1), "no graph of -1 layers"),
+    "layers in words": (lambda c: c["graph"].update(n_layers="2"), "no graph of '2' layers"),
+    "a billion layers": (lambda c: c["graph"].update(n_layers=10**9), "larger than any model's"),
+    "heads that do not share": (lambda c: c["graph"].update(n_kv_heads=3), "4 heads and 3 key heads"),
+    "an unknown part": (lambda c: c["graph"].update(n_experts=3), "n_experts"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_circuit_that_can_not_be_is_refused(tmp_path, change, said):
+    graph = engine("gpt2").graph
+    path = tmp_path / "circuit.json"
+    settings = SETTINGS | {"size_by": "threshold", "value": "1"}
+    Found(settings, Circuit.full(graph), {"converged": True, "origin": "found"}).save(tmp_path)
+    written = json.loads(path.read_text())
+    change(written["circuit"])
+    path.write_text(json.dumps(written))
+    with pytest.raises(InputError, match=f"circuit.json is no circuit as acdc writes it .*{said}"):
+        acdc.load(path)
+
+
+# Values.
+
+
+@pytest.mark.parametrize("value", ("nan", "inf", "1e400", "-inf", "much"))
+def test_a_threshold_that_is_no_number_is_refused(value):
+    with pytest.raises(InputError, match="must be a number"):
+        acdc.api.sized(METHODS["acdc"], {"threshold": value})
+
+
+@pytest.mark.parametrize("value", ("nan", "inf"))
+def test_a_setting_that_is_no_number_is_refused(value):
+    with pytest.raises(InputError, match="--learning-rate must be a number"):
+        METHODS["sp"].parse({"learning_rate": value})
+
+
+@pytest.mark.parametrize("memory", (0, -1, float("nan")))
+def test_no_memory_is_refused(memory):
+    with pytest.raises(InputError, match="memory_gib is .*: give auto, or more than 0 GiB"):
+        Options(device="cpu", memory_gib=memory).engine(engine("gpt2").weights, prompts(False), None)
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path):
+    build("gpt2", tmp_path)
+    bridge = load_bridge(tmp_path)
+    with torch.no_grad():
+        bridge.original_model.transformer.ln_f.original_component.bias[3] = torch.nan
+    with pytest.raises(InputError, match="ln_final_b has entries that are no numbers"):
+        weights_of(bridge)
+
+
+# Readers.
+
+
+@pytest.mark.parametrize("command", ("show", "log"))
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, command):
+    """As `acdc log ... | head` is."""
+    driver.find_one(engine("gpt2"), SETTINGS, "0.05", tmp_path)
+    circuit, trace = tmp_path / Found.FILE, tmp_path / Found.TRACE
+    given = {"show": [circuit], "log": ["--circuit", circuit, "--trace", trace]}[command]
+    started = [sys.executable, "-u", "-m", "acdc", command, *map(str, given)]
+    with subprocess.Popen(started, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        said = running.stderr.read()
+    assert said == "" and running.returncode in (1, PIPE_CLOSED)
