@@ -132,7 +132,12 @@ def graph_of(keys: Iterable[Key], path: Path) -> Graph:
     if len(layers) != 1 or not heads:
         raise InputError(f"{path} has no edges into the last residual stream, or no heads: it is no whole graph")
     has_mlp = any(name.endswith("hook_mlp_in") for name in names)
-    return Graph(layers[0] + 1, max(heads) + 1, max(heads) + 1, has_mlp, split_embed="hook_embed" in names)
+    n_heads = max(heads) + 1
+    shape = {"n_layers": layers[0] + 1, "n_heads": n_heads, "n_kv_heads": n_heads, "has_mlp": has_mlp}
+    try:
+        return Graph.from_json(shape | {"split_embed": "hook_embed" in names})
+    except ValueError as error:
+        raise InputError(f"{path} is of no model: {error}") from error
 
 
 def chosen(graph: Graph, keys: Iterable[Key], path: Path) -> Circuit:
@@ -329,7 +334,8 @@ def graph_of_cfg(cfg: Mapping[str, Any], names: Container[str], given: Graph | N
     n_layers, n_heads = int(cfg["n_layers"]), int(cfg["n_heads"])
     has_mlp, parallel = not cfg.get("attn_only", "m0" not in names), bool(cfg.get("parallel_attn_mlp", False))
     if given is None:
-        return Graph(n_layers, n_heads, int(cfg.get("n_kv_heads", n_heads)), has_mlp, parallel=parallel)
+        shape = {"n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": int(cfg.get("n_kv_heads", n_heads))}
+        return Graph.from_json(shape | {"has_mlp": has_mlp, "parallel": parallel})
     if (given.n_layers, given.n_heads, given.parallel) != (n_layers, n_heads, parallel):
         raise InputError(
             f"{path} is of {n_layers} layers and {n_heads} heads, and the circuit that was given of another model"
@@ -381,7 +387,7 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         cfg, nodes = data["cfg"], data["nodes"]
-        edges = {name: (bool(edge["in_graph"]), float(edge.get("score", 0))) for name, edge in data["edges"].items()}
+        edges = {name: (truth(edge["in_graph"]), float(edge.get("score", 0))) for name, edge in data["edges"].items()}
         graph = graph_of_cfg(cfg, nodes, graph, path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -390,6 +396,13 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
     if any("neurons" in node for node in nodes.values()):
         raise InputError(f"{path} {OF_NEURONS}")
     return eap_of_edges(edges, graph, path).read()
+
+
+def truth(value: Any) -> bool:
+    """Return a value that is true or false. Raises TypeError for any other, such as the text "false"."""
+    if not isinstance(value, bool):
+        raise TypeError(f"in_graph is true or false, not {value!r}")
+    return value
 
 
 OF_NEURONS = "is a circuit of neurons: circuits here are of edges between components"

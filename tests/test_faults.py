@@ -16,6 +16,8 @@ from acdc.catalogue import METHODS
 from acdc.cli import PIPE_CLOSED
 from acdc.engine.load import Options
 from acdc.errors import InputError
+from acdc.exchange import EAP_JSON, ORIGINAL
+from acdc.figures.page import as_json
 from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.methods import driver
@@ -160,3 +162,24 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, command):
         running.stdout.close()
         said = running.stderr.read()
     assert said == "" and running.returncode in (1, PIPE_CLOSED)
+
+
+@pytest.mark.parametrize("value", ("false", 1, None))
+def test_a_mark_that_is_neither_true_nor_false_is_refused(tmp_path, value):
+    EAP_JSON.write(Circuit.full(engine("attention_only").graph), {}, tmp_path / "c.json", 32)
+    written = json.loads((tmp_path / "c.json").read_text())
+    written["edges"]["input->logits"]["in_graph"] = value
+    (tmp_path / "c.json").write_text(json.dumps(written))
+    with pytest.raises(InputError, match="in_graph is true or false"):
+        EAP_JSON.read(tmp_path / "c.json", None)
+
+
+def test_a_file_that_asks_for_all_memory_is_refused(tmp_path):
+    hook, head = "blocks.999999998.hook_resid_post", "blocks.0.attn.hook_result"
+    torch.save({(hook, (None,), head, (None, None, 999999)): True}, tmp_path / "circuit.pth")
+    with pytest.raises(InputError, match="is larger than any model's"):
+        ORIGINAL.read(tmp_path / "circuit.pth", None)
+
+
+def test_no_name_ends_the_script_of_a_page():
+    assert "<" not in as_json({"metric": "<!--<script>", "other": "</script>"})

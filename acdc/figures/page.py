@@ -67,10 +67,14 @@ def page(sweep: Sequence[Found], node_effects: Mapping[str, Mapping[str, float]]
     return filled(data, title, size)
 
 
+def as_json(data: dict[str, Any]) -> str:
+    """Return JSON for a page's script, without the sign by which a name could end or change the script."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+
+
 def filled(data: dict[str, Any], title: str, size: str) -> str:
     """Put the data and the assets into the page."""
-    # A "</script>" in a name would end the data.
-    text = json.dumps(data, allow_nan=False).replace("</", "<\\/")
+    text = as_json(data)
     assets = {name: asset("page", file).read_text(encoding="utf-8") for name, file in FILES.items()}
     environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
     template = environment.from_string(assets.pop("page"))
