@@ -481,6 +481,26 @@ class Study:
 # Checks.
 
 
+def check_keys(path: Path) -> None:
+    """Raise InputError where a key stands twice in a YAML file, of which YAML would take the last without a word."""
+
+    def visit(node: yaml.Node | None) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for entry in node.value:
+                visit(entry)
+        if not isinstance(node, yaml.MappingNode):
+            return
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if lines.setdefault(str(key.value), line) != line:
+                first = lines[str(key.value)]
+                raise InputError(f"{path}: key {key.value!r} stands twice, in lines {first} and {line}: keep one")
+            visit(value)
+
+    visit(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader))
+
+
 def schema(root: Path) -> dict[str, Any]:
     """Return the config's schema, with what the catalogue declares put into it."""
     found = yaml.safe_load((root / SCHEMA).read_text(encoding="utf-8"))

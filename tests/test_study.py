@@ -15,7 +15,7 @@ import yaml
 
 from acdc import catalogue, fingerprint
 from acdc.errors import InputError
-from acdc.study import Study
+from acdc.study import Study, check_keys
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"
@@ -341,3 +341,21 @@ def test_a_method_of_an_extension_is_a_key_of_searches_and_of_methods(tmp_path, 
 if __name__ == "__main__":
     for config_name in CONFIGS:
         (GOLDEN / f"{config_name}.txt").write_text("\n".join(study(config_name).targets()) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "key 'a' stands twice, in lines 1 and 3"),
+        ("tasks:\n- name: x\n  seed: 0\n  seed: 1\n", "key 'seed' stands twice, in lines 3 and 4"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, said):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        check_keys(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow/config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_config_of_ours_has_a_key_twice(path):
+    check_keys(path)

@@ -616,6 +616,13 @@ def test_a_bad_config_is_refused_in_one_sentence(fresh):
     assert not (fresh.root / "data/refused").exists() and not (fresh.root / "results").exists()
 
 
+def test_a_key_that_stands_twice_is_refused(fresh):
+    config = fresh.write("twice.yaml", "study: twice\ndevice: cpu\nstudy: other\n")
+    result = fresh.snakemake("-n", "--configfile", config)
+    assert result.returncode == 1
+    assert "twice.yaml: key 'study' stands twice, in lines 1 and 3: keep one" in result.stdout
+
+
 def test_a_model_that_can_not_be_downloaded_is_said_in_one_sentence(fresh):
     """Nothing is asked from the network: pip has no index here."""
     target = "data/default/downloads/smollm2-135m-q4/1.whl"
