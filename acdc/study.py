@@ -36,6 +36,8 @@ SPLITS = ("discovery", "test")
 TABLE_FORMATS = ("csv", "md", "tex")
 COSTS = ("seconds", "evaluations")
 MODEL_FLAGS = ("file", "hub", "revision", "folder", "build", "seed")
+PATHS = ("folder", "module", "prompts")
+"""Keys of models and tasks that are paths."""
 MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
 
 
@@ -178,7 +180,7 @@ class Study:
 
     def __init__(self, config: Mapping[str, Any], root: Path) -> None:
         self.root = root
-        self.config = with_pins(with_defaults(schema(root), validated(config, schema(root))))
+        self.config = at_home(with_pins(with_defaults(schema(root), validated(config, schema(root)))))
         self.name: str = self.config["study"]
         check(self)
 
@@ -557,6 +559,16 @@ def with_pins(config: dict[str, Any]) -> dict[str, Any]:
         for entry in config["models"]
     ]
     return {**config, "models": models}
+
+
+def at_home(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose paths that begin with ~ begin with the user's home folder."""
+
+    def expanded(entry: dict[str, Any]) -> dict[str, Any]:
+        paths = {key: str(Path(entry[key]).expanduser()) for key in PATHS if str(entry.get(key, "")).startswith("~")}
+        return entry | paths
+
+    return config | {kind: [expanded(entry) for entry in config[kind]] for kind in ("models", "tasks")}
 
 
 def without(entry: Mapping[str, Any], key: str) -> dict[str, Any]:

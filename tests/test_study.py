@@ -359,3 +359,12 @@ def test_a_key_that_stands_twice_is_refused(tmp_path, text, said):
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_no_config_of_ours_has_a_key_twice(path):
     check_keys(path)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights.safetensors").touch()
+    config = copy.deepcopy(merged(read("default"), read("test")))
+    as_model(folder="~/model")(config)
+    assert Study(config, ROOT).models["tiny-llama"]["folder"] == str(tmp_path / "model")

@@ -176,9 +176,9 @@ def folder_of(source: str | Path, revision: str) -> Path:
     Raises:
         InputError: there is neither such a folder nor such a model.
     """
-    text = str(source)
-    if Path(source).is_dir():
-        return Path(source)
+    text, path = str(source), Path(source).expanduser()
+    if path.is_dir():
+        return path
     if text in pinned():
         return from_index(text)
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
