@@ -514,7 +514,7 @@ def extended(attribute: str) -> Iterator[Any]:
 
 
 def assigned(path: Path) -> frozenset[str]:
-    """Return the names that a file assigns at its top level.
+    """Return the names that a file gives at its top level, to what it assigns and to functions.
 
     Raises:
         InputError: the file is no Python.
@@ -531,4 +531,5 @@ def assigned_at(path: Path, changed: int) -> frozenset[str]:
         raise InputError(f"extension {path} is no Python: {error}") from error
     targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
     targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
-    return frozenset(target.id for target in targets if isinstance(target, ast.Name))
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    return frozenset(target.id for target in targets if isinstance(target, ast.Name)) | functions

@@ -19,7 +19,18 @@ import jsonschema
 import yaml
 
 from acdc import fingerprint
-from acdc.catalogue import ABLATIONS, COMPARED, LEVELS, METHODS, METRICS, Method, check_suits, methods
+from acdc.catalogue import (
+    ABLATIONS,
+    COMPARED,
+    LEVELS,
+    METHODS,
+    METRICS,
+    Method,
+    assigned,
+    check_suits,
+    is_number,
+    methods,
+)
 from acdc.errors import InputError
 from acdc.models.pinned import Wheel, wheel_of, wheels
 from acdc.prompt_files import check_count, distinct_prompts
@@ -523,9 +534,21 @@ def schema(root: Path) -> dict[str, Any]:
     return found
 
 
+def is_integer(checker: jsonschema.TypeChecker, value: Any) -> bool:
+    """Return whether a value is a whole number as commands take it: 2.0 is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", is_integer),
+)
+"""Checks configs."""
+
+
 def validated(config: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of the config. Raises InputError where it breaks the schema."""
-    errors = list(jsonschema.Draft202012Validator(rules).iter_errors(config))
+    errors = list(VALIDATOR(rules).iter_errors(config))
     if errors:
         error = jsonschema.exceptions.best_match(errors)
         raise InputError(f"{describe_key(config, list(error.absolute_path))} is wrong: {explain(error)}")
@@ -628,10 +651,19 @@ def check_model(study: Study, entry: Mapping[str, Any]) -> None:
             raise InputError(f"model {name}: folder {folder} does not exist")
         if not [*folder.glob("*.safetensors"), *folder.glob("*.pth")]:
             raise InputError(f"model {name}: folder {folder} has no weights, it needs *.safetensors or *.pth")
-    if "build" in entry and not (study.root / f"acdc/models/toy/{entry['build']}.py").exists():
-        raise InputError(f"model {name}: nothing builds it, there is no module acdc/models/toy/{entry['build']}.py")
+    if "build" in entry:
+        check_builder(name, study.root / f"acdc/models/toy/{entry['build']}.py")
     if "reset" in entry:
         check_reset(study, entry)
+
+
+def check_builder(name: str, module: Path) -> None:
+    """Raise InputError where a model's builder is no module with a function ``build``."""
+    where = f"acdc/models/toy/{module.name}"
+    if not module.exists():
+        raise InputError(f"model {name}: nothing builds it, there is no module {where}")
+    if "build" not in assigned(module):
+        raise InputError(f"model {name}: nothing builds it, {where} has no build")
 
 
 def check_reset(study: Study, entry: Mapping[str, Any]) -> None:
@@ -693,6 +725,9 @@ def check_search(task: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
         raise InputError(
             f"task {task['name']}: the search by {entry['metric']} has no method: give it {', '.join(keys)} or scores"
         )
+    for value in (value for key in keys for value in entry.get(key, [])):
+        if not is_number(value):
+            raise InputError(f"task {task['name']}: {value} is no number that a search can be run with")
     for name in entry["scores"]:
         try:
             check_suits(METHODS[name], METRICS[entry["metric"]])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from acdc.errors import InputError
 from acdc.graph import Edge, Graph
 
 Effects = dict[tuple[str, str, str], float]
@@ -45,7 +46,15 @@ def original_lines(trace: pd.DataFrame, graph: Graph) -> Iterator[str]:
 
     Args:
         trace: columns receiver, sender, kind, metric_before, metric_after, effect, removed.
+
+    Raises:
+        InputError: the trace is cut, or not of a search that removes edges.
     """
+    columns = ["receiver", "sender", "kind", "metric_before", "metric_after", "effect", "removed"]
+    if missing := [name for name in columns if name not in trace]:
+        raise InputError(f"the trace has no column {missing[0]}: it is not of ACDC, or damaged; find the circuit again")
+    if len(lacking := trace[trace[columns].isna().any(axis=1)]):
+        raise InputError(f"row {lacking.index[0] + 1} of the trace is cut: find the circuit again")
     rows: Iterable[Any] = trace.itertuples()
     for row in rows:
         hook, index = Edge(graph.node(row.sender), graph.node(row.receiver), row.kind).sender_hook

@@ -24,6 +24,7 @@ from acdc.methods import driver
 from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
 from acdc.tables import read_table, write_json, write_table
+from acdc.trace import original_lines
 from tests.checkout import ROOT
 from tests.small_models import build, engine, prompts
 
@@ -183,3 +184,18 @@ def test_a_file_that_asks_for_all_memory_is_refused(tmp_path):
 
 def test_no_name_ends_the_script_of_a_page():
     assert "<" not in as_json({"metric": "<!--<script>", "other": "</script>"})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.drop(columns="effect"), "has no column effect"),
+        (lambda table: table.assign(removed=[*table["removed"][:-1], None]), "row .* of the trace is cut"),
+    ],
+)
+def test_a_cut_trace_has_no_log(change, said):
+    setup = engine("gpt2")
+    found = driver.search(setup, METHODS["acdc"], SETTINGS | {"size_by": "threshold", "value": "0.05"}, None)
+    assert len(list(original_lines(found.trace, setup.graph))) == 2 * len(found.trace)
+    with pytest.raises(InputError, match=said):
+        list(original_lines(change(found.trace), setup.graph))
