@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import model_info, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc.errors import InputError, first_line
+from acdc.fingerprint import of_file
 from acdc.models import legacy
 from acdc.models.bridge import check_folder
 from acdc.models.reset import RESET
@@ -79,13 +80,36 @@ def downloaded(name: str, revision: str, instead: str, local_dir: str | None = N
         InputError: the hub cannot be reached or has no such model.
     """
     try:
-        return Path(snapshot_download(name, revision=revision, local_dir=local_dir, allow_patterns=FILES))
+        folder = Path(snapshot_download(name, revision=revision, local_dir=local_dir, allow_patterns=FILES))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = first_line(error)
         raise InputError(
             f"model {name} could not be loaded from the Hugging Face hub ({reason}): check the name and the "
             f"network, or {instead}"
         ) from error
+    check_digests(name, revision, folder)
+    return folder
+
+
+def check_digests(name: str, revision: str, folder: Path) -> None:
+    """Check files that were downloaded against the SHA-256 that the hub states of large ones.
+
+    The hub's own library compares their sizes alone. Without a network nothing is stated, and nothing compared.
+
+    Raises:
+        InputError: a file differs. It is removed, so that it is downloaded again.
+    """
+    try:
+        files = model_info(name, revision=revision, files_metadata=True).siblings or []
+    except Exception:  # whatever the libraries raise offline
+        return
+    for file in files:
+        path = folder / file.rfilename
+        if file.lfs is None or not path.exists() or of_file(path) == file.lfs.sha256:
+            continue
+        path.resolve().unlink()  # in the hub's cache it is a link
+        path.unlink(missing_ok=True)
+        raise InputError(f"{file.rfilename} of model {name} was damaged on its way from the hub: get it again")
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
