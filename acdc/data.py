@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from acdc.errors import reading
 from acdc.fingerprint import of_tensors
 
 NO_ANSWER = -1
@@ -139,12 +140,13 @@ class Dataset:
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
-        """Read the file that ``save`` wrote."""
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-            header = json.loads(file.metadata()["dataset"])
-        targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
-        return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **header)
+        """Read the file that ``save`` wrote. Raises InputError where it is damaged."""
+        with reading(path, "make it again by `acdc dataset`"):
+            with safe_open(path, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+                header = json.loads(file.metadata()["dataset"])
+            targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
+            return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **header)
 
 
 def answers(targets: dict[str, Shaped[Tensor, "prompt ..."]], name: str) -> Int[Tensor, "prompt answer"]:

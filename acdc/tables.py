@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from acdc.errors import reading
+
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
@@ -23,7 +25,7 @@ TEXTS = (
 
 def read_table(path: Path | Traversable) -> pd.DataFrame:
     """Read one table. Lines that begin with # are comments; what is empty is missing, and nothing else is."""
-    with path.open("rb") as file:
+    with reading(path, "make it again"), path.open("rb") as file:
         texts = {name: str for name in TEXTS}
         return pd.read_csv(file, dtype=texts, comment="#", keep_default_na=False, na_values=[""])
 

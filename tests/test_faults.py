@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ import torch
 import acdc
 from acdc.catalogue import METHODS
 from acdc.cli import PIPE_CLOSED
+from acdc.data import Dataset
+from acdc.engine.check import Expected
 from acdc.engine.load import Options
+from acdc.engine.weights import Weights
 from acdc.errors import InputError
 from acdc.exchange import EAP_JSON, ORIGINAL
 from acdc.figures.page import as_json
@@ -29,7 +33,7 @@ from acdc.models.convert import weights_of
 from acdc.tables import read_table, write_json, write_table
 from acdc.trace import original_lines
 from tests.checkout import ROOT
-from tests.small_models import build, engine, prompts
+from tests.small_models import bridge, build, engine, prompts
 
 SETTINGS = {
     "method": "acdc",
@@ -222,3 +226,50 @@ def test_a_file_that_was_damaged_on_its_way_from_the_hub_is_refused_and_removed(
     with pytest.raises(InputError, match=r"model.safetensors of model name was damaged on its way from the hub"):
         sources.downloaded("name", "main", "")
     assert not weights.exists()
+
+
+# Files that a stage reads.
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A folder with every file that a stage reads of another."""
+    folder = tmp_path_factory.mktemp("written")
+    setup = engine("gpt2")
+    setup.dataset.save(folder / "dataset.safetensors")
+    (expected,) = Expected.of({"TransformerLens": lambda: bridge("gpt2")}, setup.dataset)
+    expected.save(folder / "logits.safetensors")
+    setup.weights.save(folder)
+    write_table([{"a": 1, "b": "text"}], folder / "table.csv")
+    build("layer_norm", folder / "native")
+    build("llama", folder / "llama")
+    return folder
+
+
+READERS = {
+    "dataset.safetensors": lambda folder: Dataset.load(folder / "dataset.safetensors"),
+    "logits.safetensors": lambda folder: Expected.load(folder / "logits.safetensors"),
+    "engine.safetensors": Weights.load,
+    "architecture.json": Weights.load,
+    "table.csv": lambda folder: read_table(folder / "table.csv"),
+    "native/native.json": lambda folder: load_bridge(folder / "native"),
+    "native/model.safetensors": lambda folder: load_bridge(folder / "native"),
+    "llama/config.json": lambda folder: acdc.load_model(folder / "llama"),
+    "llama/model.safetensors": lambda folder: acdc.load_model(folder / "llama"),
+    "llama/tokenizer.json": lambda folder: acdc.load_model(folder / "llama"),
+}
+
+
+@damages
+@pytest.mark.parametrize(("name", "read"), READERS.items(), ids=READERS)
+def test_a_damaged_file_is_named_in_one_sentence(written, tmp_path, name, read, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(written, folder)
+    read(folder)
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    if name == "table.csv" and damage is not DAMAGES["empty"]:
+        pytest.skip("a cut table is a shorter table, and any text is one")
+    with pytest.raises(InputError) as refused:
+        read(folder)
+    assert Path(name).parts[-1] in str(refused.value) or str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)

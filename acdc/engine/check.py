@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.model import Engine
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError, first_line, reading
 from acdc.graph import Circuit
 
 TOLERANCE = 1e-3
@@ -106,10 +106,7 @@ class Expected:
 
     @classmethod
     def load(cls, path: Path) -> Expected:
-        """Read what ``save`` wrote."""
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-            header = json.loads(file.metadata()["expected"])
+        """Read what ``save`` wrote. Raises InputError where it is damaged."""
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
@@ -117,7 +114,11 @@ class Expected:
         def logits(part: str) -> Logits:
             return Logits(tensors[f"{part}.rows"], under(f"{part}.clean."), under(f"{part}.corrupted."))
 
-        return cls(header["dataset_sha256"], logits("scored"), logits("whole"))
+        with reading(path, "make it again by `acdc behaviour`"):
+            with safe_open(path, "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
+                header = json.loads(file.metadata()["expected"])
+            return cls(header["dataset_sha256"], logits("scored"), logits("whole"))
 
 
 @torch.no_grad()

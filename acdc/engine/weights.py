@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from acdc.engine.linear import Linear
-from acdc.errors import InputError
+from acdc.errors import InputError, reading
 from acdc.models.architecture import Architecture
 
 TENSORS, ARCHITECTURE = "engine.safetensors", "architecture.json"
@@ -171,15 +171,18 @@ class Weights:
         Black boxes are left out: ``acdc.models.black_box.load_weights`` reads them too.
 
         Raises:
-            InputError: the folder has no such files, or another version wrote them.
+            InputError: the folder has no such files, they are damaged, or another version wrote them.
         """
         if not (folder / ARCHITECTURE).exists() or not (folder / TENSORS).exists():
             raise InputError(f"model folder {folder} has no {TENSORS}: make it by `acdc model`, which converts models")
+        with reading(folder / ARCHITECTURE, "make the model again by `acdc model`"):
+            described = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
         try:
-            architecture = Architecture.from_json(json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8")))
-            tensors = load_file(folder / TENSORS)
-        except TypeError as error:
+            architecture = Architecture.from_json(described)
+        except (TypeError, AttributeError) as error:
             raise InputError(f"model folder {folder} is another version's ({error}): make it again") from error
+        with reading(folder / TENSORS, "make the model again by `acdc model`"):
+            tensors = load_file(folder / TENSORS)
 
         def record(kind: type[Block] | type[Weights], prefix: str) -> dict[str, Any]:
             return {field.name: tensors.get(prefix + field.name) for field in fields(kind)}

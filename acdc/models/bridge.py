@@ -17,7 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError, first_line, reading
 from acdc.models.reset import RESET, reset
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
@@ -48,13 +48,16 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
     """
     check_folder(folder)
     if (folder / NATIVE_CONFIG).exists():
-        bridge = boot_native(json.loads((folder / NATIVE_CONFIG).read_text()))
-        bridge.load_state_dict(load_file(folder / "model.safetensors"))
+        with reading(folder, "make the model again by `acdc model`"):
+            bridge = boot_native(json.loads((folder / NATIVE_CONFIG).read_text()))
+            bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
         bridge = boot(load_hugging_face(folder), load_tokenizer(folder))
     compatible(bridge, process and (folder / PROCESSED).exists())
     if (folder / RESET).exists():
-        reset(bridge, **json.loads((folder / RESET).read_text()))
+        with reading(folder / RESET, "make the model again by `acdc model`"):
+            settings = json.loads((folder / RESET).read_text())
+        reset(bridge, **settings)
     return bridge.requires_grad_(False).eval()
 
 

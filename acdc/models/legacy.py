@@ -16,7 +16,7 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 from transformers import AutoTokenizer
 
-from acdc.errors import InputError
+from acdc.errors import InputError, reading
 from acdc.models.bridge import SHORTFORMER, boot_native, save_native
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
@@ -26,7 +26,8 @@ KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab",
 def is_legacy(folder: Path) -> bool:
     """Return whether the folder's config.json is TransformerLens's own and not Hugging Face's."""
     config = folder / "config.json"
-    return config.exists() and "model_type" not in json.loads(config.read_text())
+    with reading(config, "get the model again"):
+        return config.exists() and "model_type" not in json.loads(config.read_text())
 
 
 def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
