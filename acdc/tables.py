@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TEXTS = (
     *("study", "task", "model", "metric", "ablation", "method", "size_by", "value", "origin", "known_of"),
-    *("sender", "receiver", "kind", "node", "prompts", "device"),
+    *("sender", "receiver", "kind"),
 )
 """Columns whose entries stay texts: a threshold of 1e-3 is not 0.001 in a path, and a model may be called NA."""
 
