@@ -20,7 +20,7 @@ from acdc.errors import InputError, first_line
 
 COLUMNS = ("clean", "corrupted", "correct", "incorrect")
 SEPARATOR = "|"
-"""What is between several answers in an entry of a CSV or TSV file."""
+"""Separate several answers in an entry of a CSV or TSV file."""
 OF_IDS = ("_id", "_ids", "_idx")
 """How a column's name ends, in a CSV or TSV file, whose numbers are token ids."""
 CORRUPTED = {"clean": "clean", "corrupted": "corrupted"}
@@ -361,4 +361,4 @@ READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     **dict.fromkeys(SEPARATED, of_separated),
     **{".json": of_json, ".jsonl": of_json_lines, ".parquet": of_parquet},
 }
-"""What reads a file, by the end of its name."""
+"""Map the end of a file's name to the function that reads it."""

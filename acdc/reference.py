@@ -80,8 +80,7 @@ class Reference:
         """Return the hook points of what senders write: embeddings, every layer's z, MLPs."""
         layers = range(self.bridge.cfg.n_layers)
         # A rotary model has a hook point for position embeddings too, and never calls it.
-        has_positions = self.architecture.positions in ("learned", "shortformer")
-        names = ["hook_embed", "hook_pos_embed"] if has_positions else ["hook_embed"]
+        names = ["hook_embed", "hook_pos_embed"] if self.architecture.embeds_positions else ["hook_embed"]
         names += [f"blocks.{layer}.attn.hook_z" for layer in layers]
         return names + [f"blocks.{layer}.hook_mlp_out" for layer in layers if not self.bridge.cfg.attn_only]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Unfit = Literal["refuse", "leave_out"]
-"""What becomes of prompts of a file that do not fit the model's tokenizer."""
+"""Choose between refusing prompts that do not fit the model's tokenizer and leaving them out."""
 Bos = bool | Literal["auto"]
 """Whether prompts begin with the token that marks the beginning; ``auto``: as the tokenizer itself does it."""
 

@@ -386,7 +386,7 @@ def regime(text: str) -> tuple[str, float, float | None]:
     return name, float(threshold), float(density[0]) if density else None
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_kind", choices=("gpt2", "folder"))
     parser.add_argument("--model", type=Path, help="with folder: as the workflow makes it")
@@ -400,7 +400,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--every", type=int, default=2, help="sample every so many layers")
     parser.add_argument("--no-hooks", action="store_true", help="leave the hooked forward passes out")
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def effects_of(circuit: Circuit) -> dict:
 
 
 def scores_of(graph: Graph) -> dict:
-    """Of every addition edge, positive and negative, which halves and single precision hold exactly."""
+    """Return a score for every addition edge, positive or negative, which halves and single precision hold exactly."""
     edges = [edge for edge in Circuit.full(graph).edges if edge.kind == "addition"]
     return {key_of(edge): (-1) ** i * (i + 1) / 64 for i, edge in enumerate(edges)}
 

@@ -160,7 +160,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path):
 
 @pytest.mark.parametrize("command", ("show", "log"))
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, command):
-    """As `acdc log ... | head` is."""
+    """Close the pipe that a command writes to, as `acdc log ... | head` does."""
     driver.find_one(engine("gpt2"), SETTINGS, "0.05", tmp_path)
     circuit, trace = tmp_path / Found.FILE, tmp_path / Found.TRACE
     given = {"show": [circuit], "log": ["--circuit", circuit, "--trace", trace]}[command]

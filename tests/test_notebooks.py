@@ -16,7 +16,7 @@ SMALLER = {
     "quickstart": {"prompts[:10], prompts[10:]": "prompts[:2], prompts[10:12]", "threshold=0.15": "threshold=0.6"},
     "your_prompts": {"threshold=0.3": "threshold=1"},
 }
-"""What is changed of the notebooks here: the cells are the same, their searches are shorter."""
+"""Replace these texts in the notebooks, so that their searches are shorter here. The cells are the same."""
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

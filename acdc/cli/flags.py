@@ -27,7 +27,7 @@ AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 BosName = Literal["auto", "true", "false"]
 UnfitName = Literal["refuse", "leave_out"]
 BOS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}
-"""What the flag for the token that marks the beginning stands for."""
+"""Map the flag ``--bos`` to its value in Python."""
 
 
 @Parameter(name="*")

@@ -86,6 +86,11 @@ class Architecture:
         return self.windows[layer] if self.windows else 0
 
     @property
+    def embeds_positions(self) -> bool:
+        """Return whether the model has embeddings of positions, wherever they are added."""
+        return self.positions in ("learned", "shortformer")
+
+    @property
     def is_coupled(self) -> bool:
         """Return whether a layer's heads share a norm, see ``Graph``."""
         return self.norm_after or self.query_key_norm == "all heads"

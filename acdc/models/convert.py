@@ -47,10 +47,8 @@ UNSCALED_ATTENTION = "GPTNeoForCausalLM"
 """The architecture that divides attention scores by nothing."""
 QUERY_KEY_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"), ("query_layernorm", "key_layernorm"))
 """Names of norms of q and k (Qwen3, StableLM, HunYuan)."""
-NORMED_AFTER_ROTATION = ("HunYuanDenseV1ForCausalLM", "NanoChatForCausalLM")
-"""Architectures whose norms of q and k come after the rotation."""
-EMBED_SCALES = ("scalar_embed_scale", "embed_scale")
-"""Where modules say what they multiply token embeddings by (Gemma, XGLM)."""
+NORMED_AFTER_ROTATION = "HunYuanDenseV1ForCausalLM"
+"""The architecture whose norms of q and k come after the rotation."""
 ACTIVATION_SETTINGS = ("hidden_activation", "hidden_act", "activation_function", "activation")
 """Where the configs of Hugging Face name the activation."""
 UNNAMED_ACTIVATIONS = {"BloomForCausalLM": "gelu_new", "MptForCausalLM": "gelu"}
@@ -250,10 +248,9 @@ def scales_of(bridge: TransformerBridge) -> Scales:
     config: Any = hugging_face_config(bridge)
     if config is None:
         return Scales()
-    embed = bridge.embed.original_component
-    of_module = next((scale for name in EMBED_SCALES if (scale := getattr(embed, name, None))), 1.0)
+    of_module = getattr(bridge.embed.original_component, "scalar_embed_scale", 1.0)
     return Scales(
-        embed=float(of_module) * getattr(config, "embedding_multiplier", 1.0),
+        embed=of_module * getattr(config, "embedding_multiplier", 1.0),
         residual=getattr(config, "residual_multiplier", 1.0),
         logits=(getattr(config, "logit_scale", None) or 1.0) / getattr(config, "logits_scaling", 1.0),
     )
@@ -290,7 +287,7 @@ def weights_of(bridge: TransformerBridge) -> Weights:
     weights = Weights(
         architecture,
         embed=normed_embedding(bridge, times(bridge.embed.W_E, scales.embed)),
-        pos_embed=position_embeddings(bridge, architecture.n_ctx) if has_position_embeddings(architecture) else None,
+        pos_embed=position_embeddings(bridge, architecture.n_ctx) if architecture.embeds_positions else None,
         blocks=[
             block_weights(block, architecture, scales.residual, query_scale(bridge, block.attn), offset)
             for block in bridge.blocks
@@ -333,11 +330,6 @@ def check_shapes(weights: Weights, name: str) -> None:
                 raise InputError(f"the engine does not cover {name}: its {field} has the shape {tuple(found.shape)}")
 
 
-def has_position_embeddings(architecture: Architecture) -> bool:
-    """Return whether a model has embeddings of positions, wherever they are added."""
-    return architecture.positions in ("learned", "shortformer")
-
-
 def normed_embedding(bridge: TransformerBridge, embed: Tensor) -> Float[Tensor, "d_vocab d_model"]:
     """Return token embeddings after the norm that some models have there (BLOOM): it is the same at every position."""
     norm = getattr(bridge, "embed_ln", None)
@@ -368,7 +360,7 @@ def query_key_norm(bridge: TransformerBridge) -> QueryKeyNorm | None:
     weight = getattr(norms[0], "weight", None)
     if weight is not None and weight.dim() == 1 and len(weight) == bridge.cfg.n_heads * bridge.cfg.d_head:
         return "all heads"
-    return "each head, rotated" if bridge.cfg.architecture in NORMED_AFTER_ROTATION else "each head"
+    return "each head, rotated" if bridge.cfg.architecture == NORMED_AFTER_ROTATION else "each head"
 
 
 def query_key_weights(
@@ -386,14 +378,11 @@ def query_key_weights(
 
 
 def head_norms(norm: Any, n_heads: int, d_head: int) -> Float[Tensor, "head d_head"]:
-    """Return the weights of a norm of q or k for every head: one for all, one each (StableLM), or ones (NanoChat)."""
+    """Return the weights of a norm of q or k for every head. They have one for all, or one each (StableLM)."""
     each = getattr(norm, "norms", None)
     if each is not None:
         return torch.stack([one.weight for one in each])
-    weight = getattr(norm, "weight", None)
-    if weight is None:
-        return torch.ones(n_heads, d_head)
-    return weight.reshape(-1, d_head).expand(n_heads, -1)
+    return norm.weight.reshape(-1, d_head).expand(n_heads, -1)
 
 
 def mlp_norm(block: Any) -> Any:

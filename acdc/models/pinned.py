@@ -11,7 +11,7 @@ from acdc.assets import asset
 from acdc.errors import InputError
 
 KEYS = ("wheel", "file", "sha256")
-"""What an entry has of each of its wheels: one of each, or a list of as many."""
+"""List the keys that describe a wheel. Each holds one text, or a list with an entry for every wheel."""
 
 
 class Wheel(NamedTuple):

@@ -27,7 +27,7 @@ ADJACENT_ROTARY = (
 WINDOWS = ("sliding_window", "window_size")
 """Where configs say how many positions a query sees (Mistral; GPT-Neo in every second layer)."""
 WINDOWED = ("sliding_attention", "local")
-"""What configs call layers whose queries see a window only."""
+"""List the types of layers whose queries see a window only, as configs name them."""
 ROTATED_IN_WINDOWS = ("Cohere2ForCausalLM", "Exaone4ForCausalLM")
 """Architectures whose layers without a window do not rotate, where others have one."""
 

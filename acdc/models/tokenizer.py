@@ -18,7 +18,7 @@ FILES = (FILE, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "se
 AS_IN_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes, in tokenizer_config.json, of a tokenizer that is all in tokenizer.json."""
 NO_CODE = {"trust_remote_code": False}
-"""What every load by Transformers is told: without it, a terminal is asked whether a folder's own code is to be run."""
+"""Tell Transformers not to run a folder's own code. Otherwise it asks the terminal."""
 SAMPLE = "In 1999, John's 12345 cats weren't here.\n    Über 中文: def f(x): return x + 1"
 """A text by which tokenizers are compared: what they cut in different ways."""
 

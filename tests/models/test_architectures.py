@@ -93,6 +93,14 @@ GRANITE = {
     "residual_multiplier": 0.5,
     "logits_scaling": 0.5,
 }
+OPT = {
+    "vocab_size": N_VOCAB,
+    "hidden_size": 32,
+    "ffn_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": N_CTX,
+}
 ALTERNATING = ["sliding_attention", "full_attention"]
 ONE_KEY = {name: size for name, size in SIZES.items() if name != "num_key_value_heads"}
 SCALED_ROTATIONS = {
@@ -138,16 +146,7 @@ CONFIGS = SCALED_ROTATIONS | {
     "olmo": OlmoConfig(**SIZES),
     "starcoder2": Starcoder2Config(**SIZES, sliding_window=None, residual_dropout=0.0, embedding_dropout=0.0),
     "falcon": FalconConfig(**ONE_KEY, alibi=False, bias=False),
-    "opt": OPTConfig(
-        vocab_size=N_VOCAB,
-        hidden_size=32,
-        ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=N_CTX,
-        init_std=0.3,
-        word_embed_proj_dim=32,
-    ),
+    "opt": OPTConfig(**OPT, init_std=0.3, word_embed_proj_dim=32),
     "gpt_neo": GPTNeoConfig(
         **GPT,
         hidden_size=32,
@@ -166,15 +165,7 @@ LATENT = {"q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_ro
 REFUSED = {
     "keys and values come from a latent vector": DeepseekV3Config(**SIZES, **LATENT, first_k_dense_replace=2),
     "layers without attention": MambaConfig(vocab_size=N_VOCAB, hidden_size=32, num_hidden_layers=2),
-    r"its embed has the shape \(50, 16\)": OPTConfig(  # as OPT-350m
-        vocab_size=N_VOCAB,
-        hidden_size=32,
-        ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=N_CTX,
-        word_embed_proj_dim=16,
-    ),
+    r"its embed has the shape \(50, 16\)": OPTConfig(**OPT, word_embed_proj_dim=16),  # as OPT-350m
     "its MLPs are gated by one half": ModernBertDecoderConfig(**SIZES, layer_types=["full_attention"] * 2),
     "its norms take the residual stream itself": OpenAIGPTConfig(
         vocab_size=N_VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=N_CTX
