@@ -26,6 +26,8 @@ from acdc.errors import InputError
 
 EXTENSIONS = Path(__file__).parents[1] / "workflow/extensions"
 """The folder whose files add declarations."""
+MOST_SEED = 2**32 - 1
+"""The largest seed: numpy's generators take no larger one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class Setting:
         choices: the values there are; any, where empty.
         least: the smallest value of a number.
         above: what a number must be larger than.
+        most: the largest value of a number.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     least: float | None = None
     above: float | None = None
+    most: float | None = None
 
     @property
     def flag(self) -> str:
@@ -79,7 +83,7 @@ class Setting:
         """Return the value that a flag's text means.
 
         Raises:
-            InputError: the text is of another type, none of the choices, or too small.
+            InputError: the text is of another type, none of the choices, too small or too large.
         """
         try:
             value = type(self.default)(text)
@@ -95,6 +99,8 @@ class Setting:
                 raise InputError(f"{self.flag} must be at least {self.least:g}, not {text}")
             if self.above is not None and value <= self.above:
                 raise InputError(f"{self.flag} must be more than {self.above:g}, not {text}")
+            if self.most is not None and value > self.most:
+                raise InputError(f"{self.flag} must be at most {self.most}, not {text}")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -103,6 +109,7 @@ class Setting:
         schema |= {"enum": list(self.choices)} if self.choices else {}
         schema |= {"minimum": self.least} if self.least is not None else {}
         schema |= {"exclusiveMinimum": self.above} if self.above is not None else {}
+        schema |= {"maximum": self.most} if self.most is not None else {}
         return schema | {"default": self.default, "description": self.help}
 
 
@@ -299,7 +306,7 @@ METHODS: Catalogue[Method] = Catalogue(
             Setting(
                 name="prompts_per_step", default=100, least=1, help="prompts in a step; all, where there are fewer"
             ),
-            Setting(name="seed", default=0, least=0, help="seed of the masks that are drawn"),
+            Setting(name="seed", default=0, least=0, most=MOST_SEED, help="seed of the masks that are drawn"),
         ),
         color="#D55E00",
         marker="s",
@@ -342,7 +349,7 @@ METHODS: Catalogue[Method] = Catalogue(
         code="acdc.methods.random_order:random_order",
         kind="score",
         uses_prompts=False,
-        settings=(Setting(name="order_seed", default=0, least=0, help="seed of the order"),),
+        settings=(Setting(name="order_seed", default=0, least=0, most=MOST_SEED, help="seed of the order"),),
         color="#6E6E6E",
         marker="X",
     ),
@@ -428,6 +435,10 @@ FORMATS: Catalogue[Format] = Catalogue(
     Format(name="graphml", label="networkx's GraphML", suffix=".graphml", code="acdc.exchange:GRAPHML"),
 )
 
+OF_TEXT = ("kl_divergence", "logit_difference")
+"""Metrics of a task whose prompts have one correct and one incorrect answer."""
+OF_NUMBERS = ("l2", "output_difference")
+"""Metrics of a task whose model writes numbers, of which the dataset knows the right ones."""
 COMPARED = 3
 """Methods that a search needs to be compared in a figure."""
 DISTANCE_IS_FLAT = "its gradient is zero where nothing is removed"

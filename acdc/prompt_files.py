@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 from acdc.errors import InputError, first_line
 
+MOST_PROMPTS = 10**6
+"""The prompts of a dataset at most: more are a slip of the pen, and would be made for days."""
 COLUMNS = ("clean", "corrupted", "correct", "incorrect")
 SEPARATOR = "|"
 """Separate several answers in an entry of a CSV or TSV file."""

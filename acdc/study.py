@@ -18,22 +18,25 @@ from typing import Any
 import jsonschema
 import yaml
 
-from acdc import fingerprint
+from acdc import declared, fingerprint
 from acdc.catalogue import (
     ABLATIONS,
     COMPARED,
     LEVELS,
     METHODS,
     METRICS,
+    MOST_SEED,
+    OF_TEXT,
     Method,
     assigned,
     check_suits,
     is_number,
     methods,
 )
+from acdc.declared import Declaration
 from acdc.errors import InputError
 from acdc.models.pinned import Wheel, wheel_of, wheels
-from acdc.prompt_files import check_count, distinct_prompts
+from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 PLACE = "{study}/{model}/{task}"
@@ -301,7 +304,7 @@ class Study:
 
     def engine_flags(self, w: Any) -> list[str]:
         """Return what commands that make an engine are told of a job's task and model."""
-        task, split_embed = self.task(w), ["--split-embed"] if self.task(w)["split_embed"] else []
+        task, split_embed = self.task(w), self.split_flags(w)
         how = ["--device", self.config["device"], "--precision", task["precision"]]
         return ["--model-name", w.model, *self.task_flags(w), *split_embed, *how]
 
@@ -399,6 +402,14 @@ class Study:
         """Return the files of all circuits of a job's search."""
         search = self.search(w)
         return [file for method in search.methods for file in self.circuits(search, method)]
+
+    def graph_flags(self, w: Any) -> list[str]:
+        """Return what ``dataset`` is told of a task's graph, so that it is refused there where it does not suit."""
+        return [*self.split_flags(w), *self.recovery_flags(w)]
+
+    def split_flags(self, w: Any) -> list[str]:
+        """Return the flag of a job whose task splits the embedding; nothing for others."""
+        return ["--split-embed"] if self.task(w)["split_embed"] else []
 
     def recovery_flags(self, w: Any) -> list[str]:
         """Return the model whose circuit is known, as a flag; nothing where none is."""
@@ -519,6 +530,9 @@ def schema(root: Path) -> dict[str, Any]:
     found = yaml.safe_load((root / SCHEMA).read_text(encoding="utf-8"))
     parts = found["$defs"]
     parts["ablations"]["items"]["enum"] = list(ABLATIONS)
+    for key in ("n_prompts", "n_test_prompts"):
+        parts["task"]["properties"][key]["maximum"] = MOST_PROMPTS
+    parts["seed"]["maximum"] = MOST_SEED
     search = parts["search"]["properties"]
     search["scores"]["items"]["enum"] = [method.name for method in methods("score")]
     search |= {method.values_key: {"$ref": "#/$defs/values"} for method in methods("search")}
@@ -640,6 +654,8 @@ def check(study: Study) -> None:
         check_task(study, task)
         for entry in task["searches"]:
             check_search(task, entry)
+        check_declared(study, task)
+    check_rules(study)
 
 
 def check_model(study: Study, entry: Mapping[str, Any]) -> None:
@@ -651,10 +667,28 @@ def check_model(study: Study, entry: Mapping[str, Any]) -> None:
             raise InputError(f"model {name}: folder {folder} does not exist")
         if not [*folder.glob("*.safetensors"), *folder.glob("*.pth")]:
             raise InputError(f"model {name}: folder {folder} has no weights, it needs *.safetensors or *.pth")
+    if entry.get("shortformer") and entry.get("processed"):
+        raise InputError(
+            f"model {name}: processed changes what a shortformer computes, whose positions go past LayerNorm:"
+            " leave it out"
+        )
+    if "shortformer" in entry and not {"hub", "folder"} & set(entry):
+        raise InputError(f"model {name}: shortformer is for models of TransformerLens 1.x, from hub or folder")
     if "build" in entry:
         check_builder(name, study.root / f"acdc/models/toy/{entry['build']}.py")
     if "reset" in entry:
         check_reset(study, entry)
+
+
+def check_rules(study: Study) -> None:
+    """Raise InputError where the names of two searches differ in signs alone, which rules' names do not have."""
+    first: dict[str, Batch] = {}
+    for batch in study.batches:
+        other = first.setdefault(batch.rule, batch).search.labels
+        for kind in ("model", "task"):
+            if other[kind] != batch.search.labels[kind]:
+                names = f"{other[kind]} and {batch.search.labels[kind]}"
+                raise InputError(f"{kind}s {names} differ in signs alone: let a letter or a digit tell them apart")
 
 
 def check_builder(name: str, module: Path) -> None:
@@ -700,6 +734,35 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
     for value in task.get("draw", []):
         if value not in drawable:
             raise InputError(f"task {name}: draw has {value}, which is none of the values that its searches run with")
+
+
+def check_declared(study: Study, task: Mapping[str, Any]) -> None:
+    """Raise InputError where a task is asked for what its module, rule or file of prompts does not have."""
+    name, trained = task["name"], study.trained(task["model"])
+    sources = study.task_sources(name)
+    # A task of prompts alone, or of a rule, has the metrics of text and nothing else.
+    says = Declaration(sources[0]) if sources and "prompts" not in task else None
+    own = says.metrics if says else OF_TEXT
+    if own is not None:
+        added = [metric.name for metric in METRICS.values() if name in metric.tasks]
+        declared.check_metrics(name, dict.fromkeys([*own, *added]), [entry["metric"] for entry in task["searches"]])
+    if says is None:
+        return
+    if says.options is not None:
+        declared.check_options(name, says.options, task["options"])
+    if task["known_circuit"] and says.known is not None:
+        declared.check_known(name, says.known, trained)
+    if says.made_for and study.models[trained].get("build") not in says.made_for:
+        raise InputError(
+            f"task {name} is made for a model with build: {says.made_for[0]}, and {task['model']} is none:"
+            " choose another task for it"
+        )
+    n = task["n_prompts"] + task["n_test_prompts"]
+    if says.n_distinct is not None and n > says.n_distinct:
+        raise InputError(
+            f"task {name} has {says.n_distinct} distinct prompts, and n_prompts {task['n_prompts']} and n_test_prompts"
+            f" {task['n_test_prompts']} ask for {n}: ask for fewer, or set n_test_prompts to 0 to test on the same ones"
+        )
 
 
 def check_prompts(study: Study, task: Mapping[str, Any]) -> None:

@@ -134,8 +134,7 @@ def evaluate(
 
 def metrics_for(prompts: Dataset, found_by: str) -> dict[str, Callable[..., Any]]:
     """Return what prompts can be measured by: the metric of the search, and those of text where they have answers."""
-    from acdc.catalogue import METRICS
-    from acdc.tasks import OF_TEXT
+    from acdc.catalogue import METRICS, OF_TEXT
 
     have_answers = {"correct", "incorrect"} <= set(prompts.targets)
     names = dict.fromkeys([found_by, *(OF_TEXT if have_answers else OF_TEXT[:1])])

