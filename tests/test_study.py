@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from acdc import catalogue, fingerprint
 from acdc.errors import InputError
-from acdc.study import Study, check_keys
+from acdc.study import Study, check_keys, merged, read_configs
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"
@@ -24,12 +25,6 @@ CONFIGS = ("architectures", "default", "full", "gemma", "paper", "sweep", "test"
 
 def read(name: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / f"workflow/config/{name}.yaml").read_text())
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """A config merged over another as Snakemake does it: maps deeply, lists whole."""
-    both = {key: merged(base[key], over[key]) for key in base if isinstance(over.get(key), dict)}
-    return {**base, **over, **both}
 
 
 def study(name: str = "test", root: Path = ROOT, **top: Any) -> Study:
@@ -400,12 +395,34 @@ if __name__ == "__main__":
     [
         ("a: 1\nb: 2\na: 3\n", "key 'a' stands twice, in lines 1 and 3"),
         ("tasks:\n- name: x\n  seed: 0\n  seed: 1\n", "key 'seed' stands twice, in lines 3 and 4"),
+        ('{"study": "a", "study": "b"}', "key 'study' stands twice, in lines 1 and 1"),
+        ("study: x\ntasks: [\n  - a: b: c\n", "line 3: this is no YAML"),
+        ("study: x\n\tmodels: 3\n", "line 2: this is no YAML"),
+        ("study: !!python/object:os.system x\n", "line 1: this is no YAML .*could not determine a constructor"),
+        ("- a\n- b\n", "has no keys: it must hold some"),
+        ("", "has no keys: it must hold some"),
+        (b"study: '\xff'", "cannot be read .*invalid start byte"),
+        (b"study: \x00", "cannot be read .*special characters are not allowed"),
     ],
 )
-def test_a_key_that_stands_twice_is_refused(tmp_path, text, said):
-    (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(InputError, match=said):
-        check_keys(tmp_path / "config.yaml")
+def test_a_file_that_is_no_config_is_refused_with_its_line(tmp_path, text, said):
+    (tmp_path / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=said) as refused:
+        read_configs([tmp_path / "config.yaml"], ROOT)
+    assert "config.yaml" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"config \S+nothing.yaml cannot be read .*No such file"):
+        read_configs([tmp_path / "nothing.yaml"], ROOT)
+
+
+def test_configs_are_merged_as_snakemake_merges_them(tmp_path):
+    first = {"methods": {"sp": {"steps": 3}}, "tasks": [1, 2], "study": "a"}
+    over = {"methods": {"sp": {"seed": 1}, "acdc": {}}, "tasks": [3], "new": {"x": None}}
+    by_snakemake = copy.deepcopy(first)
+    update_config(by_snakemake, over)
+    assert merged(first, over) == by_snakemake
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/config").glob("*.yaml")), ids=lambda path: path.stem)

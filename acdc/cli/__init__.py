@@ -24,6 +24,7 @@ PIPE_CLOSED = 141
 """The exit status of a program whose reader has gone, as shells count it: 128 and the signal's number."""
 COMMANDS = {
     "Circuits, from a model and prompts": ("finding:find",),
+    "A study": ("checking:check",),
     "Models and prompts": ("making:download", "making:model", "making:dataset", "making:behaviour"),
     "Stages that find circuits": ("finding:circuits", "finding:stability"),
     "What circuits do": ("measuring:evaluate", "measuring:controls", "measuring:nodes"),

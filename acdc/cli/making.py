@@ -121,7 +121,7 @@ def check_source(given: set[str], more: Mapping[str, Any]) -> None:
     """
     if len(given) != 1:
         said = " and ".join(f"--{name}" for name in sorted(given)) or "none"
-        raise InputError(f"a model has one source, {', '.join(SOURCES)}: {said} was given")
+        raise InputError(f"a model has one source, {', '.join(SOURCES)}: of these give one, not {said}")
     (source,) = given
     unused = [name for name, value in more.items() if value not in (None, False) and source not in SOURCE_OF[name]]
     if unused:
@@ -140,8 +140,8 @@ def dataset(
     out: Path,
     options: str = "{}",
     prompts: Path | None = None,
-    columns: str = "{}",
-    unfit: UnfitName = "refuse",
+    columns: str | None = None,
+    unfit: UnfitName | None = None,
     bos: BosName = "auto",
     ablations: list[AblationName] | None = None,
     split_embed: bool = False,
@@ -169,7 +169,8 @@ def dataset(
         options: of the task, as JSON
         prompts: the file of a task that is nothing else: .csv, .tsv, .json, .jsonl or .parquet
         columns: what the file calls clean, corrupted, correct and incorrect, as JSON
-        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
+        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused, as
+            without this flag
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
             says nothing, as the tokenizer does it
         ablations: ablations that will be asked for; refused if the prompts do not suit one
@@ -184,7 +185,10 @@ def dataset(
 
     tasks.check_metrics(task.task, metrics, task.module)
     if prompts:
-        definition = tasks.of_prompts(task.task, prompts, json_object(columns, "--columns"), unfit)
+        own_columns = json_object(columns or "{}", "--columns")
+        definition = tasks.of_prompts(task.task, prompts, own_columns, unfit or "refuse")
+    elif columns or unfit:
+        raise InputError(f"--{'columns' if columns else 'unfit'} is of a file of prompts: give the file with --prompts")
     else:
         definition = tasks.load(task.task, task.module)
     known = tasks.known_circuits(task.task, known_of, task.module) if known_of else {}

@@ -25,8 +25,8 @@ from acdc.study import COSTS, SPLITS, TABLE_FORMATS
 shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
 
 try:
-    for file in filter(lambda file: Path(file).suffix in (".yaml", ".yml"), workflow.configfiles):
-        studies.check_keys(Path(file))
+    for file in map(Path, workflow.configfiles):
+        studies.check_keys(file)
     STUDY = studies.Study(config, Path(workflow.basedir))
 except InputError as error:
     raise WorkflowError(f"config: {error}") from None

@@ -1,0 +1,32 @@
+"""The command that checks a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acdc.errors import InputError
+
+
+def check(*config: Path) -> None:
+    """Check a study's config without running anything, and say how large the study is.
+
+    Says the file and the line of what is no YAML, which Snakemake does not. Run it in the repository.
+
+    Try:
+      python -m acdc check workflow/config/test.yaml
+
+    Args:
+        config: files over workflow/config/default.yaml, as --configfile gives them to Snakemake
+    """
+    from acdc.study import SCHEMA, Study, read_configs
+
+    root = Path.cwd()
+    if not (root / SCHEMA).exists():
+        raise InputError(
+            f"{root} is no checkout of acdc, for it has no {SCHEMA}: change into the one that the study is in"
+        )
+    study = Study(read_configs(config, root), root)
+    print(
+        f"study {study.name}: {len(study.models)} models, {len(study.tasks)} tasks, {len(study.searches)} searches, "
+        f"{len(study.all_circuits())} files of circuits; nothing is wrong with its config"
+    )
