@@ -224,8 +224,8 @@ def find(
         split_embed: token and position embeddings are two senders.
         device: ``auto`` takes CUDA where there is one; or ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``float32`` or ``float64``.
-        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result. ``auto`` is most of
-            what a GPU has free, and 2 on a CPU.
+        memory_gib: what candidates may use, in GiB. Less is slower; decisions are the same but for rounding, see
+            ``acdc.engine.load.Options``. ``auto`` is most of what a GPU has free, and 2 on a CPU.
         task: what tables call the prompts; by default what the prompts say of themselves.
         folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
             from there when it is made again; of a sweep, each value has a folder of its name there.

@@ -31,8 +31,10 @@ class Options:
         split_embed: whether token and position embeddings are two senders.
         device: see ``device_of``.
         precision: ``float32`` or ``float64``.
-        memory_gib: what candidates may use, in GiB. Less is slower and never gives another result. ``auto`` takes most
-            of what a GPU has free, and 2 on a CPU, whose cache is smaller than that.
+        memory_gib: what candidates may use, in GiB. Less is slower. Every edge is tried in the same order; effects
+            differ by rounding (float32: some 1e-7 of the metric), and so does a decision only where an effect is that
+            near to the threshold, which a search warns of; ``evaluations`` counts what was tried ahead, so it differs.
+            ``auto`` takes most of what a GPU has free, and 2 on a CPU, whose cache is smaller than that.
     """
 
     ablation: Ablation | str = "corrupted"
