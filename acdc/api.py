@@ -293,7 +293,8 @@ def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, di
     values = [str(entry) for entry in (value if is_sweep else [value])]
     for text in values:
         if not (is_number(text) if method.kind == "search" else text.isdecimal()):
-            raise InputError(f"{name} must be a number, not {text!r}")
+            kind = "a number" if method.kind == "search" else "a whole number of 0 or more"
+            raise InputError(f"{name} must be {kind}, not {text!r}")
     return values, is_sweep, {key: setting for key, setting in settings.items() if key != name}
 
 

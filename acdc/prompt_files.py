@@ -116,6 +116,8 @@ def layout_of(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
     """
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise InputError(f"there is no column {unknown[0]} to name: prompts have {', '.join(COLUMNS)}")
+    if wrong := [written for written in columns.values() if not isinstance(written, str)]:
+        raise InputError(f"columns are named by texts, and {wrong[0]!r} is none")
     layouts = [{**layout, **columns} for layout in LAYOUTS]
     for layout in layouts:
         if not any(missing(table, written) for written in layout.values()):

@@ -65,6 +65,14 @@ def tokenizer(tmp_path_factory):
     return save
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Folder of a small model."""
+    folder = tmp_path_factory.mktemp("built")
+    build(folder)
+    return folder
+
+
 def dataset(model: Path, out: Path, task: str = "months", **flags: str | int | Path) -> list[str]:
     flags = {"n_prompts": 4, "n_test_prompts": 4, "seed": 0, "metrics": "kl_divergence", **flags}
     command = ["dataset", "--task", task, "--model", str(model), "--out", str(out)]
@@ -337,6 +345,25 @@ class TestModels:
         (tmp_path / "empty/config.json").write_text('{"model_type": "gpt2"}')
         said = refused("model", "--folder", tmp_path / "empty", "--out", tmp_path / "model")
         assert f"model folder {tmp_path / 'empty'} has no weights" in said
+
+
+class TestFind:
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (("--threshold", "nan"), "threshold must be a number, not 'nan'"),
+            ((), "method acdc needs threshold"),
+            (("--method", "eap_ig", "--n-edges", "-3"), "n_edges must be a whole number of 0 or more, not '-3'"),
+            (("--method", "random", "--n-edges", 3, "--order-seed", 2**32), "--order-seed must be at most 4294967295"),
+            (("--threshold", 1, "--columns", '{"clean": 3}'), "columns are named by texts, and 3 is none"),
+            (("--threshold", 1, "--columns", "[]"), "--columns is an object of JSON"),
+            (("--threshold", 1, "--device", "mps"), "acdc does not compute on 'mps': give auto, cpu, cuda"),
+        ],
+    )
+    def test_a_value_that_can_not_be(self, refused, built, tmp_path, flags, said):
+        call = ["find", "--model", built, "--prompts", ROOT / "tests/prompts.csv", "--metric", "kl_divergence"]
+        assert said in refused(*call, "--out", tmp_path / "found", *flags)
+        assert not (tmp_path / "found").exists()
 
 
 class TestTies:

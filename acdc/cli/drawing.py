@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from cyclopts.types import PositiveInt
+
 from acdc.assets import asset
 from acdc.catalogue import LEVELS
 from acdc.errors import InputError
@@ -119,7 +121,7 @@ def draw(
     out: list[Path],
     traces: list[Path] | None = None,
     values: list[str] | None = None,
-    max_edges: int = 120,
+    max_edges: PositiveInt = 120,
     page: Path | None = None,
     nodes: list[Path] | None = None,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, METHODS, METRICS
-from acdc.cli.flags import BOS, AblationFlags, BosName, Run, SearchFlags, UnfitName, timing_row
+from acdc.cli.flags import BOS, AblationFlags, BosName, Run, SearchFlags, UnfitName, json_object, timing_row
 from acdc.errors import InputError
 from acdc.tables import write_table
 
@@ -32,7 +31,7 @@ def find(
     engine: Literal["fast", "plain"] = "fast",
     device: str = "auto",
     precision: Literal["float32", "float64"] = "float32",
-    columns: str = "{}",
+    columns: str | None = None,
     unfit: UnfitName = "refuse",
     bos: BosName = "auto",
     **settings: str,
@@ -66,7 +65,7 @@ def find(
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
-    data = api.prompts(loaded, prompts, columns=json.loads(columns), bos=BOS[bos], unfit=unfit)
+    data = api.prompts(loaded, prompts, columns=json_object(columns or "{}", "--columns"), bos=BOS[bos], unfit=unfit)
     found = api.find(
         loaded,
         data,

@@ -62,7 +62,7 @@ class EngineFlags:
     precision: Literal["float32", "float64"] = "float32"
     """precision of the arithmetic"""
     memory_gib: float | Literal["auto"] = "auto"
-    """memory for what is tried at once; less is slower; effects differ by rounding; auto: most of a GPU's, 2 on a CPU"""
+    """memory for what is tried at once; less is slower, effects differ by rounding; auto: most of a GPU, 2 on a CPU"""
     threads: PositiveInt = 1
     """threads of torch"""
 

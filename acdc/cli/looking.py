@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cyclopts.types import PositiveInt
+
 from acdc.errors import InputError
 from acdc.found import Found
 from acdc.tables import read_table
@@ -16,7 +18,7 @@ def show(
     value: str | None = None,
     trace: Path | None = None,
     nodes: Path | None = None,
-    most: int = 40,
+    most: PositiveInt = 40,
 ) -> None:
     """Print a circuit: where it is from, its nodes, and nodes and edges by their effect or score.
 
@@ -48,7 +50,7 @@ def diff(
     *,
     first_value: str | None = None,
     second_value: str | None = None,
-    most: int = 40,
+    most: PositiveInt = 40,
 ) -> None:
     """Compare two circuits of one model: their overlap, and the edges that only one of them has.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -92,10 +93,9 @@ def device_of(name: str) -> torch.device:
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if n_gpus else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"there is no device {name!r}: give auto, cpu, cuda, or cuda:1 for the second GPU") from None
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise InputError(f"acdc does not compute on {name!r}: give auto, cpu, cuda, or cuda:1 for the second GPU")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         has = f"torch finds {n_gpus} of them" if n_gpus else "torch finds no GPU here"
         raise InputError(f"device {name} is a GPU and {has}: give --device cpu, or auto")

@@ -142,7 +142,7 @@ def test_a_gpu_lends_candidates_what_it_has_free(monkeypatch):
     assert for_candidates(torch.device("cpu"), 2**35) == memory.DEFAULT
 
 
-@pytest.mark.parametrize("name", ("gpu", "cuda:x", "cuda:99"))
+@pytest.mark.parametrize("name", ("gpu", "cuda:x", "cuda:99", "mps", "meta", "cpu:1"))
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(InputError, match=name):
         device_of(name)
