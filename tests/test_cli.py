@@ -347,7 +347,7 @@ class TestModels:
         assert f"model folder {tmp_path / 'empty'} has no weights" in said
 
 
-class TestFind:
+class TestValuesOfFind:
     @pytest.mark.parametrize(
         ("flags", "said"),
         [
