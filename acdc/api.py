@@ -21,6 +21,7 @@ from acdc.graph import Circuit
 from acdc.methods import driver
 from acdc.methods.acdc import acdc
 from acdc.metrics import Metric
+from acdc.models.architecture import KvHeads
 from acdc.models.model import Model, load_model
 from acdc.prompt_files import read
 from acdc.reference import Reference
@@ -171,6 +172,7 @@ def find(
     device: str = ...,
     precision: str = ...,
     memory_gib: float | Literal["auto"] = ...,
+    kv_heads: KvHeads = ...,
     task: str | None = ...,
     folder: str | Path | None = ...,
     **settings: Any,
@@ -190,6 +192,7 @@ def find(
     device: str = ...,
     precision: str = ...,
     memory_gib: float | Literal["auto"] = ...,
+    kv_heads: KvHeads = ...,
     task: str | None = ...,
     folder: str | Path | None = ...,
     **settings: Any,
@@ -208,6 +211,7 @@ def find(
     device: str = "auto",
     precision: str = "float32",
     memory_gib: float | Literal["auto"] = "auto",
+    kv_heads: KvHeads = "grouped",
     task: str | None = None,
     folder: str | Path | None = None,
     **settings: Any,
@@ -226,6 +230,8 @@ def find(
         precision: ``float32`` or ``float64``.
         memory_gib: what candidates may use, in GiB. Less is slower; decisions are the same but for rounding, see
             ``acdc.engine.load.Options``. ``auto`` is most of what a GPU has free, and 2 on a CPU.
+        kv_heads: whether query heads that share a key and a value share its ports, or each has its own
+            (``per_query_head``), as in EAP-IG and MIB.
         task: what tables call the prompts; by default what the prompts say of themselves.
         folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
             from there when it is made again; of a sweep, each value has a folder of its name there.
@@ -247,7 +253,9 @@ def find(
     labels = {"method": method, "task": about, "model": model.name, "metric": measured, "ablation": ablation}
     parsed = chosen.parse({name: str(setting) for name, setting in own.items()})
     catalogue.check_suits(chosen, METRICS[measured])
-    full = settings_of(labels, parsed, model.sha256, prompts, split_embed=split_embed, precision=precision)
+    full = settings_of(
+        labels, parsed, model.sha256, prompts, split_embed=split_embed, precision=precision, kv_heads=kv_heads
+    )
     where = Path(folder) if folder else None
     if engine == "plain":
         found = [plain(model, prompts, full | {"size_by": chosen.size_by, "value": value}) for value in values]
@@ -259,6 +267,7 @@ def find(
             device=device,
             precision=precision,
             memory_gib=memory_gib,
+            kv_heads=kv_heads,
         )
         full |= {"engine": engine, "device": made.device.type}
         if chosen.kind == "score":
@@ -306,6 +315,8 @@ def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
     """
     if settings["method"] != "acdc":
         raise InputError(f"method {settings['method']} has no plain form: leave engine out, or take method acdc")
+    if settings["kv_heads"] != "grouped":
+        raise InputError("the plain engine has grouped key and value heads alone: leave out engine or kv_heads")
     ablations.named(settings["ablation"]).check(prompts)
     oracle = Reference(model.bridge, prompts, ablation=settings["ablation"], split_embed=settings["split_embed"])
     measure = measured_by(oracle, METRICS[settings["metric"]].load())

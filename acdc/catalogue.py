@@ -338,9 +338,27 @@ METHODS: Catalogue[Method] = Catalogue(
         help="EAP with integrated gradients, Hanna et al. 2024",
         code="acdc.methods.eap:eap_ig",
         kind="score",
-        settings=(Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean inputs"),),
+        settings=(
+            Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean inputs"),
+            Setting(
+                name="ig_ends",
+                default="ablated",
+                choices=("ablated", "clean", "both"),
+                help="which ends are among the inputs",
+            ),
+        ),
         color="#CC79A7",
         marker="v",
+    ),
+    Method(
+        name="eap_ig_activations",
+        label="EAP-IG of activations",
+        help="EAP with integrated gradients over what components write, Hanna et al. 2024",
+        code="acdc.methods.eap:eap_ig_activations",
+        kind="score",
+        settings=(Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean outputs"),),
+        color="#7A4988",
+        marker="<",
     ),
     Method(
         name="random",

@@ -327,6 +327,7 @@ class Sweep(Sequence[Found]):
             ablation=first.settings["ablation"],
             split_embed=first.circuit.graph.split_embed,
             precision=first.settings.get("precision", "float32"),
+            kv_heads=first.settings.get("kv_heads", "grouped"),
         )
         measured_by = metrics or views.metrics_for(prompts, first.settings["metric"])
         return views.evaluate(self.found, engine, measured_by, seeds)

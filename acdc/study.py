@@ -305,9 +305,9 @@ class Study:
 
     def engine_flags(self, w: Any) -> list[str]:
         """Return what commands that make an engine are told of a job's task and model."""
-        task, split_embed = self.task(w), self.split_flags(w)
+        task, graph = self.task(w), self.graph_of_task(w)
         how = ["--device", self.config["device"], "--precision", task["precision"]]
-        return ["--model-name", w.model, *self.task_flags(w), *split_embed, *how]
+        return ["--model-name", w.model, *self.task_flags(w), *graph, *how]
 
     def task_flags(self, w: Any) -> list[str]:
         """Return a task as flags: its name, and the file of one that is neither in the package nor an extension."""
@@ -406,11 +406,13 @@ class Study:
 
     def graph_flags(self, w: Any) -> list[str]:
         """Return what ``dataset`` is told of a task's graph, so that it is refused there where it does not suit."""
-        return [*self.split_flags(w), *self.recovery_flags(w)]
+        return [*self.graph_of_task(w), *self.recovery_flags(w)]
 
-    def split_flags(self, w: Any) -> list[str]:
-        """Return the flag of a job whose task splits the embedding; nothing for others."""
-        return ["--split-embed"] if self.task(w)["split_embed"] else []
+    def graph_of_task(self, w: Any) -> list[str]:
+        """Return what makes a task's graph, as flags; nothing where it is the usual one."""
+        task = self.task(w)
+        split_embed = ["--split-embed"] if task["split_embed"] else []
+        return split_embed + (["--kv-heads", task["kv_heads"]] if task["kv_heads"] != "grouped" else [])
 
     def recovery_flags(self, w: Any) -> list[str]:
         """Return the model whose circuit is known, as a flag; nothing where none is."""

@@ -61,6 +61,8 @@ class EngineFlags:
     """auto takes CUDA where there is one; or cpu, cuda, cuda:1"""
     precision: Literal["float32", "float64"] = "float32"
     """precision of the arithmetic"""
+    kv_heads: Literal["grouped", "per_query_head"] = "grouped"
+    """make keys and values that query heads share one port each, or one for each query head, as EAP-IG does"""
     memory_gib: float | Literal["auto"] = "auto"
     """memory for what is tried at once; less is slower, effects differ by rounding; auto: most of a GPU, 2 on a CPU"""
     threads: PositiveInt = 1
@@ -82,7 +84,7 @@ class EngineFlags:
         """Return how the engine of an ablation computes."""
         from acdc.engine.load import Options
 
-        return Options(ablation, self.split_embed, self.device, self.precision, self.memory_gib)
+        return Options(ablation, self.split_embed, self.device, self.precision, self.memory_gib, self.kv_heads)
 
     def engine(self, ablation: str) -> Engine:
         """Return the engine of an ablation, after a comparison with the stored logits."""
@@ -192,6 +194,7 @@ class SearchFlags(TaskFlags):
             engine.dataset,
             split_embed=flags.split_embed,
             precision=flags.precision,
+            kv_heads=flags.kv_heads,
         )
         return settings | {"device": engine.device.type}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts.types import NonNegativeInt, PositiveInt
 
@@ -145,6 +145,7 @@ def dataset(
     bos: BosName = "auto",
     ablations: list[AblationName] | None = None,
     split_embed: bool = False,
+    kv_heads: Literal["grouped", "per_query_head"] = "grouped",
     known_of: str | None = None,
 ) -> None:
     """Make a task's clean and corrupted (baseline) prompts, for discovery and held out.
@@ -174,6 +175,7 @@ def dataset(
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
             says nothing, as the tokenizer does it
         ablations: ablations that will be asked for; refused if the prompts do not suit one
+        kv_heads: whether query heads share the ports of keys and values, as the engine will be told
         split_embed: token and position embeddings will be two senders; refused if the model has none of positions
         known_of: the model whose known circuits will be compared with; refused if the task knows none of this graph
     """
@@ -195,7 +197,7 @@ def dataset(
     n, own = n_prompts + n_test_prompts, json_object(options, "--options")
     made = tasks.dataset_of(definition, task.task, load_tokenizer(model), n, seed, own, BOS[bos])
     if (model / ARCHITECTURE).exists():  # a folder with a tokenizer alone is enough for prompts
-        weights = Weights.load(model)
+        weights = Weights.load(model) if kv_heads == "grouped" else Weights.load(model).per_query_head()
         check_fits(weights, made)
         graph = weights.architecture.graph(split_embed)
         for circuit in known.values():

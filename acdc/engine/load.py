@@ -19,6 +19,7 @@ from acdc.engine.memory import MemoryGiB, check_memory, copies, for_candidates, 
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
+from acdc.models.architecture import KvHeads
 
 LIBRARIES = ("torch", "transformer_lens", "transformers", "numpy")
 
@@ -36,6 +37,8 @@ class Options:
             differ by rounding (float32: some 1e-7 of the metric), and so does a decision only where an effect is that
             near to the threshold, which a search warns of; ``evaluations`` counts what was tried ahead, so it differs.
             ``auto`` takes most of what a GPU has free, and 2 on a CPU, whose cache is smaller than that.
+        kv_heads: whether query heads that share a key and a value share its ports (``grouped``), or each has its own
+            (``per_query_head``), as in EAP-IG and MIB: then an edge into a key can be cut for one query head alone.
     """
 
     ablation: Ablation | str = "corrupted"
@@ -43,6 +46,7 @@ class Options:
     device: str = "auto"
     precision: str = "float32"
     memory_gib: MemoryGiB = "auto"
+    kv_heads: KvHeads = "grouped"
 
     def place(self, weights: Weights, are_mapped: bool = False) -> Weights:
         """Return the weights on the device and in the precision to compute in.
@@ -57,7 +61,9 @@ class Options:
         is_held = not are_mapped and (weights.embed.device.type, weights.embed.dtype) == (device.type, dtype)
         n_copies = copies(device, dtype) - is_held
         check_memory(n_copies * of_weights(weights.architecture, dtype.itemsize), device, "the model's weights")
-        return weights.to(device, dtype)
+        placed = weights.to(device, dtype)
+        is_shared = placed.architecture.n_kv_heads < placed.architecture.n_heads
+        return placed.per_query_head() if is_shared and self.kv_heads == "per_query_head" else placed
 
     def engine(self, weights: Weights, data: Dataset, expected: Callable[[], Expected] | None) -> Engine:
         """Return the engine of placed weights on a dataset.
@@ -130,6 +136,7 @@ def settings_of(
     *,
     split_embed: bool,
     precision: str,
+    kv_heads: KvHeads,
 ) -> dict[str, Any]:
     """Return all that decides what a search finds, but for the value that sets a circuit's size, and the device.
 
@@ -148,6 +155,7 @@ def settings_of(
         "bos": data.about.get("bos"),
         "versions": versions(),
         "precision": precision,
+        "kv_heads": kv_heads,
         # Two ways to multiply round differently, so that a machine's processor is part of what is found.
         "products": products(),
     }

@@ -6,7 +6,7 @@ result is that of ``acdc.engine.model``, which is faster and has no gradients. T
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,11 @@ from acdc.engine.runs import (
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric, MetricKind
+
+Given = Mapping[int, Float[Tensor, "_sender row d_model"]]
+"""What senders change, from ablated to clean, in place of what they compute: by the first sender of the embeddings, of
+a layer's heads, or by an MLP."""
+NOTHING: Given = {}
 
 
 @dataclass
@@ -104,25 +109,27 @@ class MaskedModel:
     def logits(
         self,
         mask: Mask,
-        written: list[Float[Tensor, "row d_model"]] | None = None,
+        given: Given = NOTHING,
         added: Float[Tensor, "receiver row d_model"] | None = None,
     ) -> Float[Tensor, "scored d_vocab"]:
         """Compute the logits at the scored positions.
 
         Args:
-            written: what the embeddings write; None for what they write on the clean prompts.
+            given: see ``Given``; without it embeddings write what they do on the clean prompts.
             added: what is added to every receiver's input. The gradient with respect to it is the gradient at the
                 receivers.
         """
         weights, architecture = self.weights, self.weights.architecture
-        changes = [torch.stack([x - self.ablated.sender[i] for i, x in enumerate(written or self.clean)])]
+        changes = [given.get(0, self.changes[: self.graph.first_sender(0)])]
         for layer, block in enumerate(weights.blocks):
-            heads = self.heads(mask, layer, changes, added)
+            first = self.graph.first_sender(layer)
+            heads = given[first] if first in given else self.heads(mask, layer, changes, added)
             after_heads = [*changes, heads] if not architecture.parallel else changes
             if self.graph.has_mlp:
                 read = self.inputs(mask, self.graph.first_receiver(layer) + self.graph.n_ports, 1, after_heads, added)
                 out = layers.mlp(architecture, block, self.ablated.state["mlp_in", layer, 0] + read[0])
-                heads = torch.cat([heads, (out - self.ablated.state["mlp_out", layer, 0])[None]])
+                change = given.get(first + self.graph.n_heads, (out - self.ablated.state["mlp_out", layer, 0])[None])
+                heads = torch.cat([heads, change])
             changes.append(heads)
         final = (
             self.ablated.state["final", 0, 0] + self.inputs(mask, len(self.graph.receivers) - 1, 1, changes, added)[0]

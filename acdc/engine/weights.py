@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,24 @@ class Weights:
         for prefix, record in records:
             values = ((field.name, getattr(record, field.name)) for field in fields(record))
             yield from ((prefix + name, value) for name, value in values if isinstance(value, Tensor))
+
+    def per_query_head(self) -> Weights:
+        """Return the weights with a key and a value head for each query head: those that several share are repeated."""
+        a = self.architecture
+        group = a.n_heads // a.n_kv_heads
+        port = torch.arange(a.n_heads + 2 * a.n_kv_heads)
+        q, k, v = port.split([a.n_heads, a.n_kv_heads, a.n_kv_heads])
+        own = torch.cat([q, k.repeat_interleave(group), v.repeat_interleave(group)]).to(self.embed.device)
+
+        def repeated(block: Block) -> Block:
+            norm = None if block.qk_norm_w is None else block.qk_norm_w[own[: 2 * a.n_heads]]
+            return replace(block, w_port=block.w_port[own], b_port=block.b_port[own], qk_norm_w=norm)
+
+        return replace(
+            self,
+            architecture=replace(a, n_kv_heads=a.n_heads),
+            blocks=[repeated(block) for block in self.blocks],
+        )
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Weights:
         """Return a copy with every tensor on ``device`` in ``dtype``."""

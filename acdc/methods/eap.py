@@ -2,17 +2,21 @@
 
 The score of an edge is the product of what its sender changes, from clean to ablated, with the gradient at its
 receiver, summed over positions and prompts. EAP (Syed et al. 2023, arXiv 2310.10348) takes the gradient at the clean
-run; EAP-IG (Hanna et al. 2024, arXiv 2403.17806) its mean over inputs between the ablated and the clean one.
+run; EAP-IG (Hanna et al. 2024, arXiv 2403.17806) its mean over inputs between the ablated and the clean one, or over
+what one component after another writes between these. The variants are those of the authors' code (hannamw/EAP-IG at
+795f560, src/eap/attribute.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 
-from acdc.engine.masked import MaskedModel
+from acdc.engine.masked import NOTHING, Given, MaskedModel
 from acdc.engine.model import Engine
-from acdc.graph import EdgeScores
+from acdc.graph import EdgeScores, Graph
 from acdc.methods.driver import Scored
 from acdc.methods.gradients import gradients, over_prompts
 from acdc.metrics import MetricKind
@@ -20,24 +24,63 @@ from acdc.metrics import MetricKind
 
 def eap(engine: Engine, kind: MetricKind) -> Scored:
     """Score edges by the gradient at the clean run: positive where removing an edge makes the metric worse."""
-    return eap_ig(engine, kind, ig_steps=1)
+    return Scored(over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING])), evaluations=1)
 
 
-def eap_ig(engine: Engine, kind: MetricKind, *, ig_steps: int) -> Scored:
+def eap_ig(engine: Engine, kind: MetricKind, *, ig_steps: int, ig_ends: str) -> Scored:
     """Score edges as ``eap`` does, by the mean gradient over inputs between the ablated and the clean embeddings.
 
     Args:
-        ig_steps: gradients are taken at 1/ig_steps, 2/ig_steps, ... 1 of the way.
+        ig_steps: m, the steps from the ablated to the clean embeddings.
+        ig_ends: which ends are among the inputs: ``ablated`` takes 0, 1, ... m - 1 of m steps, as the authors' code
+            does; ``clean`` 1, 2, ... m, as it did before; ``both`` 0, 1, ... m. One step with both ends is that code's
+            ``clean-corrupted``.
     """
-    return Scored(over_prompts(engine, lambda model: edge_scores(model, kind, ig_steps)), evaluations=ig_steps)
+    scores = over_prompts(engine, lambda model: edge_scores(model, kind, inputs_between(model, ig_steps, ig_ends)))
+    return Scored(scores, evaluations=ig_steps + (ig_ends == "both"))
 
 
-def edge_scores(model: MaskedModel, kind: MetricKind, steps: int) -> EdgeScores:
-    """Return the signed first-order effect of removing each edge, on the model's prompts."""
+def inputs_between(model: MaskedModel, ig_steps: int, ig_ends: str) -> list[Given]:
+    """Return what embeddings change on the way from ablated to clean ones, see ``eap_ig``."""
+    steps = range(ig_ends == "clean", ig_steps + (ig_ends != "ablated"))
+    return [{0: step / ig_steps * model.changes[: model.graph.first_sender(0)]} for step in steps]
+
+
+def eap_ig_activations(engine: Engine, kind: MetricKind, *, ig_steps: int) -> Scored:
+    """Score edges as ``eap`` does, by the mean gradient over what one part after another writes, ablated to clean.
+
+    A part is the embeddings, the heads of a layer or an MLP. The other parts compute what they do on the clean prompts.
+    The authors' code differs at one place, by a slip: where the residual stream begins without position embeddings, it
+    takes no gradient at the ports of the first layer while the embeddings are between (they ask for none there).
+
+    Args:
+        ig_steps: m; the gradients are taken at 1, 2, ... m of m steps from what a part writes ablated to clean.
+    """
+    parts = list(parts_of(engine.graph))
+    scores = over_prompts(engine, lambda model: edge_scores(model, kind, outputs_between(model, parts, ig_steps)))
+    return Scored(scores, evaluations=ig_steps * len(parts))
+
+
+def outputs_between(model: MaskedModel, parts: Sequence[slice], ig_steps: int) -> list[Given]:
+    """Return what one part after another changes on the way from ablated to clean, see ``eap_ig_activations``."""
+    steps = range(1, ig_steps + 1)
+    return [{part.start: step / ig_steps * model.changes[part]} for part in parts for step in steps]
+
+
+def parts_of(graph: Graph) -> Iterator[slice]:
+    """Yield the senders that are the embeddings, and for each layer those that are its heads and that are its MLP."""
+    yield slice(0, graph.first_sender(0))
+    for layer in range(graph.n_layers):
+        first = graph.first_sender(layer)
+        yield slice(first, first + graph.n_heads)
+        if graph.has_mlp:
+            yield slice(first + graph.n_heads, first + graph.n_heads + 1)
+
+
+def edge_scores(model: MaskedModel, kind: MetricKind, runs: Sequence[Given]) -> EdgeScores:
+    """Return the signed first-order effect of removing each edge, by the mean gradient of several runs."""
     metric, gradient = model.metric(kind), torch.zeros(())
-    for step in range(1, steps + 1):
-        embeddings = zip(model.clean, model.ablated.sender, strict=False)
-        written = [ablated + step / steps * (clean - ablated) for clean, ablated in embeddings]
-        gradient = gradient + gradients(model, metric, written)[0] / steps
+    for given in runs:
+        gradient = gradient + gradients(model, metric, given)[0] / len(runs)
     effect = -torch.einsum("spd,rpd->sr", model.changes, gradient).double().cpu().numpy()
     return EdgeScores(model.graph, np.where(model.graph.exists, effect, np.nan))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine.masked import Mask, MaskedModel, masked_models
+from acdc.engine.masked import NOTHING, Given, Mask, MaskedModel, masked_models
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Scores
 from acdc.metrics import Metric
@@ -32,17 +32,17 @@ def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> A
 
 
 def gradients(
-    model: MaskedModel, metric: Metric, written: list[Float[Tensor, "row d_model"]] | None = None
+    model: MaskedModel, metric: Metric, given: Given = NOTHING
 ) -> tuple[Float[Tensor, "receiver row d_model"], Float[Tensor, "receiver row"]]:
     """Compute the metric's gradients in the whole model: at receivers' inputs, and by the shares of direct edges.
 
     Args:
-        written: what the embeddings write, see ``MaskedModel.logits``.
+        given: what senders change in place of what they compute.
     """
     mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
     n_rows, d_model = model.ablated.sender.shape[1:]
     mask.direct = mask.direct[:, None, None].repeat(1, n_rows, 1).requires_grad_()
     added = mask.direct.new_zeros(len(model.graph.receivers), n_rows, d_model, requires_grad=True)
-    value = model.value(metric, model.logits(mask, written, added))
+    value = model.value(metric, model.logits(mask, given, added))
     at_receivers, of_direct = torch.autograd.grad(value, (added, mask.direct))
     return at_receivers, of_direct[..., 0]

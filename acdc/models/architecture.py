@@ -13,6 +13,8 @@ Norm = Literal["layer", "rms", "none"]
 Positions = Literal["learned", "rotary", "shortformer", "alibi"]
 Activation = Literal["gelu", "gelu_new", "relu", "relu2", "silu"]
 QueryKeyNorm = Literal["each head", "all heads", "each head, rotated"]
+KvHeads = Literal["grouped", "per_query_head"]
+"""Whether heads that share a key and a value are one port, as they are one weight, or a port each, as in EAP-IG."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from acdc import fingerprint
 from acdc.errors import InputError
 from acdc.models import legacy, sources
-from acdc.models.architecture import Architecture
+from acdc.models.architecture import Architecture, KvHeads
 from acdc.models.bridge import (
     NATIVE_CONFIG,
     PROCESSED,
@@ -96,6 +96,7 @@ class Model:
         device: str = "auto",
         precision: str = "float32",
         memory_gib: float | Literal["auto"] = "auto",
+        kv_heads: KvHeads = "grouped",
     ) -> Engine:
         """Return what computes circuits on prompts, after a comparison with Transformers and TransformerLens.
 
@@ -107,7 +108,7 @@ class Model:
         from acdc.engine.check import Expected
         from acdc.engine.load import Options
 
-        options = Options(ablation, split_embed, device, precision, memory_gib)
+        options = Options(ablation, split_embed, device, precision, memory_gib, kv_heads)
 
         def expected() -> Expected:
             (logits,) = Expected.of({**self.programs, "TransformerLens": lambda: self.bridge}, prompts)

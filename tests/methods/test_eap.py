@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from acdc.data import Dataset
-from acdc.engine.masked import Mask, MaskedModel
+from acdc.engine.masked import Mask, MaskedModel, masked_models
 from acdc.engine.model import Engine
-from acdc.graph import Circuit, Node
+from acdc.exchange import Layout
+from acdc.graph import Circuit, EdgeScores, Node
+from acdc.methods import eap as of_eap
 from acdc.methods import gradients
-from acdc.methods.eap import eap, eap_ig, edge_scores
-from acdc.metrics import L2, KLDivergence, LogitDifference
+from acdc.methods.eap import eap, eap_ig, eap_ig_activations, inputs_between, outputs_between, parts_of
+from acdc.metrics import L2, KLDivergence, LogitDifference, MetricKind
 from acdc.models.convert import weights_of
+from tests import mib
 from tests.originals import VECTORS, vector_bridge, vector_inputs
 from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
 
@@ -37,6 +42,11 @@ def test_masks_of_ones_and_zeros_are_circuits(kind, ablation, split_embed):
     for circuit in (*circuits, *(random_circuit(fast.graph, seed, 0.6, 0.8) for seed in range(3))):
         found = model.logits(Mask.of(circuit, model.weights.embed))
         torch.testing.assert_close(found, fast.circuit_logits(circuit), atol=1e-4, rtol=0)
+
+
+def edge_scores(model: MaskedModel, kind: MetricKind, steps: int) -> EdgeScores:
+    """Scores by integrated gradients that end at the clean inputs; by one step, EAP's."""
+    return of_eap.edge_scores(model, kind, inputs_between(model, steps, "clean"))
 
 
 def nudged(model: MaskedModel, sender: int, receiver: int, by: float) -> float:
@@ -82,9 +92,9 @@ def test_eap_is_autocircuits():
 
 def test_eap_is_one_step_of_integrated_gradients():
     setup = engine("llama", several=True)
-    found, expected = eap(setup, LogitDifference), eap_ig(setup, LogitDifference, ig_steps=1)
+    found, expected = eap(setup, LogitDifference), eap_ig(setup, LogitDifference, ig_steps=1, ig_ends="clean")
     np.testing.assert_array_equal(found.scores.score, expected.scores.score)
-    assert (found.evaluations, eap_ig(setup, LogitDifference, ig_steps=3).evaluations) == (1, 3)
+    assert (found.evaluations, expected.evaluations) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ("gpt2", "pythia", "shortformer"))
@@ -94,8 +104,11 @@ def test_integrated_gradients_of_the_embeddings_edges_add_up_to_what_all_of_them
     metric = model.metric(LogitDifference)
     with torch.no_grad():
         ends = [
-            model.value(metric, model.logits(Mask.of(Circuit.full(model.graph), model.weights.embed), written))
-            for written in (model.clean, [model.ablated.sender[0]])
+            model.value(
+                metric,
+                model.logits(Mask.of(Circuit.full(model.graph), model.weights.embed), {0: share * model.changes[:1]}),
+            )
+            for share in (1, 0)
         ]
     few, more = (np.nansum(edge_scores(model, LogitDifference, steps).score[0]) for steps in (30, 60))
     # The error of a sum of rectangles is halved by twice as many.
@@ -128,6 +141,41 @@ def test_an_edge_that_carries_no_difference_has_no_effect():
 def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, ablation, at_once):
     monkeypatch.setattr(gradients, "PROMPTS_AT_ONCE", at_once)
     setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation=ablation)
-    found = eap_ig(setup, LogitDifference, ig_steps=3).scores
+    found = eap_ig(setup, LogitDifference, ig_steps=3, ig_ends="clean").scores
     expected = edge_scores(masked("llama", ablation, dtype=torch.float64), LogitDifference, 3)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-10)
+
+
+# The authors' own code, hannamw/EAP-IG at 795f560: tests/vectors/mib/README.md.
+
+VARIANTS = {
+    "EAP": eap,
+    "EAP-IG-inputs": partial(eap_ig, ig_steps=5, ig_ends="ablated"),
+    "EAP-IG-activations": partial(eap_ig_activations, ig_steps=5),
+    "clean-corrupted": partial(eap_ig, ig_steps=1, ig_ends="both"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", mib.SHAPES)
+def test_scores_are_the_authors(name, variant):
+    setup, expected = mib.setup(name), mib.vectors()[name][variant]["edges"]
+    scores = VARIANTS[variant](setup, LogitDifference).scores.score
+    places = Layout.of(setup.graph).places()
+    assert places.keys() == expected.keys()
+    if (name, variant) == ("llama_grouped", "EAP-IG-activations"):
+        scores[0, : setup.graph.n_ports] = without_the_embeddings(setup)[0, : setup.graph.n_ports]
+    # Their sum over prompts is divided by their number twice: the metric is a mean already.
+    found = {edge: scores[sender, receiver] / len(setup.dataset) for edge, (sender, receiver) in places.items()}
+    assert found == pytest.approx(expected, abs=1e-5 * max(map(abs, expected.values())))
+
+
+def without_the_embeddings(setup: Engine) -> np.ndarray:
+    """Scores by integrated gradients of activations, less the gradients while the embeddings are between.
+
+    The authors' code takes none of these at the first layer's ports, where nothing but the embeddings comes before.
+    """
+    (model,) = masked_models(setup, len(setup.dataset))
+    parts = list(parts_of(setup.graph))
+    runs = outputs_between(model, parts[1:], 5)
+    return of_eap.edge_scores(model, LogitDifference, runs).score * (len(parts) - 1) / len(parts)
