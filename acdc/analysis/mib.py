@@ -1,0 +1,92 @@
+"""Measure methods as MIB's circuit track does (Mueller et al. 2025, arXiv 2504.13151).
+
+The rules are those of its code, hannamw/MIB-circuit-track at b759df3, ``evaluate_area_under_curve``: circuits of ten
+sizes, the sizes shares of all edges that are rounded down, edges between components with a key and a value for each
+query head. CPR is the area under faithfulness over these shares, CMD that under its distance from 1, both by
+trapezoids from the smallest share to 1. CPR ranks edges by their scores, CMD by the scores' sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from acdc.analysis.faithfulness import faithfulness, is_constant
+from acdc.engine.model import Engine
+from acdc.exchange import EapCircuit, Layout
+from acdc.found import Found
+from acdc.graph import Circuit, EdgeScores, Graph
+from acdc.metrics import MetricKind
+
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Of all edges, the sizes of MIB's circuits."""
+
+
+def per_query_head(graph: Graph) -> Graph:
+    """Return a graph with a key and a value for each query head."""
+    return replace(graph, n_kv_heads=graph.n_heads)
+
+
+def ungrouped(found: Found) -> tuple[Circuit, EdgeScores]:
+    """Return a circuit and its scores in the graph with a key and a value for each query head.
+
+    Of a shared key or value, each query head has the circuit's edges, and an equal part of the score.
+
+    Raises:
+        InputError: token and position embeddings are two senders, which MIB's graph does not have.
+    """
+    spread = EapCircuit.of(found.circuit, found.importance)
+    graph = per_query_head(found.circuit.graph)
+    layout = Layout.of(graph)
+    circuit, _ = EapCircuit(layout, spread.in_graph, spread.scores).read()
+    return circuit, EdgeScores(graph, np.where(graph.exists, layout.gathered(spread.scores), np.nan))
+
+
+def of_scores(scores: EdgeScores) -> Iterator[Circuit]:
+    """Yield the circuits of the edges of largest score, one for each of ``SHARES``."""
+    n_edges = int(scores.graph.exists.sum())
+    return (scores.top(int(share * n_edges)) for share in SHARES)
+
+
+def of_sweep(circuits: Sequence[Circuit]) -> Iterator[Circuit]:
+    """Yield for each of ``SHARES`` the largest circuit of a sweep that is no larger; the empty one where none is.
+
+    At the last, all edges, that is the whole model.
+    """
+    graph = circuits[0].graph
+    ends = [Circuit.empty(graph), Circuit.full(graph)]
+    by_size = sorted([*circuits, *ends], key=lambda circuit: int(circuit.present.sum()))
+    for share in SHARES:
+        most = int(share * graph.exists.sum())
+        yield [circuit for circuit in by_size if circuit.present.sum() <= most][-1]
+
+
+def areas(engine: Engine, kind: MetricKind, circuits: Iterator[Circuit]) -> tuple[float, float]:
+    """Compute the area under faithfulness over ``SHARES``, and that under its distance from 1; nan where there is none.
+
+    Faithfulness is not defined where the metric is the same with all edges and with none.
+    """
+    ends = (Circuit.full(engine.graph), Circuit.empty(engine.graph))
+    full, empty = (engine.value(circuit, kind) for circuit in ends)
+    if is_constant(full, empty):
+        return np.nan, np.nan
+    values: Float[np.ndarray, "share"] = np.array([engine.value(circuit, kind) for circuit in circuits])
+    faithful = faithfulness(values, empty, full)
+    return float(np.trapezoid(faithful, SHARES)), float(np.trapezoid(np.abs(1 - faithful), SHARES))
+
+
+def cpr_and_cmd(engine: Engine, kind: MetricKind, found: Sequence[Found]) -> tuple[float, float]:
+    """Compute CPR and CMD of what a method found: of its scores where it has some, or of a sweep's circuits.
+
+    Args:
+        engine: of a graph with a key and a value for each query head.
+        found: the circuits of one method.
+    """
+    if found[0].scores is None:
+        return areas(engine, kind, of_sweep([ungrouped(one)[0] for one in found]))
+    _, scores = ungrouped(found[0])
+    sizes = replace(scores, score=np.abs(scores.score))
+    return areas(engine, kind, of_scores(scores))[0], areas(engine, kind, of_scores(sizes))[1]
