@@ -361,6 +361,16 @@ METHODS: Catalogue[Method] = Catalogue(
         marker="<",
     ),
     Method(
+        name="gim",
+        label="GIM",
+        help="EAP with gradient interaction modifications, Edin et al. 2025",
+        code="acdc.methods.gim:gim",
+        kind="score",
+        needs_slope=True,
+        color="#56B4E9",
+        marker="P",
+    ),
+    Method(
         name="random",
         label="random",
         help="edges in a random order, as a control",

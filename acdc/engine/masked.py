@@ -56,12 +56,18 @@ class Mask:
         return cls(*(torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct)))
 
 
-def masked_models(engine: Engine, n_prompts: int) -> Iterator[MaskedModel]:
-    """Yield an engine's model on ``n_prompts`` of its prompts after another."""
+def masked_models(engine: Engine, n_prompts: int, kind: type[MaskedModel] | None = None) -> Iterator[MaskedModel]:
+    """Yield an engine's model on ``n_prompts`` of its prompts after another.
+
+    Args:
+        kind: a class whose gradients are others; ``MaskedModel`` where None.
+    """
     for start in range(0, len(engine.dataset), n_prompts):
         part = engine.dataset.select(slice(start, start + n_prompts))
         split_embed, fixed = engine.graph.split_embed, engine.fixed
-        yield MaskedModel(engine.weights, part, ablation=engine.ablation, split_embed=split_embed, fixed=fixed)
+        yield (kind or MaskedModel)(
+            engine.weights, part, ablation=engine.ablation, split_embed=split_embed, fixed=fixed
+        )
 
 
 class MaskedModel:
@@ -184,6 +190,10 @@ class MaskedModel:
             sender += len(change)
         return total
 
+    def attention(self, layer: int, ports: Float[Tensor, "port row d_head"]) -> Float[Tensor, "head row d_head"]:
+        """Compute the attention output ``z`` of a layer's heads."""
+        return full_attention(self.weights, layer, ports, self.rows)
+
     def heads(
         self,
         mask: Mask,
@@ -199,7 +209,7 @@ class MaskedModel:
             x = self.ablated.state["port_in", layer, port] + read[port]
             new = project(self.weights, layer, port, x, self.rows.pos)
             ports.append(ablated + mask.direct[first + port] * (new - ablated))
-        z = full_attention(self.weights, layer, torch.stack(ports), self.rows)
+        z = self.attention(layer, torch.stack(ports))
         ablated = torch.stack([self.ablated.state["z", layer, head] for head in range(self.graph.n_heads)])
         if not self.weights.architecture.norm_after:
             return torch.einsum("hrd,hdm->hrm", z - ablated, block.w_o)

@@ -22,10 +22,16 @@ PROMPTS_AT_ONCE = 8
 """A gradient needs every activation of the masked forward pass: half a gigabyte for two prompts of SmolLM2-135M."""
 
 
-def over_prompts(engine: Engine, score: Callable[[MaskedModel], AnyScores]) -> AnyScores:
-    """Score an engine's dataset a few prompts at a time, and return the mean of the scores."""
+def over_prompts(
+    engine: Engine, score: Callable[[MaskedModel], AnyScores], kind: type[MaskedModel] = MaskedModel
+) -> AnyScores:
+    """Score an engine's dataset a few prompts at a time, and return the mean of the scores.
+
+    Args:
+        kind: of the models that are scored.
+    """
     total = np.zeros(())
-    for model in masked_models(engine, PROMPTS_AT_ONCE):
+    for model in masked_models(engine, PROMPTS_AT_ONCE, kind):
         scores = score(model)
         total = total + engine.dataset.share(model.dataset) * scores.score
     return replace(scores, score=total)

@@ -64,7 +64,7 @@ def effect(graph: Graph, sender: int, receiver: int) -> float:
     return EFFECTS.get(f"{graph.senders[sender].name} -> {graph.receivers[receiver].name}", 0)
 
 
-@pytest.mark.parametrize("method", [eap, partial(eap_ig, ig_steps=3)], ids=("eap", "eap_ig"))
+@pytest.mark.parametrize("method", [eap, partial(eap_ig, ig_steps=3, ig_ends="clean")], ids=("eap", "eap_ig"))
 def test_scores_of_edges_are_what_their_removal_costs(engine, method: Callable[..., Scored]):
     found = method(engine, LogitDifference).scores
     for s, r in np.argwhere(engine.graph.exists):

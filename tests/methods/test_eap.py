@@ -17,6 +17,7 @@ from acdc.graph import Circuit, EdgeScores, Node
 from acdc.methods import eap as of_eap
 from acdc.methods import gradients
 from acdc.methods.eap import eap, eap_ig, eap_ig_activations, inputs_between, outputs_between, parts_of
+from acdc.methods.gim import GimModel, gim
 from acdc.metrics import L2, KLDivergence, LogitDifference, MetricKind
 from acdc.models.convert import weights_of
 from tests import mib
@@ -146,13 +147,14 @@ def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch,
     np.testing.assert_allclose(found.score, expected.score, atol=1e-10)
 
 
-# The authors' own code, hannamw/EAP-IG at 795f560: tests/vectors/mib/README.md.
+# The authors' own code: tests/vectors/mib/README.md.
 
 VARIANTS = {
     "EAP": eap,
     "EAP-IG-inputs": partial(eap_ig, ig_steps=5, ig_ends="ablated"),
     "EAP-IG-activations": partial(eap_ig_activations, ig_steps=5),
     "clean-corrupted": partial(eap_ig, ig_steps=1, ig_ends="both"),
+    "GIM": gim,
 }
 
 
@@ -179,3 +181,13 @@ def without_the_embeddings(setup: Engine) -> np.ndarray:
     parts = list(parts_of(setup.graph))
     runs = outputs_between(model, parts[1:], 5)
     return of_eap.edge_scores(model, LogitDifference, runs).score * (len(parts) - 1) / len(parts)
+
+
+def test_modified_gradients_change_no_value():
+    setup = mib.setup("llama_grouped")
+    (plain,), (modified,) = (masked_models(setup, 9, kind) for kind in (MaskedModel, GimModel))
+    mask = Mask.of(Circuit.full(setup.graph), setup.weights.embed)
+    torch.testing.assert_close(modified.logits(mask), plain.logits(mask), atol=1e-5, rtol=0)
+    assert not np.allclose(
+        gim(setup, LogitDifference).scores.score, eap(setup, LogitDifference).scores.score, equal_nan=True
+    )
