@@ -1,6 +1,6 @@
-"""Measure how much of the model's behaviour circuits keep, over their sizes.
+"""Measure how much of the model's behaviour circuits keep, over their sizes. All methods are measured from one table.
 
-The measures are those of MIB (Mueller et al. 2025, arXiv 2504.13151). All methods are measured from one table.
+The areas take the circuits that a study has. MIB's CPR and CMD take circuits of fixed sizes, see ``acdc.analysis.mib``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ def faithfulness(value: Float[np.ndarray, "circuit"], empty: float, full: float)
 
 
 def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circuit"]) -> tuple[float, float]:
-    """Compute CPR, the area under faithfulness, and CMD, the area under its distance from 1, by trapezoids.
+    """Compute the area under faithfulness, and the gap: the area between it and 1, by trapezoids.
 
     The circuits of no edges (faithfulness 0) and of all edges (faithfulness 1) are added.
 
     Args:
-        size: the circuits' shares of all edges: of those that were chosen, whether or not they reach the logits, as in
-            MIB's own evaluation (hannamw/MIB-circuit-track at b759df34, evaluate_area_under_curve).
+        size: the circuits' shares of all edges: of those that were chosen, whether or not they reach the logits.
     """
     order = np.argsort(size, kind="stable")
     x, y = (np.concatenate([[0.0], points[order], [1.0]]) for points in (size, faithful))
@@ -40,7 +39,7 @@ def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circu
 
 
 def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per search and method, and one for random circuits: their number, CPR and CMD.
+    """Return one row per search and method, and one for random circuits: their number, the area and the gap.
 
     Args:
         evaluation: a study's circuits and controls, with a column for every metric.
@@ -59,7 +58,7 @@ def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.Data
 
 
 def rows_of_search(labels: dict[str, Any], found: pd.DataFrame, controls: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield one row per method. CPR and CMD of random circuits are means over their seeds.
+    """Yield one row per method. The area and the gap of random circuits are means over their seeds.
 
     Both are empty where the metric is the same with all edges and with none, see ``is_constant``.
     """
@@ -72,8 +71,10 @@ def rows_of_search(labels: dict[str, Any], found: pd.DataFrame, controls: pd.Dat
     circuits = pd.concat([found[found["method"] != "random"], random])
     for method, rows in circuits.groupby("method", sort=False):
         curves = [curve for _, curve in rows.groupby("seed")] if method == "random" else [rows]
-        cpr, cmd = np.mean([areas_of(curve, metric, full, empty) for curve in curves], axis=0) if not constant else NONE
-        row = {**labels, "method": method, "n_circuits": len(rows), "cpr": cpr, "cmd": cmd, "is_constant": constant}
+        area, gap = (
+            np.mean([areas_of(curve, metric, full, empty) for curve in curves], axis=0) if not constant else NONE
+        )
+        row = {**labels, "method": method, "n_circuits": len(rows), "area": area, "gap": gap, "is_constant": constant}
         yield row | {"n_not_converged": int((rows["converged"] == False).sum())}  # noqa: E712  None is not False
 
 
@@ -81,6 +82,6 @@ NONE = (np.nan, np.nan)
 
 
 def areas_of(curve: pd.DataFrame, metric: str, full: pd.Series, empty: pd.Series) -> tuple[float, float]:
-    """Return CPR and CMD of some circuits of a search."""
+    """Return the area and the gap of some circuits of a search, see ``areas``."""
     size = (curve["n_edges"] / full["n_edges"]).to_numpy()
     return areas(size, faithfulness(curve[metric].to_numpy(), empty[metric], full[metric]))

@@ -85,8 +85,8 @@ def curves(*, evaluation: Path, out: list[Path]) -> None:
 def cost(*, methods: Path, by: list[Literal["seconds", "evaluations"]], out: list[Path]) -> None:
     """Draw what finding circuits costs against how good they are, all methods.
 
-    A point a method and search: 1 - CMD on held-out prompts and, where a circuit is known, the area under the ROC curve
-    of edges, over seconds or evaluations of all its circuits.
+    A point a method and search: 1 - the gap on held-out prompts and, where a circuit is known, the area under the ROC
+    curve of edges, over seconds or evaluations of all its circuits.
 
     Args:
         methods: the study's table

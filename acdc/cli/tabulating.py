@@ -76,8 +76,8 @@ def auc_tables(*, auc: Path, out: list[Path]) -> None:
 def faithfulness(*, evaluation: Path, out: Path) -> None:
     """Compute areas under faithfulness over circuit sizes, by method.
 
-    CPR and CMD of MIB (Mueller et al. 2025): the area under the share of the metric that is kept, and the area under
-    its distance from 1.
+    Area is that under the share of the metric that is kept, gap that between the share and 1. MIB's CPR and CMD take
+    circuits of fixed sizes in place of those that a study has.
 
     Args:
         evaluation: the study's table

@@ -17,7 +17,7 @@ from acdc.figures.style import GREY, LEVEL_DASH, PAGE, look, style
 from acdc.found import SEARCH
 
 COLUMNS, ROW_HEIGHT = 3, 1.75  # panels, inches
-GOODNESS = {"faithful": "1 - CMD", "auc": "AUC of edges"}
+GOODNESS = {"faithful": "1 - gap", "auc": "AUC of edges"}
 UNITS = {"seconds": "seconds (one thread)", "evaluations": "runs of the model"}
 LOWEST = -0.1
 """Worse is drawn as an arrow at the edge."""
@@ -26,9 +26,9 @@ LOWEST = -0.1
 def cost(methods: pd.DataFrame, by: str) -> Figure:
     """Draw one panel per search and measure: a point per method, its cost (log scale) against the measure.
 
-    A cost is that of all circuits of a method. Measures are 1 - CMD, on held-out prompts, and the area under the ROC
-    curve of edges where a circuit is known. A method with circuits that have not converged is hollow. Random circuits,
-    which cost nothing to find, are a line.
+    A cost is that of all circuits of a method. Measures are 1 - the gap on held-out prompts and, where a circuit is
+    known, the area under the ROC curve of edges. A method with circuits that have not converged is hollow. Random
+    circuits, which cost nothing to find, are a line.
 
     Args:
         methods: a study's methods.csv.
@@ -65,11 +65,11 @@ def of_searches(methods: pd.DataFrame, by: str) -> Iterator[tuple[dict[str, str]
         found = rows[is_compared(rows["method"])]
         if len(found) < COMPARED or rows["is_constant"].any():
             continue
-        refuse_not_finite(rows["cmd"])
+        refuse_not_finite(rows["gap"])
         missing = found[~(found[by] > 0)]
         if len(missing):
             raise InputError(f"{missing['method'].iloc[0]} on {values[0]}: its {by} are missing")
-        rows = pd.concat([found, rows[rows["method"] == RANDOM]]).assign(faithful=lambda rows: 1 - rows["cmd"])
+        rows = pd.concat([found, rows[rows["method"] == RANDOM]]).assign(faithful=lambda rows: 1 - rows["gap"])
         for measure in GOODNESS:
             if measure in rows and rows[measure].notna().any():
                 yield dict(zip(SEARCH, map(str, values), strict=True)), measure, rows[rows[measure].notna()]

@@ -16,7 +16,7 @@ numbers = st.floats(-3, 3)
 
 
 @pytest.mark.parametrize(
-    ("size", "faithful", "cpr", "cmd"),
+    ("size", "faithful", "area", "gap"),
     [
         ([], [], 0.5, 0.5),
         ([0.5], [0.5], 0.5, 0.5),
@@ -26,8 +26,8 @@ numbers = st.floats(-3, 3)
         ([0.5], [-1.0], -0.25, 1.25),
     ],
 )
-def test_areas_by_hand(size, faithful, cpr, cmd):
-    assert areas(np.array(size), np.array(faithful)) == pytest.approx((cpr, cmd))
+def test_areas_by_hand(size, faithful, area, gap):
+    assert areas(np.array(size), np.array(faithful)) == pytest.approx((area, gap))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=8))
@@ -56,19 +56,19 @@ def evaluation(full: float = 0.0) -> pd.DataFrame:
 def test_every_method_has_a_row_beside_random_circuits():
     table = faithfulness_table(evaluation()).set_index("method")
     assert set(table.index) == {"acdc", "random"}
-    assert table.loc["acdc", ["n_circuits", "cpr", "cmd"]].tolist() == pytest.approx([2, 0.05 + 0.225 + 0.5, 0.225])
-    assert table.loc["random", ["n_circuits", "cpr", "cmd"]].tolist() == pytest.approx([3, 0.375, 0.625])
+    assert table.loc["acdc", ["n_circuits", "area", "gap"]].tolist() == pytest.approx([2, 0.05 + 0.225 + 0.5, 0.225])
+    assert table.loc["random", ["n_circuits", "area", "gap"]].tolist() == pytest.approx([3, 0.375, 0.625])
 
 
 def test_other_tasks_and_ablations_keep_to_themselves():
     other = evaluation().assign(ablation="zero", kl_divergence=lambda t: t.kl_divergence * 2 + 1)
     table = faithfulness_table(pd.concat([evaluation(), other, evaluation().assign(task="months")]))
-    assert len(table) == 6 and table.groupby("method")[["cpr", "cmd"]].nunique().eq(1).all(axis=None)
+    assert len(table) == 6 and table.groupby("method")[["area", "gap"]].nunique().eq(1).all(axis=None)
 
 
 def test_a_metric_without_a_difference_is_said_to_have_none():
     table = faithfulness_table(evaluation(full=4.0))
-    assert table[["cpr", "cmd"]].isna().all(axis=None) and table["is_constant"].all()
+    assert table[["area", "gap"]].isna().all(axis=None) and table["is_constant"].all()
     assert not faithfulness_table(evaluation())["is_constant"].any()
 
 

@@ -14,7 +14,7 @@ def table(*rows: tuple, **columns: int) -> pd.DataFrame:
 
 WHERE = ("ioi", "gpt2", "kl_divergence", "zero")
 RUNS = pd.DataFrame([(*WHERE, "sp", 100), (*WHERE, "sp", 40)], columns=[*LABELS, "evaluations"])
-KEPT = table((*WHERE, "sp", 0.7), (*WHERE, "random", 0.1), cpr=0)
+KEPT = table((*WHERE, "sp", 0.7), (*WHERE, "random", 0.1), area=0)
 COSTS = table((*WHERE, "sp", 2.0, 30.0), (*WHERE, "sp", 3.0, 20.0), ("months", *WHERE[1:], "sp", 9.0, 9.0), seconds=0,
               max_rss_mib=0)  # fmt: skip
 
@@ -22,8 +22,8 @@ COSTS = table((*WHERE, "sp", 2.0, 30.0), (*WHERE, "sp", 3.0, 20.0), ("months", *
 def test_seconds_are_added_up_and_memory_is_the_largest():
     sp, random = methods_table(KEPT, COSTS, RUNS, None).to_dict("records")
     costs = {"evaluations": 140, "seconds": 5.0, "max_rss_mib": 30.0}
-    assert sp == {**dict(zip(LABELS, (*WHERE, "sp"), strict=True)), "cpr": 0.7, **costs}
-    assert random["cpr"] == 0.1 and pd.isna(random["seconds"]) and pd.isna(random["evaluations"])
+    assert sp == {**dict(zip(LABELS, (*WHERE, "sp"), strict=True)), "area": 0.7, **costs}
+    assert random["area"] == 0.1 and pd.isna(random["seconds"]) and pd.isna(random["evaluations"])
 
 
 def test_areas_are_of_edges_against_the_first_known_circuit():

@@ -13,10 +13,10 @@ from acdc.figures.style import GREY, look
 
 WHERE = {"task": "ioi", "model": "gpt2", "metric": "l2", "ablation": "zero", "n_not_converged": 0, "is_constant": False}
 COSTS = [
-    {"method": "acdc", "cmd": 0.25, "auc": 0.75, "seconds": 100.0, "evaluations": 4000},
-    {"method": "sp", "cmd": 0.5, "auc": 0.5, "seconds": 20.0, "evaluations": 300, "n_not_converged": 1},
-    {"method": "eap", "cmd": 1.5, "auc": 0.25, "seconds": 2.0, "evaluations": 1},
-    {"method": "random", "cmd": 0.875, "auc": np.nan, "seconds": np.nan, "evaluations": np.nan},
+    {"method": "acdc", "gap": 0.25, "auc": 0.75, "seconds": 100.0, "evaluations": 4000},
+    {"method": "sp", "gap": 0.5, "auc": 0.5, "seconds": 20.0, "evaluations": 300, "n_not_converged": 1},
+    {"method": "eap", "gap": 1.5, "auc": 0.25, "seconds": 2.0, "evaluations": 1},
+    {"method": "random", "gap": 0.875, "auc": np.nan, "seconds": np.nan, "evaluations": np.nan},
 ]
 
 
@@ -52,19 +52,19 @@ def test_random_circuits_are_a_line_at_what_they_keep():
 
 
 def test_only_what_is_known_has_an_area_and_only_what_is_compared_a_panel():
-    table = methods({"method": "acdc", "task": "months", "cmd": 0.1, "seconds": 1.0, "evaluations": 1})
+    table = methods({"method": "acdc", "task": "months", "gap": 0.1, "seconds": 1.0, "evaluations": 1})
     assert len(cost(table, "seconds").axes) == 2
     assert len(cost(table.drop(columns="auc"), "seconds").axes) == 1
 
 
 def test_a_constant_metric_has_no_panel():
-    flat = methods().assign(task="months", cmd=np.nan, is_constant=True)
+    flat = methods().assign(task="months", gap=np.nan, is_constant=True)
     assert len(cost(pd.concat([methods(), flat]), "seconds").axes) == 2
 
 
 def test_an_extension_has_a_point_and_a_label(extend, texts):
     extend("a", 'METHOD = Method(name="sixth", label="Sixth", kind="search", sized_by="patience")')
-    figure = cost(methods({"method": "sixth", "cmd": 0.125, "seconds": 7.0, "evaluations": 1}), "seconds")
+    figure = cost(methods({"method": "sixth", "gap": 0.125, "seconds": 7.0, "evaluations": 1}), "seconds")
     assert points(figure.axes[0])[7, 0.875][:2] == look("sixth") and look("sixth")[0] != GREY
     assert "Sixth" in texts(figure)
 
