@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from acdc.analysis.faithfulness import faithfulness, is_constant
 from acdc.engine.model import Engine
-from acdc.exchange import EapCircuit, Layout
+from acdc.exchange import EAP_JSON, EapCircuit, Layout
 from acdc.found import Found
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import MetricKind
+from acdc.trace import Effects
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of all edges, the sizes of MIB's circuits."""
@@ -76,6 +78,27 @@ def areas(engine: Engine, kind: MetricKind, circuits: Iterator[Circuit]) -> tupl
     values: Float[np.ndarray, "share"] = np.array([engine.value(circuit, kind) for circuit in circuits])
     faithful = faithfulness(values, empty, full)
     return float(np.trapezoid(faithful, SHARES)), float(np.trapezoid(np.abs(1 - faithful), SHARES))
+
+
+def write_submission(found: Sequence[Found], folder: Path, d_model: int | None) -> None:
+    """Write a method's circuits as MIB's circuit track takes them, one folder for a task and a model.
+
+    That is one file of every edge's score, ``importances.json``, or a circuit for each of ``SHARES`` below 1, such as
+    ``0.1_percent.json``, in the form of EAP-IG's graphs.
+
+    Raises:
+        InputError: as ``acdc.exchange.write_eap_json``.
+    """
+    files: dict[str, tuple[Circuit, Effects]]
+    if found[0].scores is not None:
+        files = {"importances": (Circuit.full(found[0].circuit.graph), found[0].importance)}
+    else:
+        circuits = of_sweep([ungrouped(one)[0] for one in found])
+        files = {f"{100 * share:g}_percent": (circuit, {}) for share, circuit in zip(SHARES, circuits, strict=True)}
+        del files["100_percent"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (circuit, effects) in files.items():
+        EAP_JSON.write(circuit, effects, folder / f"{name}.json", d_model)
 
 
 def cpr_and_cmd(engine: Engine, kind: MetricKind, found: Sequence[Found]) -> tuple[float, float]:

@@ -10,12 +10,13 @@ from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, FORMATS, METHODS
 from acdc.errors import InputError
-from acdc.found import IMPORTED, Found
+from acdc.found import IMPORTED, Found, Sweep
 
 if TYPE_CHECKING:
     from acdc.graph import Circuit, Graph
     from acdc.trace import Effects
 
+MIB = "mib"
 FormatName = Annotated[str, Parameter(choices=tuple(FORMATS))]
 
 
@@ -23,7 +24,7 @@ def export(
     circuit: Path,
     /,
     *,
-    format: FormatName,
+    format: Annotated[str, Parameter(choices=(*FORMATS, MIB))],
     out: Path,
     value: str | None = None,
     trace: Path | None = None,
@@ -35,6 +36,9 @@ def export(
     what a method that scores edges says. Edges of a circuit of nodes (hisp, sp) have none: theirs is 0. GraphML has
     scores of the circuit's edges, as effects. The original's file has no place for them.
 
+    With --format mib all circuits of a method become one task's folder of a submission to MIB's circuit track: a file
+    of scores or, of a sweep, nine circuits, the largest that have no more than 0.1, 0.2, 0.5, ... 50% of the edges.
+
     Try:
       python -m acdc export results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
           --format graphml --out planted.graphml
@@ -42,15 +46,22 @@ def export(
           --format eap_json --d-model 32 --out ioi.json
       python -m acdc export results/test/tiny-llama/ioi/logit_difference/corrupted/eap/circuits.json --value 9 \\
           --format eap_pt --d-model 32 --out ioi.pt
+      python -m acdc export results/test/tiny-llama/ioi/logit_difference/corrupted/eap/circuits.json \\
+          --format mib --d-model 32 --out submission/ioi_tiny
 
     Args:
-        circuit: a circuit.json, or a circuits.json
+        circuit: a circuit.json, or a circuits.json; for mib a circuits.json, or a folder with a folder for each circuit
         format: what is written
-        out: .pth, .json, .pt or .graphml
+        out: .pth, .json, .pt or .graphml; for mib a folder, which MIB wants to be called TASK_MODEL
         value: which circuit, where the file holds several: what sets its size
         trace: its trace.csv, where that is not beside it
-        d_model: of eap_json and eap_pt: the width of the model's residual stream
+        d_model: of eap_json, eap_pt and mib: the width of the model's residual stream
     """
+    if format == MIB:
+        from acdc.analysis.mib import write_submission
+
+        write_submission(Sweep.load(circuit).found, out, d_model)
+        return
     found = Found.load(circuit, trace, value=value)
     FORMATS[format].load().write(found.circuit, found.importance, out, d_model)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from acdc.analysis import mib as ours
 from acdc.exchange import Layout
+from acdc.found import Found
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import LogitDifference
 from tests import mib
@@ -61,3 +66,67 @@ def test_a_sweep_has_the_largest_circuit_that_is_no_larger():
     sizes = [int(circuit.present.sum()) for circuit in ours.of_sweep(sweep)]
     assert sizes == [0, 0, 0, 0, 0, 0, n // 10, n // 5, n // 4, n]
     assert [*ours.of_sweep([Circuit.empty(graph)])][-1] == Circuit.full(graph)
+
+
+def found(name: str, scores: EdgeScores, circuit: Circuit, is_sweep: bool) -> Found:
+    settings = {
+        "method": "eap",
+        "task": "t",
+        "model": name,
+        "metric": "m",
+        "ablation": "corrupted",
+        "size_by": "n_edges",
+    }
+    result = {"final_metric": 0.0, "evaluations": 1, "converged": True, "origin": "found"}
+    rows = None if is_sweep else pd.DataFrame(scores.rows())
+    return Found(names | {"size_by": "n_edges", "value": str(int(circuit.present.sum()))}, circuit, result, scores=rows)
+
+
+@pytest.mark.parametrize("name", mib.SHAPES)
+def test_a_submission_of_scores_has_every_edges_score(tmp_path, name):
+    ranked = scores(name, "EAP")
+    ours.write_submission([found(name, ranked, ranked.top(9), False)], tmp_path / "ioi_gpt2", d_model=32)
+    (file,) = (tmp_path / "ioi_gpt2").iterdir()
+    edges = json.loads(file.read_text())["edges"]
+    expected = mib.vectors()[name]["EAP"]["edges"]
+    assert file.name == "importances.json"
+    assert {edge: entry["score"] for edge, entry in edges.items()} == pytest.approx(expected)
+
+
+def test_a_submission_of_a_sweep_has_nine_circuits(tmp_path):
+    ranked = scores("gpt2", "EAP").absolute()
+    n = int(ranked.graph.exists.sum())
+    sweep = [found("gpt2", ranked, ranked.top(size), True) for size in (n // 4, n // 20, n // 3)]
+    ours.write_submission(sweep, tmp_path, d_model=32)
+    sizes = {}
+    for file in tmp_path.iterdir():
+        edges = json.loads(file.read_text())["edges"].values()
+        sizes[file.stem] = sum(edge["in_graph"] for edge in edges)
+    # The format marks edges that reach the logits, and no others.
+    has = [0, *(int(one.circuit.reaching_logits().present.sum()) for one in sweep)]
+    shares = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+    assert sizes == {f"{share}_percent": max(size for size in has if size <= share / 100 * n) for share in shares}
+    assert len(set(sizes.values())) == 4
+
+
+@pytest.mark.parametrize("is_sweep", (False, True))
+def test_cpr_and_cmd_of_what_was_found(is_sweep):
+    setup, ranked = mib.setup("llama_grouped"), scores("llama_grouped", "EAP")
+    one = found("llama_grouped", ranked, ranked.top(20), is_sweep)
+    cpr, cmd = ours.cpr_and_cmd(setup, LogitDifference, [one])
+    if is_sweep:
+        assert (cpr, cmd) == ours.areas(setup, LogitDifference, ours.of_sweep([one.circuit]))
+    else:
+        expected = mib.vectors()["llama_grouped"]["EAP"]
+        assert (cpr, cmd) == pytest.approx((expected["signed"]["cpr"], expected["absolute"]["cmd"]), rel=1e-5)
+
+
+def test_what_heads_share_is_told_apart():
+    """Scores of a grouped graph are divided among the heads of a group, and circuits have the edges of each."""
+    graph = replace(mib.setup("llama_grouped").graph, n_kv_heads=2)
+    ranked = EdgeScores(graph, np.where(graph.exists, 1.0, np.nan))
+    circuit, apart = ours.ungrouped(found("llama_grouped", ranked, ranked.top(10**6), False))
+    assert circuit == Circuit.full(ours.per_query_head(graph))
+    ports = [node.port for node in apart.graph.receivers]
+    by_port = {port: np.nanmax(apart.score[:, [p == port for p in ports]]) for port in ("q", "k", "v")}
+    assert by_port == {"q": 1.0, "k": 0.5, "v": 0.5}
