@@ -69,7 +69,7 @@ def test_a_sweep_has_the_largest_circuit_that_is_no_larger():
 
 
 def found(name: str, scores: EdgeScores, circuit: Circuit, is_sweep: bool) -> Found:
-    settings = {
+    names = {
         "method": "eap",
         "task": "t",
         "model": name,
