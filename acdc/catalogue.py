@@ -371,6 +371,16 @@ METHODS: Catalogue[Method] = Catalogue(
         marker="P",
     ),
     Method(
+        name="relp",
+        label="RelP",
+        help="EAP with coefficients of relevance propagation, Jafari et al. 2025",
+        code="acdc.methods.relp:relp",
+        kind="score",
+        needs_slope=True,
+        color="#8C6D31",
+        marker=">",
+    ),
+    Method(
         name="random",
         label="random",
         help="edges in a random order, as a control",

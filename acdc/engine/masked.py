@@ -28,7 +28,7 @@ from acdc.engine.runs import (
     run,
     scale_after,
 )
-from acdc.engine.weights import Weights
+from acdc.engine.weights import Block, Weights
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric, MetricKind
 
@@ -133,7 +133,7 @@ class MaskedModel:
             after_heads = [*changes, heads] if not architecture.parallel else changes
             if self.graph.has_mlp:
                 read = self.inputs(mask, self.graph.first_receiver(layer) + self.graph.n_ports, 1, after_heads, added)
-                out = layers.mlp(architecture, block, self.ablated.state["mlp_in", layer, 0] + read[0])
+                out = self.mlp(block, self.ablated.state["mlp_in", layer, 0] + read[0])
                 change = given.get(first + self.graph.n_heads, (out - self.ablated.state["mlp_out", layer, 0])[None])
                 heads = torch.cat([heads, change])
             changes.append(heads)
@@ -189,6 +189,10 @@ class MaskedModel:
             total = total + torch.einsum("sr,spd->rpd", shares, change)
             sender += len(change)
         return total
+
+    def mlp(self, block: Block, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        """Compute an MLP's output from its input."""
+        return layers.mlp(self.weights.architecture, block, x)
 
     def attention(self, layer: int, ports: Float[Tensor, "port row d_head"]) -> Float[Tensor, "head row d_head"]:
         """Compute the attention output ``z`` of a layer's heads."""

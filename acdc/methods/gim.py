@@ -8,17 +8,15 @@ itself. The constants are those of the authors' code (gim-explain 0.1.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from acdc.engine.masked import NOTHING, Given, Mask, MaskedModel
 from acdc.engine.model import Engine
+from acdc.methods.backward import NORMS, Modified, partly
 from acdc.methods.driver import Scored
 from acdc.methods.eap import edge_scores
 from acdc.methods.gradients import over_prompts
@@ -44,45 +42,13 @@ class GimModel(MaskedModel):
         given: Given = NOTHING,
         added: Float[Tensor, "receiver row d_model"] | None = None,
     ) -> Float[Tensor, "scored d_vocab"]:
-        with ModifiedGradients():
+        with Modified(RULES):
             return super().logits(mask, given, added)
 
     def attention(self, layer: int, ports: Float[Tensor, "port row d_head"]) -> Float[Tensor, "head row d_head"]:
         n_heads, n_kv = self.graph.n_heads, self.graph.n_kv_heads
         parts = [OF_QUERIES] * n_heads + [OF_KEYS] * n_kv + [OF_VALUES] * n_kv
-        part = ports.new_tensor(parts)[:, None, None]
-        return super().attention(layer, part * ports + ((1 - part) * ports).detach())
-
-
-class ModifiedGradients(TorchFunctionMode):
-    """Let norms and softmax have other gradients inside ``with``."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return RULES.get(func, func)(*args, **(kwargs or {}))
-
-
-def layer_norm(
-    x: Float[Tensor, "... d"], shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Float[Tensor, "... d"]:
-    """Apply a layer norm whose standard deviation is a constant."""
-    centred = x - x.mean(-1, keepdim=True)
-    scale = (centred.square().mean(-1, keepdim=True) + eps).rsqrt().detach()
-    out = centred * scale if weight is None else centred * scale * weight
-    return out if bias is None else out + bias
-
-
-def rms_norm(
-    x: Float[Tensor, "... d"], shape: Sequence[int], weight: Tensor | None, eps: float
-) -> Float[Tensor, "... d"]:
-    """Apply an RMS norm whose root mean square is a constant."""
-    out = x * (x.square().mean(-1, keepdim=True) + eps).rsqrt().detach()
-    return out if weight is None else out * weight
+        return super().attention(layer, partly(ports, ports.new_tensor(parts)[:, None, None]))
 
 
 class Softmax(torch.autograd.Function):
@@ -99,11 +65,4 @@ class Softmax(torch.autograd.Function):
         return softer * (gradient - (gradient * softer).sum(-1, keepdim=True)), None
 
 
-RULES: dict[Callable[..., Any], Callable[..., Any]] = {
-    F.layer_norm: layer_norm,
-    F.rms_norm: rms_norm,
-    # The scale of an RMS norm where the engine applies it after a projection.
-    Tensor.rsqrt: lambda x: x.rsqrt().detach(),
-    Tensor.softmax: Softmax.apply,
-}
-"""By function of torch, what takes its place."""
+RULES = {**NORMS, Tensor.softmax: Softmax.apply}

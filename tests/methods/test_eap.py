@@ -18,6 +18,7 @@ from acdc.methods import eap as of_eap
 from acdc.methods import gradients
 from acdc.methods.eap import eap, eap_ig, eap_ig_activations, inputs_between, outputs_between, parts_of
 from acdc.methods.gim import GimModel, gim
+from acdc.methods.relp import RelpModel, relp
 from acdc.metrics import L2, KLDivergence, LogitDifference, MetricKind
 from acdc.models.convert import weights_of
 from tests import mib
@@ -155,6 +156,7 @@ VARIANTS = {
     "EAP-IG-activations": partial(eap_ig_activations, ig_steps=5),
     "clean-corrupted": partial(eap_ig, ig_steps=1, ig_ends="both"),
     "GIM": gim,
+    "RelP": relp,
 }
 
 
@@ -183,11 +185,11 @@ def without_the_embeddings(setup: Engine) -> np.ndarray:
     return of_eap.edge_scores(model, LogitDifference, runs).score * (len(parts) - 1) / len(parts)
 
 
-def test_modified_gradients_change_no_value():
+@pytest.mark.parametrize(("kind", "method"), [(GimModel, gim), (RelpModel, relp)])
+def test_modified_gradients_change_no_value(kind, method):
     setup = mib.setup("llama_grouped")
-    (plain,), (modified,) = (masked_models(setup, 9, kind) for kind in (MaskedModel, GimModel))
+    (plain,), (modified,) = (masked_models(setup, 9, one) for one in (MaskedModel, kind))
     mask = Mask.of(Circuit.full(setup.graph), setup.weights.embed)
     torch.testing.assert_close(modified.logits(mask), plain.logits(mask), atol=1e-5, rtol=0)
-    assert not np.allclose(
-        gim(setup, LogitDifference).scores.score, eap(setup, LogitDifference).scores.score, equal_nan=True
-    )
+    scores = [found(setup, LogitDifference).scores.score for found in (method, eap)]
+    assert not np.allclose(*scores, equal_nan=True)

@@ -1,8 +1,10 @@
 """Run the authors' code on the models of tests/mib.py and write vectors.json. README.md says in which environment.
 
     PYTHONPATH=EAP-IG/src:MIB-circuit-track:GIM:. python tests/vectors/mib/make.py
+    PYTHONPATH=RelP/TransformerLens:EAP-IG/src:MIB-circuit-track:GIM:. python tests/vectors/mib/make.py
 
-The path has the folders that hold the packages eap, MIB_circuit_track and gim, and this repository.
+The path has the folders that hold the packages eap, MIB_circuit_track and gim, and this repository. RelP is a version
+of TransformerLens: with it in the path, its scores are added to the file.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights,
 
 from tests import mib
 
+IS_RELP = hasattr(HookedTransformerConfig, "LRP_rules")
 SETTINGS = {"EAP": {}, "EAP-IG-inputs": {"ig_steps": 5}, "EAP-IG-activations": {"ig_steps": 5}, "clean-corrupted": {}}
 INTERVENTIONS = ("patching", "zero", "mean-positional")
 evaluate_graph = eap.evaluate.evaluate_graph
@@ -62,7 +65,7 @@ def hooked(name: str) -> HookedTransformer:
             "n_key_value_heads": c.num_key_value_heads, "positional_embedding_type": "rotary", "rotary_dim": d_head,
             "rotary_base": int(c.rope_theta), "rotary_adjacent_pairs": False, "gated_mlp": True, "final_rms": True,
         }  # fmt: skip
-    config = HookedTransformerConfig(**shape, **own)
+    config = HookedTransformerConfig(**shape, **own, **({"use_lrp": True} if IS_RELP else {}))
     weights = (convert_gpt2_weights if of_gpt2 else convert_llama_weights)(source, config)
     made = HookedTransformer(config)
     unprocessed = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False}
@@ -95,8 +98,10 @@ def edges_of(graph: Graph) -> dict[str, float]:
     return {name: edge.score.item() for name, edge in graph.edges.items()}
 
 
-def results(model: Any, loader: list[Any]) -> dict[str, Any]:
+def results(name: str, model: Any, loader: list[Any]) -> dict[str, Any]:
     """All that is compared of one model."""
+    if IS_RELP:
+        return {**mib.vectors()[name], "RelP": {"edges": edges_of(scored(model, loader, "EAP"))}}
     found: dict[str, Any] = {}
     for method, settings in SETTINGS.items():
         graph = scored(model, loader, method, **settings)
@@ -131,5 +136,5 @@ if __name__ == "__main__":
     prompts = mib.prompts()
     answers = torch.stack([prompts["correct"], prompts["incorrect"]], 1)
     loader = [(list(prompts["clean"]), list(prompts["corrupted"]), answers)]
-    made = {name: rounded(results(hooked(name), loader)) for name in mib.SHAPES}
+    made = {name: rounded(results(name, hooked(name), loader)) for name in mib.SHAPES}
     mib.VECTORS.write_text(json.dumps(made, separators=(",", ":")) + "\n")

@@ -1,0 +1,63 @@
+"""Change how gradients pass through parts of the model, whose values stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Rules = Mapping[Callable[..., Any], Callable[..., Any]]
+"""By function of torch, what takes its place."""
+
+
+class Modified(TorchFunctionMode):
+    """Let functions of torch be others inside ``with``."""
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__()
+        self.rules = rules
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return self.rules.get(func, func)(*args, **(kwargs or {}))
+
+
+def partly(x: Float[Tensor, "..."], part: float | Tensor) -> Float[Tensor, "..."]:
+    """Return x, of whose gradient a part goes on."""
+    return part * x + ((1 - part) * x).detach()
+
+
+def layer_norm(
+    x: Float[Tensor, "... d"], shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Float[Tensor, "... d"]:
+    """Apply a layer norm whose standard deviation is a constant."""
+    centred = x - x.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + eps).rsqrt().detach()
+    out = centred * scale if weight is None else centred * scale * weight
+    return out if bias is None else out + bias
+
+
+def rms_norm(
+    x: Float[Tensor, "... d"], shape: Sequence[int], weight: Tensor | None, eps: float
+) -> Float[Tensor, "... d"]:
+    """Apply an RMS norm whose root mean square is a constant."""
+    out = x * (x.square().mean(-1, keepdim=True) + eps).rsqrt().detach()
+    return out if weight is None else out * weight
+
+
+NORMS: Rules = {
+    F.layer_norm: layer_norm,
+    F.rms_norm: rms_norm,
+    # The scale of an RMS norm where the engine applies it after a projection.
+    Tensor.rsqrt: lambda x: x.rsqrt().detach(),
+}
+"""Take what norms divide by for a constant."""

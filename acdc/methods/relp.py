@@ -1,0 +1,69 @@
+"""Score edges by relevance patching: attribution patching with the coefficients of layer-wise relevance propagation.
+
+RelP (Jafari et al. 2025, arXiv 2508.21258) takes coefficients of three rules in place of gradients: what norms divide by
+is a constant (LN-rule); an activation f(x) has the slope f(x) / x (identity rule); of the gradient of a gated product
+half goes on (half-rule). The rules are those of the authors' code (FarnoushRJ/RelP at aa0e228).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc.engine.masked import NOTHING, Given, Mask, MaskedModel
+from acdc.engine.model import Engine
+from acdc.engine.weights import Block
+from acdc.methods.backward import NORMS, Modified, Rules, partly
+from acdc.methods.driver import Scored
+from acdc.methods.eap import edge_scores
+from acdc.methods.gradients import over_prompts
+from acdc.metrics import MetricKind
+
+SMALLEST = 1e-6
+"""What x is kept away from 0 by, where something is divided by it."""
+
+
+def relp(engine: Engine, kind: MetricKind) -> Scored:
+    """Score edges as EAP does, by coefficients of relevance: positive where removing an edge makes the metric worse."""
+    scores = over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING]), RelpModel)
+    return Scored(scores, evaluations=1)
+
+
+class RelpModel(MaskedModel):
+    """Compute what ``MaskedModel`` does, with coefficients of relevance for gradients."""
+
+    def logits(
+        self,
+        mask: Mask,
+        given: Given = NOTHING,
+        added: Float[Tensor, "receiver row d_model"] | None = None,
+    ) -> Float[Tensor, "scored d_vocab"]:
+        with Modified(RULES):
+            return super().logits(mask, given, added)
+
+    def mlp(self, block: Block, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        out = super().mlp(block, x)
+        # All of a gated MLP's gradient goes through the product.
+        return partly(out, 0.5) if self.weights.architecture.gated else out
+
+
+def by_identity(f: Callable[..., Tensor], x: Float[Tensor, "..."], **how: Any) -> Float[Tensor, "..."]:
+    """Compute an activation whose slope is f(x) / x."""
+    away = x.detach().sign()
+    bottom = x + SMALLEST * away.masked_fill(away == 0, 1)
+    return bottom * (f(x, **how) / bottom).detach()
+
+
+RULES: Rules = {
+    **NORMS,
+    F.gelu: partial(by_identity, F.gelu),
+    F.silu: partial(by_identity, F.silu),
+    F.relu: partial(by_identity, F.relu),
+    # The square of a rectified x, which is an activation too.
+    Tensor.square: partial(by_identity, Tensor.square),
+}
