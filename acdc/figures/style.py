@@ -18,8 +18,10 @@ from acdc.errors import InputError
 BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 INK, GREY, PALE = "#1A1A1A", "#6E6E6E", "#F2F2F2"
 
-SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, "#332288", "#882255", "#8C6D31", "#117733")
-SPARE_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d")
+# Tol (2021), but for the third.
+MORE = ("#332288", "#882255", "#8C6D31", "#117733", "#44AA99", "#999933", "#AA4499")
+SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, *MORE)
+SPARE_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "*", "H")
 """What methods without a look of their own get: those that nobody declares, one after the other."""
 UNKNOWN = (GREY, "X")
 """The look of what the catalogue has not, such as circuits of another tool."""
@@ -76,15 +78,21 @@ def look(method: str) -> tuple[str, str]:
 
 def looks() -> dict[str, tuple[str, str]]:
     """Return the colour and marker of every method of the catalogue."""
+    found, spare = {}, spare_looks()
+    for method in METHODS.entries.values():
+        color, marker = ("", "") if method.color and method.marker else next(spare)
+        found[method.name] = (method.color or color, method.marker or marker)
+    return found
+
+
+def spare_looks() -> Iterator[tuple[str, str]]:
+    """Yield the colours and markers that nobody has taken: each of either first, then every other pair of them."""
     declared = METHODS.entries.values()
-    colors = spare(SPARE_COLORS, [method.color for method in declared])
-    markers = spare(SPARE_MARKERS, [method.marker for method in declared])
-    return {method.name: (method.color or next(colors), method.marker or next(markers)) for method in declared}
-
-
-def spare(all_of_them: tuple[str, ...], taken: list[str]) -> Iterator[str]:
-    """Yield what nobody has taken, from the start again at its end."""
-    return cycle([one for one in all_of_them if one not in taken])
+    colors = [color for color in SPARE_COLORS if color not in {method.color for method in declared}]
+    markers = [marker for marker in SPARE_MARKERS if marker not in {method.marker for method in declared}]
+    return cycle(
+        (color, markers[(i + turn) % len(markers)]) for turn in range(len(markers)) for i, color in enumerate(colors)
+    )
 
 
 def style() -> AbstractContextManager[None]:

@@ -1,8 +1,8 @@
 """Score edges by relevance patching: attribution patching with the coefficients of layer-wise relevance propagation.
 
-RelP (Jafari et al. 2025, arXiv 2508.21258) takes coefficients of three rules in place of gradients: what norms divide by
-is a constant (LN-rule); an activation f(x) has the slope f(x) / x (identity rule); of the gradient of a gated product
-half goes on (half-rule). The rules are those of the authors' code (FarnoushRJ/RelP at aa0e228).
+RelP (Jafari et al. 2025, arXiv 2508.21258) takes coefficients of three rules in place of gradients: what norms divide
+by is a constant (LN-rule); an activation f(x) has the slope f(x) / x (identity rule); of the gradient of a gated
+product half goes on (half-rule). The rules are those of the authors' code (FarnoushRJ/RelP at aa0e228).
 """
 
 from __future__ import annotations
