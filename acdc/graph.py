@@ -222,6 +222,15 @@ class Graph:
         """Return the index of the first sender of a layer: its heads come first, then its MLP."""
         return 1 + self.split_embed + layer * (self.n_heads + self.has_mlp)
 
+    @cached_property
+    def read_together(self) -> list[tuple[int, int]]:
+        """Return the receivers that one place in a run computes the inputs of: the first and how many, in order."""
+        found = []
+        for layer in range(self.n_layers):
+            first = self.first_receiver(layer)
+            found += [(first, self.n_ports), *([(first + self.n_ports, 1)] if self.has_mlp else [])]
+        return [*found, (len(self.receivers) - 1, 1)]
+
     def first_receiver(self, layer: int) -> int:
         """Return the index of the first receiver of a layer: its q, k and v ports come first, then its MLP."""
         return layer * (self.n_ports + self.has_mlp)

@@ -35,7 +35,10 @@ from acdc.metrics import Metric, MetricKind
 Given = Mapping[int, Float[Tensor, "_sender row d_model"]]
 """What senders change, from ablated to clean, in place of what they compute: by the first sender of the embeddings, of
 a layer's heads, or by an MLP."""
-NOTHING: Given = {}
+Added = Mapping[int, Float[Tensor, "_receiver row d_model"]]
+"""What is added to the inputs of receivers, by the first of a layer's ports, by an MLP and by the logits. The gradient
+with respect to it is the gradient at the receivers."""
+NOTHING: Mapping[int, Tensor] = {}
 
 
 @dataclass
@@ -45,15 +48,18 @@ class Mask:
     Attributes:
         present: Float[sender receiver], of addition edges. Where the graph has no edge it is not read.
         direct: Float[receiver], of direct edges, or Float[receiver row 1], a share per row. Only ports' are read.
+        all_present: whether all addition edges are whole; then ``present`` is not read, which is quicker.
     """
 
     present: Float[Tensor, "sender receiver"]
     direct: Float[Tensor, "receiver ..."]
+    all_present: bool = False
 
     @classmethod
     def of(cls, circuit: Circuit, like: Tensor) -> Mask:
         """Return ones for a circuit's edges, zeros elsewhere, on the device and in the precision of ``like``."""
-        return cls(*(torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct)))
+        present, direct = (torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct))
+        return cls(present, direct)
 
 
 def masked_models(engine: Engine, n_prompts: int, kind: type[MaskedModel] | None = None) -> Iterator[MaskedModel]:
@@ -116,14 +122,13 @@ class MaskedModel:
         self,
         mask: Mask,
         given: Given = NOTHING,
-        added: Float[Tensor, "receiver row d_model"] | None = None,
+        added: Added = NOTHING,
     ) -> Float[Tensor, "scored d_vocab"]:
         """Compute the logits at the scored positions.
 
         Args:
             given: see ``Given``; without it embeddings write what they do on the clean prompts.
-            added: what is added to every receiver's input. The gradient with respect to it is the gradient at the
-                receivers.
+            added: what is added to receivers' inputs, see ``Added``.
         """
         weights, architecture = self.weights, self.weights.architecture
         changes = [given.get(0, self.changes[: self.graph.first_sender(0)])]
@@ -180,10 +185,12 @@ class MaskedModel:
         first: int,
         n: int,
         changes: list[Float[Tensor, "_sender row d_model"]],
-        added: Float[Tensor, "receiver row d_model"] | None,
+        added: Added,
     ) -> Float[Tensor, "n row d_model"]:
         """Sum what edges change in the inputs of ``n`` receivers from ``first`` on, and what is added to them."""
-        total, sender = torch.zeros(()) if added is None else added[first : first + n], 0
+        total, sender = added.get(first, torch.zeros(())), 0
+        if mask.all_present:
+            return sum((change.sum(0) for change in changes), total).expand(n, -1, -1)
         for change in changes:
             shares = mask.present[sender : sender + len(change), first : first + n]
             total = total + torch.einsum("sr,spd->rpd", shares, change)
@@ -203,14 +210,15 @@ class MaskedModel:
         mask: Mask,
         layer: int,
         changes: list[Float[Tensor, "_sender row d_model"]],
-        added: Float[Tensor, "receiver row d_model"] | None,
+        added: Added,
     ) -> Float[Tensor, "head row d_model"]:
         """Compute the changes of what a layer's heads write."""
         first, block, ports = self.graph.first_receiver(layer), self.weights.blocks[layer], []
-        read = self.inputs(mask, first, self.graph.n_ports, changes, added)
-        for port in range(self.graph.n_ports):
+        # Unbound once, for each index would give a gradient as large as all of them.
+        read = self.inputs(mask, first, self.graph.n_ports, changes, added).unbind()
+        for port, change in enumerate(read):
             ablated = self.ablated.state["port", layer, port]
-            x = self.ablated.state["port_in", layer, port] + read[port]
+            x = self.ablated.state["port_in", layer, port] + change
             new = project(self.weights, layer, port, x, self.rows.pos)
             ports.append(ablated + mask.direct[first + port] * (new - ablated))
         z = self.attention(layer, torch.stack(ports))

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine.masked import NOTHING, Given, Mask, MaskedModel
+from acdc.engine.masked import NOTHING, Added, Given, Mask, MaskedModel
 from acdc.engine.model import Engine
 from acdc.methods.backward import NORMS, Modified, partly
 from acdc.methods.driver import Scored
@@ -40,7 +40,7 @@ class GimModel(MaskedModel):
         self,
         mask: Mask,
         given: Given = NOTHING,
-        added: Float[Tensor, "receiver row d_model"] | None = None,
+        added: Added = NOTHING,
     ) -> Float[Tensor, "scored d_vocab"]:
         with Modified(RULES):
             return super().logits(mask, given, added)

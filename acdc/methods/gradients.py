@@ -45,10 +45,15 @@ def gradients(
     Args:
         given: what senders change in place of what they compute.
     """
-    mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
+    mask = replace(Mask.of(Circuit.full(model.graph), model.weights.embed), all_present=True)
     n_rows, d_model = model.ablated.sender.shape[1:]
     mask.direct = mask.direct[:, None, None].repeat(1, n_rows, 1).requires_grad_()
-    added = mask.direct.new_zeros(len(model.graph.receivers), n_rows, d_model, requires_grad=True)
+    # One tensor for all would have a gradient as large as itself at each of these places.
+    added = {
+        first: mask.direct.new_zeros(n, n_rows, d_model, requires_grad=True) for first, n in model.graph.read_together
+    }
     value = model.value(metric, model.logits(mask, given, added))
-    at_receivers, of_direct = torch.autograd.grad(value, (added, mask.direct))
-    return at_receivers, of_direct[..., 0]
+    of = (mask.direct, *added.values())
+    # Nothing reads the ports of heads whose outputs are given: their gradient is 0.
+    found = torch.autograd.grad(value, of, allow_unused=True, materialize_grads=True)
+    return torch.cat(found[1:]), found[0][..., 0]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine.masked import NOTHING, Given, Mask, MaskedModel
+from acdc.engine.masked import NOTHING, Added, Given, Mask, MaskedModel
 from acdc.engine.model import Engine
 from acdc.engine.weights import Block
 from acdc.methods.backward import NORMS, Modified, Rules, partly
@@ -41,7 +41,7 @@ class RelpModel(MaskedModel):
         self,
         mask: Mask,
         given: Given = NOTHING,
-        added: Float[Tensor, "receiver row d_model"] | None = None,
+        added: Added = NOTHING,
     ) -> Float[Tensor, "scored d_vocab"]:
         with Modified(RULES):
             return super().logits(mask, given, added)
