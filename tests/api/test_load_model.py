@@ -175,19 +175,6 @@ def test_a_download_that_breaks_leaves_nothing_that_looks_finished(tmp_path, mon
     assert not list((tmp_path / "acdc").iterdir())
 
 
-def test_the_hubs_cache_is_used_as_it_is(folder, monkeypatch):
-    calls = []
-
-    def snapshot_download(name: str, **how: str) -> str:
-        calls.append((name, how["revision"], how["local_dir"]))
-        return str(folder)
-
-    monkeypatch.setattr(sources, "snapshot_download", snapshot_download)
-    model = acdc.load_model("someone/tiny-gpt2", revision="v1")
-    assert calls == [("someone/tiny-gpt2", "v1", None)]
-    assert model.name == "tiny-gpt2" and model.folder == folder
-
-
 def test_a_folder_of_transformer_lens_1_is_converted(tmp_path):
     config = {key: NATIVE[key] for key in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab")}
     state = legacy_state(config)
@@ -224,16 +211,6 @@ def legacy_state(config: dict[str, int]) -> dict[str, torch.Tensor]:
 def test_what_is_no_model_is_refused(source, message):
     with pytest.raises(InputError, match=message):
         acdc.load_model(source)
-
-
-def test_a_hub_that_is_not_reached_is_said_with_what_can_be_done_here(monkeypatch):
-    def snapshot_download(*_, **__):
-        raise OSError("no route to the hub\nmore")
-
-    monkeypatch.setattr(sources, "snapshot_download", snapshot_download)
-    message = r"model gpt2 could not be .*\(no route to the hub\): .* or give a folder as save_pretrained writes it"
-    with pytest.raises(InputError, match=message):
-        acdc.load_model("gpt2")
 
 
 def test_what_the_hub_and_the_index_have_is_not_mixed_up():
