@@ -3,7 +3,8 @@
 A workflow's test starts some hundred jobs, and each spends most of its time importing torch, transformers and
 TransformerLens. Here `python` on a checkout's PATH is a client: it hands its arguments, environment, folder and files
 to a server, which forks. The fork runs the command as Python would: acdc itself is imported afresh from the checkout.
-Commands that are not `python -m acdc` go to the real Python.
+Commands that are not `python -m acdc` go to the real Python, and so do those that ask the hub, whose library reads its
+settings when it is imported.
 
 Linux only; elsewhere jobs start as usual.
 """
@@ -23,7 +24,7 @@ LIBRARIES = ("matplotlib.figure", "pandas", "seaborn", "torch", "transformers", 
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
-if sys.argv[1:3] != ["-m", "acdc"]:
+if sys.argv[1:3] != ["-m", "acdc"] or "--hub" in sys.argv:
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{socket}")

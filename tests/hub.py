@@ -58,6 +58,7 @@ class Repository:
         stalls: "listing" or "file": what the server begins to answer and never ends.
         etags: of files, in place of the right ones.
         is_redirected: large files come from another host, as on the hub.
+        commit: by default one that tells the files.
     """
 
     files: dict[str, bytes]
@@ -68,14 +69,14 @@ class Repository:
     stalls: str = ""
     etags: dict[str, str] = field(default_factory=dict)
     is_redirected: bool = False
+    commit: str = ""
+
+    def __post_init__(self) -> None:
+        self.commit = self.commit or hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
 
     @classmethod
     def of(cls, folder: Path, **faults: Any) -> Repository:
         return cls({path.name: path.read_bytes() for path in folder.iterdir()}, **faults)
-
-    @property
-    def commit(self) -> str:
-        return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
 
     def etag(self, name: str) -> str:
         return self.etags.get(name) or (self.sha256(name) if name.endswith(LARGE) else self.blob_id(name))
