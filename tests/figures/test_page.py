@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from acdc.figures.page import page
 from acdc.found import Found
 from acdc.graph import Circuit, Edge, Graph
 from acdc.trace import key_of
+from tests.checkout import ROOT
 
 GRAPH = Graph(2, 4, 2)  # each key and value head is shared by two heads
 LARGE = ["embed a0.h0.q", "embed a0.h3.q", "a0.h0 a1.h1.k", "a0.h0 m0", "m0 logits", "a1.h2 logits", "embed a1.h2.q"]
@@ -55,6 +59,23 @@ def data_of(html: str) -> dict:
 def test_the_sweep_goes_from_large_circuits_to_small_ones_and_starts_where_it_is_told():
     data = data_of(page(SWEEP, {}, "a title", start="0.3"))
     assert [c["value"] for c in data["circuits"]] == ["0.01", "0.3"] and data["start"] == 1
+
+
+def test_the_page_is_the_same_bytes_in_every_run():
+    """A set's order changes with Python's seed of hashes."""
+    program = "from tests.figures.test_page import *; print(page(SWEEP, NODES, 'a title', start='0.3'))"
+    pages = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in "12"
+    }
+    (html,) = pages
+    assert html.startswith(b"<!doctype html>")
 
 
 def test_edges_of_a_method_that_scores_are_as_wide_as_their_scores_and_have_no_effect():
