@@ -23,8 +23,8 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors", ".pth", ".bin")
-"""How files end that the hub keeps apart from Git, known by their SHA-256."""
+LARGE = (".safetensors", ".pth", ".bin", ".whl")
+"""How files end that the hub keeps apart from Git, known by their SHA-256; and wheels, of a package index."""
 HTML = b"<html><body>Welcome to our network. Please log in.</body></html>"
 CHUNK = 1024
 KINDS = ("revision", "resolve", "tree")

