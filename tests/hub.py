@@ -59,6 +59,7 @@ class Repository:
         etags: of files, in place of the right ones.
         is_redirected: large files come from another host, as on the hub.
         commit: by default one that tells the files.
+        moved_to: another name, by which the repository goes now.
     """
 
     files: dict[str, bytes]
@@ -70,6 +71,7 @@ class Repository:
     etags: dict[str, str] = field(default_factory=dict)
     is_redirected: bool = False
     commit: str = ""
+    moved_to: str = ""
 
     def __post_init__(self) -> None:
         self.commit = self.commit or hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
@@ -142,6 +144,8 @@ class Handler(BaseHTTPRequestHandler):
         repository = self.server.repositories.get(name)
         if repository is None:
             self.say(error(401, "RepoNotFound", "Repository not found"))
+        elif repository.moved_to:
+            self.say((307, {"Location": self.path.replace(name, repository.moved_to)}, b""))
         elif repository.answer:
             self.say(repository.answer)
         else:

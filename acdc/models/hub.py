@@ -215,7 +215,7 @@ def named(folder: Path, name: str) -> Iterator[None]:
         yield
     except InputError as error:
         said = str(error).replace(f"model folder {folder}", name)
-        said = re.sub(rf"{re.escape(str(folder))}/(\S+)", rf"\1 of {name}", said)
+        said = re.sub(rf"{re.escape(str(folder))}/(\S+)", lambda file: f"{file[1]} of {name}", said)
         raise InputError(said.replace(str(folder), name)) from error
 
 

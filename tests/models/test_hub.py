@@ -206,6 +206,13 @@ def test_large_files_come_from_another_host(said, server):
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in SHARDED} == SHARDED
 
 
+def test_a_repository_that_has_moved_is_found_by_its_old_name(said, server):
+    """As GPT-2 has, from gpt2 to openai-community/gpt2."""
+    server.repositories["someone/moved"] = Repository(FILES)
+    folder = Path(said(Repository({}, moved_to="someone/moved")))
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
 def test_what_came_whole_is_kept_after_a_failure(said, server):
     broken = Repository(SHARDED, of_files={"model-2.safetensors": error(500)})
     assert said(broken).startswith("refused: model-2.safetensors")
@@ -246,6 +253,13 @@ def test_a_file_that_changes_in_the_cache_is_compared_again(said):
     weights.write_bytes(WEIGHTS[::-1])
     assert "model.safetensors of" in (refused := said(None)) and "was damaged" in refused
     assert (Path(said(None)) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_cache_that_can_not_be_written_is_named_with_the_remedy(server):
+    server.repositories["someone/model"] = Repository(FILES)
+    with client(server.url, Path("/dev/null/home")) as user:
+        found, _, _ = user.submit(ask, "someone/model").result()
+    assert "Not a directory in /dev/null/home/hub: give HF_HOME a folder with room and rights to write" in found
 
 
 # Without a network.
