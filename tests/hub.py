@@ -60,6 +60,7 @@ class Repository:
         is_redirected: large files come from another host, as on the hub.
         commit: by default one that tells the files.
         moved_to: another name, by which the repository goes now.
+        token: opens it; without, it is as if it were not there.
     """
 
     files: dict[str, bytes]
@@ -72,6 +73,7 @@ class Repository:
     is_redirected: bool = False
     commit: str = ""
     moved_to: str = ""
+    token: str = ""
 
     def __post_init__(self) -> None:
         self.commit = self.commit or hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
@@ -142,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         kind = next((kind for kind in KINDS if f"/{kind}/" in path), "")
         name, _, rest = path.removeprefix("/api/models").strip("/").partition(f"/{kind}/")
         repository = self.server.repositories.get(name)
-        if repository is None:
+        if repository is None or (repository.token and self.headers["Authorization"] != f"Bearer {repository.token}"):
             self.say(error(401, "RepoNotFound", "Repository not found"))
         elif repository.moved_to:
             self.say((307, {"Location": self.path.replace(name, repository.moved_to)}, b""))

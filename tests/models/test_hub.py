@@ -213,6 +213,14 @@ def test_a_repository_that_has_moved_is_found_by_its_old_name(said, server):
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_private_repository_opens_with_a_token(said, server, tmp_path):
+    private = server.repositories["someone/private"] = Repository(FILES, token="hf_secret")
+    assert "there is no such repository, or it is private" in said(private)
+    with client(server.url, tmp_path, HF_TOKEN="hf_secret") as owner:
+        folder, _, _ = owner.submit(ask, "someone/private").result()
+    assert folder.endswith(private.commit)
+
+
 def test_what_came_whole_is_kept_after_a_failure(said, server):
     broken = Repository(SHARDED, of_files={"model-2.safetensors": error(500)})
     assert said(broken).startswith("refused: model-2.safetensors")
