@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -148,13 +148,14 @@ class Repository:
             info = model_info(self.name, revision=self.revision, files_metadata=True, timeout=timeout)
         return info.sha, {file.rfilename: file for file in info.siblings or [] if "/" not in file.rfilename}
 
-    def fill(self, folder: Path, names: Collection[str]) -> None:
+    def fill(self, folder: Path, files: Mapping[str, RepoSibling]) -> None:
         """Download the files that the folder lacks: those by which the model may be refused, then the weights."""
-        for patterns in (SMALL, LARGE):
-            for name in names:
-                if any(fnmatch(name, pattern) for pattern in patterns):
-                    self.get(name, folder.name)
-            check(folder, names)
+        for name in matching(files, SMALL):
+            self.get(name, folder.name)
+            compare(folder, name, fingerprint.of_file(folder / name), files[name])
+        check(folder, files)
+        for name in matching(files, LARGE):
+            self.get(name, folder.name)
 
     def get(self, file: str, revision: str) -> Path:
         """Download a file where the cache has it not, and return its path there."""
@@ -164,8 +165,13 @@ class Repository:
 
 def others(_: str, names: list[str]) -> list[str]:
     """Return the files in a folder of the cache that other programs put there, or we beside the model's."""
-    wanted = {name for pattern in (*SMALL, *LARGE) for name in names if fnmatch(name, pattern)}
+    wanted = matching(names, (*SMALL, *LARGE))
     return [name for name in names if name not in wanted or name == fingerprint.DIGESTS]
+
+
+def matching(names: Collection[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match one of the patterns."""
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def check(folder: Path, names: Collection[str]) -> None:
@@ -173,29 +179,33 @@ def check(folder: Path, names: Collection[str]) -> None:
     if not is_legacy(folder):
         check_config(folder)
         check_weights(folder, names)
-    elif not any(fnmatch(name, LEGACY_WEIGHTS) for name in names):
+    elif not matching(names, [LEGACY_WEIGHTS]):
         raise InputError(f"model folder {folder} has a {CONFIG} of TransformerLens 1.x and no weights {LEGACY_WEIGHTS}")
 
 
 def check_digests(folder: Path, files: Mapping[str, RepoSibling]) -> None:
-    """Compare files that were downloaded with the digests that the hub states of them, and note that they were.
-
-    The hub's own library compares their sizes alone.
-
-    Raises:
-        InputError: a file differs. It is removed, so that it is downloaded again.
-    """
+    """Compare all of a folder with what the hub states of it, and note that it was done. Raises as ``compare``."""
     known = fingerprint.digests(folder)
     for line in known.splitlines():
         sha256, _, name = line.partition("  ")
-        if name in files and not is_as_stated(folder / name, sha256, files[name]):
-            (folder / name).resolve().unlink()  # in the cache it is a link
-            (folder / name).unlink(missing_ok=True)
-            raise InputError(
-                f"{name} of model folder {folder} was damaged on its way from the hub and is removed: get it again"
-            )
+        if name in files:
+            compare(folder, name, sha256, files[name])
     with suppress(OSError):  # a cache that others keep may be read-only
         (folder / fingerprint.DIGESTS).write_text(known, encoding="utf-8")
+
+
+def compare(folder: Path, name: str, sha256: str, stated: RepoSibling) -> None:
+    """Compare a file with what the hub states of it; the hub's own library compares the size alone.
+
+    Raises:
+        InputError: it differs. It is removed, so that it is downloaded again.
+    """
+    if not is_as_stated(folder / name, sha256, stated):
+        (folder / name).resolve().unlink()  # in the cache it is a link
+        (folder / name).unlink(missing_ok=True)
+        raise InputError(
+            f"{name} of model folder {folder} was damaged on its way from the hub and is removed: get it again"
+        )
 
 
 def is_as_stated(path: Path, sha256: str, stated: RepoSibling) -> bool:

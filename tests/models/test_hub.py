@@ -86,7 +86,8 @@ COULD_NOT = r"{} could not be downloaded from the Hugging Face hub at http://127
 MODEL = r"model someone/[a-z0-9-]+ \(revision main\)"
 WEIGHTS_OF = f"model.safetensors of {MODEL}"
 LOG_IN = "log in by `hf auth login` or set HF_TOKEN"
-FLIPPED = (200, {"X-Repo-Commit": Repository(FILES).commit, "ETag": "1"}, b"[]")
+AS_IF_RIGHT = {"X-Repo-Commit": Repository(FILES).commit, "ETag": "1"}
+"""Headers by which the hub's library takes any content for the file."""
 REFUSED: dict[str, tuple[Repository | None, str]] = {
     "no repository": (None, COULD_NOT.format(MODEL, f"there is no such repository, or it is private: .*{LOG_IN}")),
     "gated": (
@@ -138,7 +139,7 @@ REFUSED: dict[str, tuple[Repository | None, str]] = {
         f"{WEIGHTS_OF} was damaged on its way from the hub and is removed: get it again",
     ),
     "a flipped bit in a small file": (
-        Repository(FILES, of_files={"tokenizer.json": FLIPPED}),
+        Repository(FILES, of_files={"tokenizer.json": (200, AS_IF_RIGHT, b"[]")}),
         f"tokenizer.json of {MODEL} was damaged on its way from the hub and is removed: get it again",
     ),
     "no config": (
@@ -230,10 +231,16 @@ def test_what_came_whole_is_kept_after_a_failure(said, server):
     assert files == {"model-2.safetensors"}
 
 
-def test_what_was_damaged_on_its_way_is_downloaded_again(said):
-    repository = Repository(FILES, sent=lambda content: content[::-1])
-    assert "was damaged" in said(repository)
-    assert (Path(said(Repository(FILES))) / "model.safetensors").read_bytes() == WEIGHTS
+DAMAGES = {
+    "model.safetensors": Repository(FILES, sent=lambda content: content[::-1]),
+    "config.json": Repository(FILES, of_files={"config.json": (200, AS_IF_RIGHT, hub.HTML)}),
+}
+
+
+@pytest.mark.parametrize(("file", "repository"), DAMAGES.items(), ids=DAMAGES)
+def test_what_was_damaged_on_its_way_is_downloaded_again(said, file, repository):
+    assert re.match(f"refused: {file} of model .* was damaged on its way", said(repository))
+    assert (Path(said(Repository(FILES))) / file).read_bytes() == FILES[file]
 
 
 def test_a_digest_in_the_header_that_is_another_files_gives_no_other_file(said):
@@ -248,7 +255,7 @@ def test_a_digest_in_the_header_that_is_another_files_gives_no_other_file(said):
 def test_files_are_compared_once_and_of_a_commit_nothing_is_asked_again(user, server, name):
     repository = server.repositories[name] = Repository(FILES)
     folder, _, n_hashed = user.submit(ask, name).result()
-    assert n_hashed == len(FILES)
+    assert n_hashed == len(SMALL) + len(FILES)  # small ones before the weights come, then all
     for revision, asked in (("main", [f"GET /api/models/{name}/revision/main"]), (repository.commit, [])):
         before = len(server.asked)
         assert user.submit(ask, name, revision).result() == (folder, [], 0)
