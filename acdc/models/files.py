@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from acdc.errors import InputError, first_line, reading
 from acdc.models.tokenizer import NO_CODE
@@ -55,11 +56,16 @@ def shards(folder: Path) -> list[str]:
 
 def is_legacy(folder: Path) -> bool:
     """Return whether the folder's config.json is TransformerLens 1.x's and not Hugging Face's."""
-    config = folder / CONFIG
-    if not config.exists():
-        return False
-    with reading(config, "get the model again"):
-        return "model_type" not in json.loads(config.read_text())
+    return (folder / CONFIG).exists() and "model_type" not in read_config(folder)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what a model's config.json says. Raises InputError where it is damaged."""
+    with reading(folder / CONFIG, "get the model again"):
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError("it is no object")
+        return config
 
 
 def check_config(folder: Path) -> None:

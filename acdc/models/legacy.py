@@ -6,7 +6,6 @@ first and refuses the second, whose positions are a shortformer's. This module c
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from transformers import AutoTokenizer
 from acdc.errors import InputError
 from acdc.models import hub
 from acdc.models.bridge import SHORTFORMER, boot_native, save_native
+from acdc.models.files import read_config
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
 KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn", "attn_only")
@@ -33,7 +33,7 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
     Raises:
         InputError: a setting or the weights are missing.
     """
-    config = native_config(json.loads((source / "config.json").read_text()), shortformer)
+    config = native_config(read_config(source), shortformer)
     bridge = boot_native(config)
     weights = convert_tl_checkpoint(read_weights(source), TransformerBridgeConfig(**for_conversion(config)))
     missing = [name for name in bridge.state_dict() if name not in weights and name != "unembed.bias"]
@@ -76,7 +76,7 @@ def read_weights(source: Path) -> dict[str, torch.Tensor]:
 
 def save_tokenizer(source: Path, folder: Path) -> None:
     """Save the folder's own tokenizer, or else the one that the config names; where neither can be had, say so."""
-    name = json.loads((source / "config.json").read_text()).get("tokenizer_name")
+    name = read_config(source).get("tokenizer_name")
     own = load_tokenizer(source)
     if own:
         own.save_pretrained(folder)
