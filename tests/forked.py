@@ -21,9 +21,10 @@ from pathlib import Path
 
 LIBRARIES = ("matplotlib.figure", "pandas", "seaborn", "torch", "transformers", "transformer_lens.model_bridge")
 
+# The hub's library reads its settings when it is imported: who asks the hub starts as usual too.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
-if sys.argv[1:3] != ["-m", "acdc"]:
+if sys.argv[1:3] != ["-m", "acdc"] or "--hub" in sys.argv:
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{socket}")

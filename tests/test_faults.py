@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -27,7 +25,6 @@ from acdc.figures.page import as_json
 from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.methods import driver
-from acdc.models import sources
 from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
 from acdc.tables import read_table, write_json, write_table
@@ -206,26 +203,6 @@ def test_a_cut_trace_has_no_log(change, said):
     assert len(list(original_lines(found.trace, setup.graph))) == 2 * len(found.trace)
     with pytest.raises(InputError, match=said):
         list(original_lines(change(found.trace), setup.graph))
-
-
-def hub(monkeypatch: pytest.MonkeyPatch, folder: Path, sha256: str | None) -> None:
-    """Let the hub give a folder, and state a digest of its weights."""
-    stated = SimpleNamespace(rfilename="model.safetensors", lfs=SimpleNamespace(sha256=sha256) if sha256 else None)
-    small = SimpleNamespace(rfilename="config.json", lfs=None)
-    monkeypatch.setattr(sources, "snapshot_download", lambda *_, **__: str(folder))
-    monkeypatch.setattr(sources, "model_info", lambda *_, **__: SimpleNamespace(siblings=[small, stated]))
-
-
-def test_a_file_that_was_damaged_on_its_way_from_the_hub_is_refused_and_removed(tmp_path, monkeypatch):
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"weights")
-    for stated in (hashlib.sha256(b"weights").hexdigest(), None):
-        hub(monkeypatch, tmp_path, stated)
-        assert sources.downloaded("name", "main", "") == tmp_path
-    hub(monkeypatch, tmp_path, hashlib.sha256(b"other weights").hexdigest())
-    with pytest.raises(InputError, match=r"model.safetensors of model name was damaged on its way from the hub"):
-        sources.downloaded("name", "main", "")
-    assert not weights.exists()
 
 
 # Files that a stage reads.

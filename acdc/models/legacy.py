@@ -6,8 +6,7 @@ first and refuses the second, whose positions are a shortformer's. This module c
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,13 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 from transformers import AutoTokenizer
 
-from acdc.errors import InputError, reading
+from acdc.errors import InputError
+from acdc.models import hub
 from acdc.models.bridge import SHORTFORMER, boot_native, save_native
+from acdc.models.files import read_config
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
 KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn", "attn_only")
-
-
-def is_legacy(folder: Path) -> bool:
-    """Return whether the folder's config.json is TransformerLens's own and not Hugging Face's."""
-    config = folder / "config.json"
-    with reading(config, "get the model again"):
-        return config.exists() and "model_type" not in json.loads(config.read_text())
 
 
 def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
@@ -39,7 +33,7 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
     Raises:
         InputError: a setting or the weights are missing.
     """
-    config = native_config(json.loads((source / "config.json").read_text()), shortformer)
+    config = native_config(read_config(source), shortformer)
     bridge = boot_native(config)
     weights = convert_tl_checkpoint(read_weights(source), TransformerBridgeConfig(**for_conversion(config)))
     missing = [name for name in bridge.state_dict() if name not in weights and name != "unembed.bias"]
@@ -81,11 +75,18 @@ def read_weights(source: Path) -> dict[str, torch.Tensor]:
 
 
 def save_tokenizer(source: Path, folder: Path) -> None:
-    """Save the folder's own tokenizer, or else the one that the config names; nothing where neither can be had."""
-    name = json.loads((source / "config.json").read_text()).get("tokenizer_name")
+    """Save the folder's own tokenizer, or else the one that the config names; where neither can be had, say so."""
+    name = read_config(source).get("tokenizer_name")
     own = load_tokenizer(source)
     if own:
         own.save_pretrained(folder)
     elif name:
-        with suppress(OSError):
+        try:
             AutoTokenizer.from_pretrained(name, **NO_CODE).save_pretrained(folder)
+        except Exception as error:  # whatever libraries raise of the hub
+            reason, remedy = hub.explained(error)
+            warnings.warn(
+                f"the model has no tokenizer and reads numbers alone, for that of {name}, which its config.json names, "
+                f"could not be had ({reason}): {remedy}, and make the model again",
+                stacklevel=2,
+            )
