@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -39,7 +37,7 @@ def checkout(tmp_path_factory) -> Checkout:
 
 @pytest.fixture
 def elsewhere(tmp_path) -> dict[str, str]:
-    """The environment of a node whose PATH has another Python, which knows nothing of acdc, and unsafe paths forbidden."""
+    """The environment of a node whose PATH has another Python, and where a folder's modules are not to be found."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "another python: $*"\n')
     python.chmod(0o755)

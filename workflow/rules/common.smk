@@ -20,6 +20,7 @@ sys.path.insert(0, workflow.basedir)
 from acdc import study as studies
 from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.errors import InputError
+from acdc.resources import Needs
 from acdc.study import COSTS, SPLITS, TABLE_FORMATS
 
 OWN_SOFTWARE = ("CONDA_PREFIX", "SINGULARITY_CONTAINER", "LOADEDMODULES")
@@ -97,6 +98,19 @@ def has_gpu():
     """Asked once, not for every job."""
     command = ["nvidia-smi", "-L"]
     return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+NEEDS = Needs(STUDY, on_gpu=bool(gpus(None)))
+
+
+def mem_mb(need, batch=None):
+    """The memory of a job as a resource. It grows with the attempts. A batch stands for the wildcards of its rule."""
+    return lambda w, input, attempt: need(batch or w, input).mem_mb(attempt)
+
+
+def runtime(need, batch=None):
+    """The minutes of a job as a resource, likewise."""
+    return lambda w, input, attempt: need(batch or w, input).runtime(attempt, config["max_minutes"])
 
 
 ENGINE = (
