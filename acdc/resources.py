@@ -99,7 +99,7 @@ class Needs:
         return Need(self.engine_bytes(self.study.task(w), inputs), self.usual_minutes(w.model))
 
     def usual_minutes(self, model: str) -> int:
-        return 4 * HOUR if self.study.is_large(model) else HOUR
+        return 2 * HOUR if self.study.is_large(model) else HOUR
 
     # Of one model and one dataset.
 
