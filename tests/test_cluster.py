@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,16 @@ class TestSlurm:
         assert result.returncode == 0, result.stdout
         return checkout.root / cls.FOLDER.format(study="alone") / "acdc" / cls.VALUE
 
+    @pytest.fixture
+    @staticmethod
+    def nothing_left(checkout) -> Iterator[None]:
+        """End what a Slurm without cgroups has lost sight of: the Snakemake around a job that it ended."""
+        yield
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() == str(checkout.root):
+                    process.kill()
+
     @staticmethod
     def hold(workflow: psutil.Popen, checkout: Checkout, checkpoint: Path) -> None:
         """Stop the search where it is, without an end to it, when its first layers are done."""
@@ -211,11 +222,12 @@ class TestSlurm:
             assert workflow.poll() is None, "it ended before its checkpoint was seen"
             time.sleep(0.002)
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 if process.cmdline()[1:4] == ["-m", "acdc", "circuits"] and process.cwd() == str(checkout.root):
                     process.suspend()
         test_workflow.TestKilled.mark(checkpoint)
 
+    @pytest.mark.usefixtures("nothing_left")
     @pytest.mark.parametrize("end", ["limit", "scancel", "requeue"])
     def test_a_search_that_is_stopped_goes_on_to_the_same_bytes(self, checkout, alone, end):
         arguments = self.prepared(checkout, end)
