@@ -1,8 +1,9 @@
 """Start Python jobs from a process that has imported the large libraries already.
 
 A workflow's test starts some hundred jobs, and each spends most of its time importing torch, transformers and
-TransformerLens. Here `python` on a checkout's PATH is a client: it hands its arguments, environment, folder and files
-to a server, which forks. The fork runs the command as Python would: acdc itself is imported afresh from the checkout.
+TransformerLens. Here the interpreter of a checkout's Snakemake is a client: it hands its arguments, environment, folder
+and files to a server, which forks. The fork runs the command as Python would: acdc itself is imported afresh from the
+checkout.
 Commands that are not `python -m acdc` go to the real Python.
 
 Linux only; elsewhere jobs start as usual.

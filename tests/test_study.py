@@ -288,6 +288,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     ),
     "no builder in a module": (as_model(build="random_decoder"), r"toy/random_decoder\.py has no build"),
     "no memory": (at_top(memory_gib=0), "'memory_gib' is wrong: 0 is less than"),
+    "no time": (at_top(max_minutes=0), "'max_minutes' is wrong: 0 is less than"),
     "no prompts": (in_task(n_prompts=0), r"\(ioi\)\.n_prompts' is wrong: 0 is less than"),
     "two sources": (as_model(build="tiny_llama", hub="gpt2"), ONE_SOURCE),
     "no source": (as_model(), ONE_SOURCE),

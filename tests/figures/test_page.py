@@ -61,6 +61,12 @@ def test_the_sweep_goes_from_large_circuits_to_small_ones_and_starts_where_it_is
     assert [c["value"] for c in data["circuits"]] == ["0.01", "0.3"] and data["start"] == 1
 
 
+def test_nodes_stand_in_one_order_from_the_embedding_up():
+    """In the order of a set, a page would be other bytes on every run."""
+    names = ["embed", "a0.h0", "a0.h3", "m0", "a1.h2", "a1.h3", "m1", "logits"]
+    assert [*data_of(page(SWEEP, {}, "", "0.3"))["positions"]] == names
+
+
 def test_edges_of_a_method_that_scores_are_as_wide_as_their_scores_and_have_no_effect():
     one = found("3", circuit(SMALL), size_by="n_edges")
     one.trace = None
