@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -63,13 +64,14 @@ def test_a_table_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypa
     write_table([{"a": 1}], path)
     before = path.read_bytes()
 
-    def full(frame: pd.DataFrame, partial: Path, **_) -> None:
-        partial.write_text("a\n")
-        raise OSError("no space left on device")
+    def full(partial: Path, text: str, **_) -> None:
+        partial.write_bytes(text[:1].encode())
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space") as ended:
         write_table([{"a": 2}], path)
+    assert ended.value.filename == str(path)
     with pytest.raises(TypeError):
         write_json({"a": object()}, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 
+from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, METHODS, METRICS, Method, check_suits, is_number
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
+from acdc.files import check_folder_output, check_outputs
 from acdc.found import LABELS
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from acdc.found import Found
     from acdc.metrics import Metric
 
+OutFile = Annotated[Path, Parameter(validator=lambda _, path: check_outputs(path))]
+"""A file that a command writes: whether it can is asked before anything is computed."""
+OutFiles = Annotated[list[Path], Parameter(validator=lambda _, paths: check_outputs(paths))]
+OutFolder = Annotated[Path, Parameter(validator=lambda _, folder: check_folder_output(folder))]
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 BosName = Literal["auto", "true", "false"]
 UnfitName = Literal["refuse", "leave_out"]
@@ -64,6 +71,7 @@ class EngineFlags:
 
         torch.set_num_threads(self.threads)
         keep_freed_memory()
+        fingerprint.check_model(self.model)
         return self.options("corrupted").place(load_weights(self.model), are_mapped=True)
 
     def options(self, ablation: str) -> Options:
@@ -170,7 +178,6 @@ class SearchFlags(TaskFlags):
 
     def settings_of(self, flags: AblationFlags, engine: Engine, run: Run) -> dict[str, Any]:
         """Return all that decides what a method finds, but for the value that sets a circuit's size."""
-        from acdc import fingerprint
         from acdc.engine.load import settings_of
 
         settings = settings_of(
@@ -182,6 +189,17 @@ class SearchFlags(TaskFlags):
             precision=flags.precision,
         )
         return settings | {"device": engine.device.type}
+
+
+def of_json(text: str, flag: str) -> dict[str, Any]:
+    """Return the object that a flag's text is in JSON. Raises InputError where it is none."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{flag} is no JSON ({first_line(error)}): give an object such as '{{}}'") from error
+    if not isinstance(given, dict):
+        raise InputError(f"{flag} is {text}: give an object such as '{{}}'")
+    return given
 
 
 def halves(text: str, by: str) -> tuple[str, str]:

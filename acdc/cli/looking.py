@@ -6,7 +6,8 @@ from pathlib import Path
 
 from acdc.errors import InputError
 from acdc.found import Found
-from acdc.tables import read_table
+from acdc.tables import read_table, using
+from acdc.trace import read_nodes
 
 
 def show(
@@ -34,10 +35,9 @@ def show(
     from rich.console import Console
 
     from acdc.cli.terminal import shown
-    from acdc.trace import node_effects_of
 
     found = Found.load(circuit, trace, value=value)
-    by_value = node_effects_of(read_table(nodes)) if nodes else {}
+    by_value = read_nodes([nodes]) if nodes else {}
     Console().print(shown(found, by_value.get(found.value, {}), most), soft_wrap=True)
 
 
@@ -78,5 +78,7 @@ def log(*, circuit: Path, trace: Path) -> None:
     """
     from acdc.trace import original_lines
 
-    for line in original_lines(read_table(trace), Found.graph_in(circuit)):
-        print(line)
+    table, graph = read_table(trace), Found.graph_in(circuit)
+    with using(trace):
+        lines = list(original_lines(table, graph))
+    print(*lines, sep="\n")

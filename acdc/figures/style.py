@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from acdc.catalogue import METHODS
 from acdc.errors import InputError
+from acdc.files import whole
 
 # Okabe & Ito (2008): told apart under the common colour-vision deficiencies.
 BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -104,4 +105,5 @@ def save(figure: Figure, paths: Iterable[Path | str]) -> None:
             raise InputError(f"{path}: figures are saved as {', '.join(NO_METADATA)}")
     with style():
         for path in files:
-            figure.savefig(path, metadata=NO_METADATA[path.suffix])
+            with whole(path) as partial:
+                figure.savefig(partial, format=path.suffix.removeprefix("."), metadata=NO_METADATA[path.suffix])
