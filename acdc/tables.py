@@ -11,8 +11,8 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ def parsed(text: str) -> pd.DataFrame:
     table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
     if not isinstance(table.index, pd.RangeIndex):  # where all rows are longer, pandas takes what is first for labels
         raise ValueError("its rows have more entries than its header")
+    if len(table.columns) < 2:
+        raise ValueError("it has one column")
     return table
 
 
@@ -66,9 +68,17 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
-def using(*paths: Path) -> AbstractContextManager[None]:
-    """Return a context in which what fails is said of the tables that are computed with, see ``reading``."""
-    return reading(paths[0] if len(paths) == 1 else f"one of the tables {', '.join(map(str, paths))}", AGAIN)
+@contextmanager
+def using(*paths: Path) -> Iterator[None]:
+    """Say what fails of the tables that are computed with, see ``reading``."""
+    named = f"one of the tables {', '.join(map(str, paths))}" if len(paths) > 1 else str(paths[0])
+    try:
+        with reading(named, AGAIN):
+            yield
+    except InputError as error:
+        if any(str(path) in str(error) for path in paths):
+            raise
+        raise InputError(f"{named}: {error}") from error
 
 
 def write_table(rows: pd.DataFrame | Iterable[dict[str, Any]], path: Path) -> None:

@@ -61,7 +61,7 @@ def test_names_stay_the_texts_they_are(tmp_path, name):
 
 def test_a_table_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "table.csv"
-    write_table([{"a": 1}], path)
+    write_table([{"a": 1, "b": 1}], path)
     before = path.read_bytes()
 
     def full(partial: Path, text: str, **_) -> None:

@@ -159,10 +159,11 @@ def draw(
 
     sweep = loaded(circuits, traces)
     drawn = list(sweep) if values is None else [sweep.at(value) for value in values]
+    text = text_of_page(sweep, drawn[0].value, nodes or []) if page else ""
     for found, files in of_each(drawn, out):
         save(found.draw(max_edges=max_edges), files)
     if page:
-        write_page(sweep, drawn[0].value, nodes or [], page)
+        write_text(text, page)
 
 
 def loaded(circuits: list[Path], traces: list[Path] | None) -> Sweep:
@@ -199,12 +200,11 @@ def page(
         out: .html
         nodes: nodes.csv of the circuits
     """
-    write_page(loaded(circuits, traces), start, nodes or [], out)
+    write_text(text_of_page(loaded(circuits, traces), start, nodes or []), out)
 
 
-def write_page(sweep: Sweep, start: str, nodes: list[Path], out: Path) -> None:
-    """Write the interactive page of a sweep."""
+def text_of_page(sweep: Sweep, start: str, nodes: list[Path]) -> str:
+    """Return the interactive page of a sweep."""
     from acdc import views
 
-    text = views.page(sweep, start, read_nodes(nodes) if nodes else {})
-    write_text(text, out)
+    return views.page(sweep, start, read_nodes(nodes) if nodes else {})

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from acdc.catalogue import METHODS, METRICS, Method, check_suits
 from acdc.engine.model import Engine
 from acdc.errors import InputError, first_line, reading
+from acdc.files import check_outputs
 from acdc.found import FOUND, Found
 from acdc.graph import Circuit, Scores
 from acdc.metrics import Metric, MetricKind
@@ -149,6 +150,7 @@ def saved(engine: Engine, settings: dict[str, Any], value: str, folder: Path | N
     own = settings | {"size_by": method.size_by, "value": value}
     found = finished(folder, own) if folder else None
     if found is None:
+        check_outputs([folder / name for name in (Found.FILE, Found.TRACE, CHECKPOINT)] if folder else [])
         found = search(engine, method, own, folder)
         if folder:
             found.save(folder)

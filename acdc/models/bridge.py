@@ -53,7 +53,8 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
         with reading(folder / "model.safetensors", "make the model again by `acdc model`"):
             bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
-        bridge = boot(load_hugging_face(folder), load_tokenizer(folder))
+        tokenizer = load_tokenizer(folder)  # before the weights, which take longer
+        bridge = boot(load_hugging_face(folder), tokenizer)
     compatible(bridge, process and (folder / PROCESSED).exists())
     if (folder / RESET).exists():
         with reading(folder / RESET, "make the model again by `acdc model`"):
