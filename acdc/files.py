@@ -13,8 +13,10 @@ from pathlib import Path
 
 from acdc.errors import InputError
 
-ERROR_NUMBER = re.compile(r"os error (\d+)")
-"""How safetensors writes the number of an error of the system, of which it raises one of its own."""
+IN_WORDS = re.compile(r"(?:os error |\[Errno )(\d+)(?:\][^:]*: '([^']*)')?")
+"""How safetensors and shutil tell of an error of the system, with its number, in errors of their own."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that only writing can lead to, whichever file they name."""
 
 
 @contextmanager
@@ -106,16 +108,22 @@ def naming(path: Path) -> Iterator[None]:
     """Give errors of the system the path that could not be written, in place of none or of a temporary one."""
     try:
         yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     except InputError:
         raise
     except Exception as error:
-        if number := ERROR_NUMBER.search(str(error)):
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-        raise
+        number, file = system_error(error)
+        if number is None:
+            raise
+        is_ours = file is None or number in FULL or f".{path.name}.{os.getpid()}." in file
+        raise OSError(number, os.strerror(number), str(path) if is_ours else file) from error
+
+
+def system_error(error: Exception) -> tuple[int | None, str | None]:
+    """Return the number and the file of an error of the system, also where a library tells of it in words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno, None if error.filename is None else os.fsdecode(error.filename)
+    said = IN_WORDS.search(str(error))
+    return (int(said[1]), said[2]) if said else (None, None)
 
 
 # Before any compute.

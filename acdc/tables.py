@@ -48,6 +48,8 @@ def read_table(path: Path | Traversable) -> pd.DataFrame:
         text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
         if "\0" in text or not text.strip():
             raise ValueError("it has no text" if not text.strip() else "it has bytes that are no text")
+        if "\n" not in text:
+            raise ValueError("its only line is cut")
         text = COMMENTS.sub("", text)
         check(text, path)
         return parsed(text).drop(columns=CHECK, errors="ignore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import cycle
@@ -105,5 +106,7 @@ def save(figure: Figure, paths: Iterable[Path | str]) -> None:
             raise InputError(f"{path}: figures are saved as {', '.join(NO_METADATA)}")
     with style():
         for path in files:
+            drawn = io.BytesIO()  # matplotlib does not end well where the disk is full
+            figure.savefig(drawn, format=path.suffix.removeprefix("."), metadata=NO_METADATA[path.suffix])
             with whole(path) as partial:
-                figure.savefig(partial, format=path.suffix.removeprefix("."), metadata=NO_METADATA[path.suffix])
+                partial.write_bytes(drawn.getbuffer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import io
 import os
@@ -9,7 +10,6 @@ import pkgutil
 import re
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,9 @@ import torch
 import acdc
 from acdc.cli import main
 
-LONGEST = 120
+MOST_PRINTED = 2**20
+"""Bytes that a command can print."""
+LONGEST = 30
 """Seconds after which a child is killed: a file must not make a command run for ever."""
 
 
@@ -45,15 +47,19 @@ def run(arguments: Sequence[object], folder: Path, spoil: Callable[[], object] =
     Args:
         spoil: what the child does first, such as to replace a function by one that kills.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if child == 0:
-            be_child([str(argument) for argument in arguments], folder, spoil, out.fileno(), err.fileno())
-        _, status = os.waitpid(child, 0)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
+    pipes = [os.pipe() for _ in range(2)]
+    for _, end in pipes:
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, MOST_PRINTED)
+    child = os.fork()
+    if child == 0:
+        be_child([str(argument) for argument in arguments], folder, spoil, *(end for _, end in pipes))
+    for _, end in pipes:
+        os.close(end)
+    _, status = os.waitpid(child, 0)
+    texts = []
+    for beginning, _ in pipes:
+        with os.fdopen(beginning, "rb") as printed:
+            texts.append(printed.read().decode(errors="replace"))
     return Ended(os.waitstatus_to_exitcode(status), *texts)
 
 
@@ -94,3 +100,20 @@ def one_sentence(ended: Ended) -> str:
 def files(folder: Path) -> dict[str, bytes]:
     """Return all files of a folder by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def signatures(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return what changes with a file, by the names of all files of a folder."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            known = os.stat(f"{place}/{name}")
+            found[os.path.relpath(f"{place}/{name}", folder)] = (known.st_ino, known.st_mtime_ns, known.st_size)
+    return found
+
+
+def changes(before: dict[str, tuple[int, ...]], folder: Path) -> dict[str, bytes | None]:
+    """Return the files of a folder that were made or changed, by name; None for one that is gone."""
+    after = signatures(folder)
+    gone: dict[str, bytes | None] = {name: None for name in before if name not in after}
+    return gone | {name: (folder / name).read_bytes() for name, known in after.items() if before.get(name) != known}

@@ -60,7 +60,9 @@ def make(folder: Path) -> None:
     build(folder / "source")
     write_prompts(folder)
     case = VECTORS / "small2l"
-    legacy_folder(folder / "legacy", json.loads((case / "config.json").read_text()), load_file(case / "model.safetensors"))
+    legacy_folder(
+        folder / "legacy", json.loads((case / "config.json").read_text()), load_file(case / "model.safetensors")
+    )
     for command in MAKE:
         ended = forks.run(command, folder)
         assert ended.status == 0, (command, ended.err)
@@ -112,5 +114,3 @@ def write_edge_list(folder: Path) -> None:
     found = Found.load(folder / FOUND)
     listed = [((*edge.receiver_hook, *edge.sender_hook), 0.5) for edge in found.circuit.edges]
     (folder / "edges.pkl").write_bytes(pickle.dumps(listed))
-
-

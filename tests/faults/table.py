@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,6 @@ from tests.faults.damage import (
 )
 from tests.faults.small_study import (
     BEHAVIOUR,
-    CIRCUITS,
     DATASET,
     DISCOVERY,
     ENGINE,
@@ -46,7 +46,10 @@ OURS_IN_BYTES: Damages = {**WHOLE, **FLIPS}
 OUR_JSON: Damages = {**WHOLE, **FLIPS, **TEXT, **NESTED, **JSON, **MORE}
 OUR_TABLE: Damages = {**WHOLE, **FLIPS, **TEXT, **ROWS}
 CUT_TABLE: Damages = {**{name: WHOLE[name] for name in ("empty", "99 zeros", "another text")}, **CUT}
-SOME_ROWS: Damages = {**CUT_TABLE, **{name: ROWS[name] for name in ("a row twice", "a column dropped", "a number is x")}}
+SOME_ROWS: Damages = {
+    **CUT_TABLE,
+    **{name: ROWS[name] for name in ("a row twice", "a column dropped", "a number is x")},
+}
 SOME: Damages = {name: WHOLE[name] for name in ("empty", "cut in half", "zeros", "missing")}
 """A part of these, for what takes long or reads as others do."""
 THEIR_JSON: Damages = {**WHOLE, **NESTED, **{name: TEXT[name] for name in ("latin-1", "UTF-16", "CRLF")}}
@@ -81,6 +84,7 @@ TRACE = "found/acdc/0.01/trace.csv"
 NODES = "found/acdc/0.01/nodes.csv"
 MINE = ["dataset", "--task", "mine", "--model", "model", "--n-prompts", "2", "--n-test-prompts", "2", "--seed", "0"]
 MINE += ["--metrics", "kl_divergence", "--out", "out"]
+ONE = ["circuits", *ENGINE, *SEARCH, *DISCOVERY, "--methods", "acdc=0.01"]
 RESAMPLE = "work/acdc/0/1"
 
 STAGES = (
@@ -117,18 +121,18 @@ STAGES = (
     ),
     Stage(
         "circuits",
-        [*CIRCUITS, "--out", "out"],
+        [*ONE, "--out", "out"],
         {**MODEL, DISCOVERY[1]: OURS_IN_BYTES, DISCOVERY[3]: OURS_IN_BYTES},
     ),
     Stage(
         "circuits, begun",
-        [*CIRCUITS, "--out", "begun"],
+        [*ONE, "--out", "begun"],
         {"begun/acdc/0.01/checkpoint.pt": OURS_IN_BYTES},
     ),
     Stage(
         "circuits, found",
-        [*CIRCUITS, "--out", "found"],
-        {FOUND: OUR_JSON, TRACE: OUR_TABLE, NODES: CUT_TABLE, SEVERAL: WHOLE},
+        [*ONE, "--out", "found"],
+        {FOUND: {**OURS_IN_BYTES, **MORE}, TRACE: {**SOME_ROWS, **FLIPS}, NODES: CUT_TABLE},
     ),
     Stage(
         "stability, begun",
@@ -151,11 +155,17 @@ STAGES = (
         {FOUND: SOME},
     ),
     Stage("table", ["table", "controls.csv", "search.csv", "--out", "out.csv"], {"search.csv": OUR_TABLE}),
-    Stage("faithfulness", ["faithfulness", "--evaluation", "evaluation.csv", "--out", "out.csv"],
-          {"evaluation.csv": OUR_TABLE}),
+    Stage(
+        "faithfulness",
+        ["faithfulness", "--evaluation", "evaluation.csv", "--out", "out.csv"],
+        {"evaluation.csv": OUR_TABLE},
+    ),
     Stage("auc", ["auc", "--recovery", "recovery.csv", "--out", "out.csv"], {"recovery.csv": SOME_ROWS}),
-    Stage("auc-tables", ["auc-tables", "--auc", "auc.csv", "--out", *(f"auc_corrupted.{e}" for e in ("csv", "md", "tex"))],
-          {"auc.csv": SOME_ROWS}),
+    Stage(
+        "auc-tables",
+        ["auc-tables", "--auc", "auc.csv", "--out", *(f"auc_corrupted.{e}" for e in ("csv", "md", "tex"))],
+        {"auc.csv": SOME_ROWS},
+    ),
     Stage(
         "methods",
         ["methods", "--faithfulness", "faithfulness.csv", "--timing", "timing.csv", "--circuits", FOUND, SEVERAL]
@@ -163,30 +173,51 @@ STAGES = (
         {"faithfulness.csv": SOME_ROWS, "timing.csv": SOME_ROWS, "auc.csv": CUT_TABLE, FOUND: SOME},
     ),
     Stage("readable", ["readable", "behaviour.csv", "--out", "out.html"], {"behaviour.csv": SOME_ROWS}),
-    Stage("roc", ["roc", "--recovery", "recovery.csv", "--levels", "edge", "--out", "out.pdf"],
-          {"recovery.csv": CUT_TABLE}),
-    Stage("pareto", ["pareto", "--tables", "controls.csv", "search.csv", "--ablations", "corrupted", "--out", "out.svg"],
-          {"controls.csv": CUT_TABLE}),
+    Stage(
+        "roc",
+        ["roc", "--recovery", "recovery.csv", "--levels", "edge", "--out", "out.pdf"],
+        {"recovery.csv": CUT_TABLE},
+    ),
+    Stage(
+        "pareto",
+        ["pareto", "--tables", "controls.csv", "search.csv", "--ablations", "corrupted", "--out", "out.svg"],
+        {"controls.csv": CUT_TABLE},
+    ),
     Stage("curves", ["curves", "--evaluation", "evaluation.csv", "--out", "out.pdf"], {"evaluation.csv": CUT_TABLE}),
-    Stage("cost", ["cost", "--methods", "methods.csv", "--by", "evaluations", "--out", "out.pdf"],
-          {"methods.csv": CUT_TABLE}),
-    Stage("trained-and-reset", ["trained-and-reset", "--auc", "auc.csv", "--pairs", "planted=planted", "--out", "o.pdf"],
-          {"auc.csv": CUT_TABLE}),
+    Stage(
+        "cost",
+        ["cost", "--methods", "methods.csv", "--by", "evaluations", "--out", "out.pdf"],
+        {"methods.csv": CUT_TABLE},
+    ),
+    Stage(
+        "trained-and-reset",
+        ["trained-and-reset", "--auc", "auc.csv", "--pairs", "planted=planted", "--out", "o.pdf"],
+        {"auc.csv": CUT_TABLE},
+    ),
     Stage(
         "draw",
         ["draw", "--circuits", FOUND, "--traces", TRACE, "--nodes", NODES, "--page", "out.html", "--out", "out.pdf"],
         {TRACE: CUT_TABLE, NODES: CUT_TABLE, FOUND: SOME},
     ),
-    Stage("page", ["page", "--circuits", FOUND, "--nodes", NODES, "--start", "0.01", "--out", "out.html"],
-          {NODES: SOME_ROWS}),
-    Stage("page of scores", ["page", "--circuits", SEVERAL, "--start", "9", "--out", "out.html"],
-          {SEVERAL: WHOLE | FLIPS, "found/eap/scores.csv": SOME_ROWS}),
+    Stage(
+        "page",
+        ["page", "--circuits", FOUND, "--nodes", NODES, "--start", "0.01", "--out", "out.html"],
+        {NODES: SOME_ROWS},
+    ),
+    Stage(
+        "page of scores",
+        ["page", "--circuits", SEVERAL, "--start", "9", "--out", "out.html"],
+        {SEVERAL: WHOLE | FLIPS, "found/eap/scores.csv": SOME_ROWS},
+    ),
     # Effects and scores are shown where they are there.
     Stage("show", ["show", FOUND, "--nodes", NODES], {TRACE: SOME_ROWS, NODES: CUT_TABLE}),
     Stage("diff", ["diff", FOUND, "found/acdc/1/circuit.json"], {FOUND: OUR_JSON}),
     Stage("log", ["log", "--circuit", FOUND, "--trace", TRACE], {FOUND: WHOLE, TRACE: OUR_TABLE}),
-    Stage("export", ["export", SEVERAL, "--value", "9", "--format", "graphml", "--out", "out.graphml"],
-          {SEVERAL: SOME | MORE, "found/eap/scores.csv": CUT_TABLE}),
+    Stage(
+        "export",
+        ["export", SEVERAL, "--value", "9", "--format", "graphml", "--out", "out.graphml"],
+        {SEVERAL: SOME | MORE, "found/eap/scores.csv": CUT_TABLE},
+    ),
     Stage("import original", importing("circuit.pth", "original"), {"circuit.pth": OURS_IN_BYTES}),
     Stage("import edges", importing("edges.pkl", "original", "--like", FOUND), {"edges.pkl": WHOLE, FOUND: WHOLE}),
     Stage("import eap_json", importing("eap.json", "eap_json"), {"eap.json": THEIR_JSON}),
@@ -198,7 +229,7 @@ STAGES = (
         + ["--out", "out"],
         {"source/config.json": NESTED, "source/model.safetensors": WHOLE, "prompts.csv": WHOLE},
     ),
-)  # fmt: skip
+)
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where the many small folders lie: making and removing them on a disk takes longer than most commands."""
 REFUSED, RIGHT = "refused in one sentence", "the right result"
@@ -234,56 +265,63 @@ def study() -> Path:
     return folder
 
 
+@contextmanager
+def a_copy() -> Iterator[Path]:
+    """Give a copy of the study."""
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as temporary:
+        Path(temporary).chmod(0o755)
+        yield copied(study(), Path(temporary) / "copy")
+
+
 def removed(folder: Path, process: int) -> None:
     """Remove a folder at the end of the process that made it."""
     if os.getpid() == process:
         shutil.rmtree(folder)
 
 
+Changes = dict[str, bytes | None]
+"""The files that a command made or changed, by name; None where it removed one."""
+
+
 @cache
-def expected(arguments: tuple[str, ...]) -> tuple[str, dict[str, bytes]]:
-    """Return what a command prints, and all files after it, where nothing is damaged."""
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as temporary:
-        folder = copied(study(), Path(temporary) / "copy")
+def expected(arguments: tuple[str, ...]) -> tuple[str, Changes]:
+    """Return what a command prints and changes where nothing is damaged."""
+    with a_copy() as folder:
+        before = forks.signatures(folder)
         ended = forks.run(arguments, folder)
         assert ended.status == 0, ended.err
-        return ended.out, forks.files(folder)
+        return ended.out, forks.changes(before, folder)
 
 
 def outcome(arguments: list[str], file: str, damage: Damage) -> str:
     """Run a command on a copy of the study with one file damaged; return ``REFUSED``, ``RIGHT`` or what is wrong."""
     printed, right = expected(tuple(arguments))
-    temporary = Path(tempfile.mkdtemp(dir=IN_MEMORY))
-    try:
-        folder = copied(study(), temporary / "copy")
+    with a_copy() as folder:
         damage(folder / file)
-        before = forks.files(folder)
+        before = forks.signatures(folder)
         ended = forks.run(arguments, folder)
-        return judged(ended, file, printed, forks.files(folder), before, right)
-    finally:
-        shutil.rmtree(temporary)
+        changed = forks.changes(before, folder)
+    if ended.status:
+        return judged_refused(ended, file, changed)
+    # The damaged file may stay as it is, or be made again.
+    compared = {*changed, *right} - ({file} if file not in changed else set())
+    differ = {name for name in compared if now(changed, name) != now(right, name)}
+    if not differ and ended.out == printed:
+        return RIGHT
+    return f"another result in silence ({', '.join(sorted(differ)) or 'printed'})"
 
 
-def judged(
-    ended: forks.Ended,
-    file: str,
-    printed: str,
-    after: dict[str, bytes],
-    before: dict[str, bytes],
-    right: dict[str, bytes],
-) -> str:
-    """Return ``REFUSED`` or ``RIGHT`` where the command ended so, and what is wrong where it did not."""
-    if ended.status == 0:
-        # The damaged file may be as it is, or be made again.
-        differ = [name for name in {*after, *right} if name != file and after.get(name) != right.get(name)]
-        if not differ and ended.out == printed and after.get(file) in (before.get(file), right.get(file)):
-            return RIGHT
-        return f"another result in silence ({', '.join(sorted(differ)) or 'printed'})"
+def now(changed: Changes, name: str) -> bytes | None:
+    """Return what a file of the study holds after some changes; None where there is none."""
+    path = study() / name
+    return changed[name] if name in changed else path.read_bytes() if path.is_file() else None
+
+
+def judged_refused(ended: forks.Ended, file: str, changed: Changes) -> str:
+    """Return ``REFUSED``, or what is wrong with how a command failed."""
     said = forks.one_sentence(ended)
     if not said:
         return f"no sentence, exit status {ended.status}: {ended.err[-700:]}"
     if Path(file).name not in said and str(Path(file).parent) not in said:
         return f"the file is not named: {said}"
-    if after != before:
-        return f"files were left: {sorted(name for name in after if after[name] != before.get(name))}"
-    return REFUSED
+    return f"files were left: {sorted(changed)}" if changed else REFUSED
