@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from acdc.errors import InputError
+from acdc.files import whole
 from acdc.fingerprint import of_file
 
 RETRIES = 5
@@ -36,8 +37,8 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
             )
         (wheel,) = Path(folder).iterdir()
         check_digest(wheel, sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(wheel, path)
+        with whole(path) as partial:
+            shutil.move(wheel, partial)
 
 
 def succeeds(command: list[str]) -> bool:

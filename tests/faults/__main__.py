@@ -22,8 +22,6 @@ def main(wanted: str = "") -> None:
 
 def kind_of(ended: str) -> str:
     """Return the kind of an outcome, for the counts."""
-    if "Traceback" in ended:
-        return "traceback"
     return ended.partition(" (")[0].partition(",")[0].partition(":")[0]
 
 

@@ -321,7 +321,8 @@ def judged_refused(ended: forks.Ended, file: str, changed: Changes) -> str:
     """Return ``REFUSED``, or what is wrong with how a command failed."""
     said = forks.one_sentence(ended)
     if not said:
-        return f"no sentence, exit status {ended.status}: {ended.err[-700:]}"
+        how = "a traceback" if "Traceback" in ended.err else "no sentence"
+        return f"{how}, exit status {ended.status}: {ended.err[-700:]}"
     if Path(file).name not in said and str(Path(file).parent) not in said:
         return f"the file is not named: {said}"
     return f"files were left: {sorted(changed)}" if changed else REFUSED
