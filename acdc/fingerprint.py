@@ -211,7 +211,7 @@ def check_model(folder: Path) -> None:
     there = {str(path.relative_to(folder)): path for path in files_of(folder)}
     for name in sorted({*listed, *there}):
         if name not in there or name not in listed or listed[name] != of_file(there[name]):
-            what = "is gone" if name not in there else "is not as acdc wrote it"
+            what = "is gone" if name not in there else "is not as acdc wrote it" if name in listed else "is new"
             raise InputError(f"{folder / name} {what}: {MADE_AGAIN} or, if you changed it yourself, remove {known}")
 
 
@@ -225,5 +225,11 @@ def digests(folder: Path) -> str:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder by name, but for the list of their digests."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS)
+    """Yield the files of a folder by name, but for the list of their digests and hidden ones, which no model has.
+
+    Snakemake puts a hidden file into every folder that a job makes.
+    """
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and path.name != DIGESTS and not is_hidden:
+            yield path
