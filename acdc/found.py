@@ -418,6 +418,11 @@ def with_tables(found: Iterable[Found], file: Path, trace: Path | None = None) -
     elif scores.exists():
         tables["scores"] = read_numbers(scores)
     for one in found:
+        if "trace" in tables and one.result.get("tried", len(tables["trace"])) != len(tables["trace"]):
+            n_rows, n_tried = len(tables["trace"]), one.result["tried"]
+            raise InputError(
+                f"{trace or own} has {n_rows} rows and the search of {file} tried {n_tried} edges: give its own trace"
+            )
         yield replace(one, **tables)
 
 

