@@ -18,7 +18,7 @@ from acdc.cli.flags import (
     Run,
     SearchFlags,
     UnfitName,
-    of_json,
+    json_object,
     timing_row,
 )
 from acdc.errors import InputError
@@ -76,7 +76,7 @@ def find(
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
-    data = api.prompts(loaded, prompts, columns=of_json(columns, "--columns"), bos=BOS[bos], unfit=unfit)
+    data = api.prompts(loaded, prompts, columns=json_object(columns, "--columns"), bos=BOS[bos], unfit=unfit)
     found = api.find(
         loaded,
         data,

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, METHODS, METRICS, Method, check_suits, is_number
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError
 from acdc.files import check_folder_output, check_outputs
 from acdc.found import LABELS
 
@@ -191,15 +191,15 @@ class SearchFlags(TaskFlags):
         return settings | {"device": engine.device.type}
 
 
-def of_json(text: str, flag: str) -> dict[str, Any]:
-    """Return the object that a flag's text is in JSON. Raises InputError where it is none."""
+def json_object(text: str, flag: str) -> dict[str, Any]:
+    """Return the object that a flag gives as JSON. Raises InputError where it is none."""
     try:
-        given = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{flag} is no JSON ({first_line(error)}): give an object such as '{{}}'") from error
-    if not isinstance(given, dict):
-        raise InputError(f"{flag} is {text}: give an object such as '{{}}'")
-    return given
+        raise InputError(f"{flag} is no JSON ({error}): write it as '{{\"key\": 1}}'") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{flag} is an object of JSON, such as '{{\"key\": 1}}', and not {text}")
+    return value
 
 
 def halves(text: str, by: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from acdc.cli.flags import BOS, AblationName, BosName, OutFile, OutFiles, OutFolder, TaskFlags, UnfitName, of_json
+from acdc.cli.flags import BOS, AblationName, BosName, OutFile, OutFiles, OutFolder, TaskFlags, UnfitName, json_object
 from acdc.errors import InputError, reading
 from acdc.files import whole_folder
 from acdc.fingerprint import DIGESTS, check_model, write_digests
@@ -169,12 +169,12 @@ def dataset(
     tasks.check_metrics(task.task, metrics, task.module)
     check_model(model)
     if prompts:
-        definition = tasks.of_prompts(task.task, prompts, of_json(columns, "--columns"), unfit)
+        definition = tasks.of_prompts(task.task, prompts, json_object(columns, "--columns"), unfit)
     else:
         definition = tasks.load(task.task, task.module)
     n = n_prompts + n_test_prompts
     made = tasks.dataset_of(
-        definition, task.task, load_tokenizer(model), n, seed, of_json(options, "--options"), BOS[bos]
+        definition, task.task, load_tokenizer(model), n, seed, json_object(options, "--options"), BOS[bos]
     )
     for ablation in ablations or []:
         named(ablation).check(made)

@@ -78,7 +78,7 @@ def importing(file: str, format: str, *more: str) -> list[str]:
 
 MODEL = {name: OURS_IN_BYTES for name in ("planted/engine.safetensors", "planted/architecture.json")}
 MODEL |= {"planted/sha256.txt": WHOLE}
-PROGRAM = {"planted/model.safetensors": OURS_IN_BYTES, "planted/native.json": OUR_JSON}
+PROGRAM = {"planted/model.safetensors": OURS_IN_BYTES, "planted/native.json": {**OURS_IN_BYTES, **MORE}}
 TOKENIZER = {"model/tokenizer.json": WHOLE | FLIPS, "model/tokenizer_config.json": WHOLE | FLIPS}
 TRACE = "found/acdc/0.01/trace.csv"
 NODES = "found/acdc/0.01/nodes.csv"
