@@ -134,7 +134,8 @@ def load_model(
         revision: branch, tag or commit on the hub.
 
     Raises:
-        InputError: there is no such folder and no such name, or the source is something else.
+        InputError: there is no such folder and no such name, the folder was changed since acdc made it, or the source
+            is something else.
     """
     if isinstance(source, TransformerBridge):
         named = name or str(source.cfg.model_name).rpartition("/")[2]
@@ -148,6 +149,7 @@ def load_model(
             f"a model is a name, a folder, a TransformerBridge or a Hugging Face model, not {type(source).__name__}"
         )
     folder = folder_of(source, revision)
+    fingerprint.check_model(folder)
     if is_plain(folder):
         check_folder(folder)
         # One copy of the weights is enough for Transformers, TransformerLens and the engine.

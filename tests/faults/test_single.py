@@ -25,6 +25,7 @@ from acdc.engine.weights import Weights
 from acdc.errors import InputError
 from acdc.exchange import EAP_JSON, ORIGINAL
 from acdc.figures.page import as_json
+from acdc.fingerprint import write_digests
 from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.methods import driver
@@ -34,6 +35,7 @@ from acdc.models.convert import weights_of
 from acdc.tables import read_table, write_json, write_table
 from acdc.trace import original_lines
 from tests.checkout import ROOT
+from tests.faults.damage import flipped
 from tests.small_models import bridge, build, engine, prompts
 
 SETTINGS = {
@@ -273,3 +275,13 @@ def test_a_damaged_file_is_named_in_one_sentence(written, tmp_path, name, read, 
         read(folder)
     assert Path(name).parts[-1] in str(refused.value) or str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_weights_that_changed_since_the_model_was_made_are_not_loaded(tmp_path):
+    build("layer_norm", tmp_path)
+    write_digests(tmp_path)
+    acdc.load_model(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(flipped(weights.read_bytes(), 0.9, 3))
+    with pytest.raises(InputError, match=r"model.safetensors is not as acdc wrote it: make the model again"):
+        acdc.load_model(tmp_path)
