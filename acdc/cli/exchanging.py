@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, FORMATS, METHODS
+from acdc.cli.flags import OutFile, OutFolder
 from acdc.errors import InputError
 from acdc.found import IMPORTED, Found
 
@@ -24,7 +25,7 @@ def export(
     /,
     *,
     format: FormatName,
-    out: Path,
+    out: OutFile,
     value: str | None = None,
     trace: Path | None = None,
     d_model: int | None = None,
@@ -66,7 +67,7 @@ def import_(
     ablation: Annotated[str, Parameter(choices=tuple(ABLATIONS))],
     method: str,
     value: str,
-    out: Path,
+    out: OutFolder,
     size_by: str | None = None,
     by_score: bool = False,
     like: Path | None = None,

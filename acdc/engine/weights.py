@@ -17,6 +17,7 @@ from torch import Tensor
 
 from acdc.engine.linear import Linear
 from acdc.errors import InputError, reading
+from acdc.files import whole, write_text
 from acdc.models.architecture import Architecture
 
 TENSORS, ARCHITECTURE = "engine.safetensors", "architecture.json"
@@ -161,8 +162,10 @@ class Weights:
             # The format keeps no tensor twice: a norm that heads and MLP share is copied, and so are tied embeddings.
             tensors[name] = own.clone() if own.untyped_storage().data_ptr() in stored else own
             stored.add(tensors[name].untyped_storage().data_ptr())
-        save_file(tensors, folder / TENSORS)
-        (folder / ARCHITECTURE).write_text(json.dumps(asdict(self.architecture), indent=1, sort_keys=True) + "\n")
+        with whole(folder / TENSORS) as partial:
+            save_file(tensors, partial)
+        text = json.dumps(asdict(self.architecture), indent=1, sort_keys=True) + "\n"
+        write_text(text, folder / ARCHITECTURE)
 
     @classmethod
     def load(cls, folder: Path) -> Weights:
@@ -185,6 +188,8 @@ class Weights:
             tensors = load_file(folder / TENSORS)
 
         def record(kind: type[Block] | type[Weights], prefix: str) -> dict[str, Any]:
+            if lacking := [name for name in REQUIRED[kind] if prefix + name not in tensors]:
+                raise InputError(f"{folder / TENSORS} lacks {prefix}{lacking[0]}: make the model again by `acdc model`")
             return {field.name: tensors.get(prefix + field.name) for field in fields(kind)}
 
         blocks = [Block(**record(Block, f"blocks.{i}.")) for i in range(architecture.n_layers)]
@@ -211,3 +216,7 @@ class Weights:
             return moved
 
         return Weights(**{**move(self), "blocks": [Block(**move(block)) for block in self.blocks]})
+
+
+REQUIRED = {Block: ("w_port", "b_port", "w_o", "b_o"), Weights: ("embed", "unembed")}
+"""Weights that every model has."""

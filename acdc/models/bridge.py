@@ -47,16 +47,18 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
     """
     check_folder(folder)
     if (folder / NATIVE_CONFIG).exists():
-        with reading(folder, "make the model again by `acdc model`"):
+        with reading(folder / NATIVE_CONFIG, "make the model again by `acdc model`"):
             bridge = boot_native(json.loads((folder / NATIVE_CONFIG).read_text()))
+        with reading(folder / "model.safetensors", "make the model again by `acdc model`"):
             bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
-        bridge = boot(load_hugging_face(folder), load_tokenizer(folder))
+        tokenizer = load_tokenizer(folder)  # before the weights, which take longer
+        bridge = boot(load_hugging_face(folder), tokenizer)
     compatible(bridge, process and (folder / PROCESSED).exists())
     if (folder / RESET).exists():
         with reading(folder / RESET, "make the model again by `acdc model`"):
             settings = json.loads((folder / RESET).read_text())
-        reset(bridge, **settings)
+            reset(bridge, **settings)
     return bridge.requires_grad_(False).eval()
 
 

@@ -133,7 +133,8 @@ def load_model(
         revision: branch, tag or commit on the hub.
 
     Raises:
-        InputError: there is no such folder and no such name, or the source is something else.
+        InputError: there is no such folder and no such name, the folder was changed since acdc made it, or the source
+            is something else.
     """
     if isinstance(source, TransformerBridge):
         named = name or str(source.cfg.model_name).rpartition("/")[2]
@@ -156,6 +157,7 @@ def load_model(
 
 def of_files(folder: Path, tokenizer: Any | None, name: str) -> Model:
     """Load the model whose files are in a folder, see ``load_model``."""
+    fingerprint.check_model(folder)
     if is_plain(folder):
         check_folder(folder)
         # One copy of the weights is enough for Transformers, TransformerLens and the engine.

