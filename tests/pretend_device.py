@@ -1,7 +1,7 @@
-"""A pretend GPU: tensors on it are computed on the CPU, what a GPU refuses is refused, and what it waits for is counted.
+"""A pretend GPU: its tensors are computed on the CPU, what a GPU refuses is refused, and what it waits for is counted.
 
 Inside ``with PretendDevice() as device`` tensors can be made on and moved to ``pretend``. An operation that mixes its
-tensors with the CPU's raises ``MixedDevices``. ``device.counts`` says how many kernels the operations would launch, and
+tensors with the CPU's raises ``MixedDevicesError``. ``device.counts`` says how many kernels they would launch, and
 how often the host would wait: for an upload that is not ``non_blocking``, for a download, for a size that only the
 device knows.
 """
@@ -48,7 +48,7 @@ TAKES_INDEXES = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsaf
 """Operations that accept an index on the CPU: they upload it, and wait."""
 
 
-class MixedDevices(RuntimeError):
+class MixedDevicesError(RuntimeError):
     """An operation got tensors of the pretended device and of the CPU."""
 
 
@@ -168,7 +168,9 @@ class PretendDevice(TorchDispatchMode):
             self.counts["uploads"] += len(indexes)
             foreign = [x for x in foreign if not any(x is index for index in indexes)]
         if foreign:
-            raise MixedDevices(f"{name} got tensors of the pretended device and a CPU tensor {tuple(foreign[0].shape)}")
+            raise MixedDevicesError(
+                f"{name} got tensors of the pretended device and a CPU tensor {tuple(foreign[0].shape)}"
+            )
 
     def count(self, name: str, args: tuple) -> None:
         masks = name in TAKES_INDEXES and any(is_tensor(x) and x.dtype == torch.bool for x in tree_iter(args[1]))

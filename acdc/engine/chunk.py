@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
-from acdc.engine.patched import Changes, Patch, Plan, Scratch
+from acdc.engine.patched import Patch, Scratch
+from acdc.engine.route import Plan, Tracer
 from acdc.engine.runs import Rows, State, ablated_run, run
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph, any_along
@@ -46,7 +47,7 @@ class Chunk:
 
     def final(self, circuit: Circuit) -> Float[Tensor, "1 scored d_model"]:
         """Return the final residual stream of a circuit. Every other edge is ablated."""
-        return self.patch_from_clean(circuit, -1, self.ablated.copy()).from_layer(0)
+        return self.patch_from_clean(circuit, -1, self.ablated.copy()).from_senders()
 
     def settle(self, circuit: Circuit, layer: int) -> State:
         """Return the activations of a circuit that has all edges into the layers up to ``layer``.
@@ -56,7 +57,7 @@ class Chunk:
         """
         state = self.ablated.copy()
         patch = self.patch_from_clean(circuit, layer, state)
-        patch.from_layer(layer + 1)
+        patch.from_senders()
         patch.commit(0)
         for earlier in range(layer + 1):
             state.take_over(self.clean, earlier)
@@ -65,16 +66,17 @@ class Chunk:
     def patch_from_clean(self, circuit: Circuit, layer: int, state: State) -> Patch:
         """Return the patch that makes the senders up to ``layer`` clean in ``state``, an ablated run."""
         plan = Plan(circuit)
-        plan.drop_rows(state, self.rows)
+        state.drop_rows(plan, self.rows)
         n_clean = self.graph.first_sender(layer + 1)
         later = circuit.present[:n_clean, self.graph.first_receiver(layer + 1) :]
         read = np.flatnonzero(any_along(later, 1)).tolist()
-        n_scored, n_live = plan.capacity(slice(n_clean, None))
-        changes = Changes.none(plan, self.rows, (n_scored + len(read), n_live + len(read)), 1, self.scratch)
-        for sender in read:
-            all_live = bool(plan.live_senders[sender])
-            changes.add(sender, all_live, partial(Tensor.copy_, other=self.delta_at(sender, all_live)))
-        return Patch(self.weights, self.rows, plan, state, changes, everything=True)
+        route = Tracer(plan, everything=True).from_senders(read, layer + 1)
+        patch = Patch(self.weights, self.scratch, route, self.rows, state, 1)
+        live = [sender for sender in read if plan.live_senders[sender]]
+        for changes, senders, all_live in ((patch.changes.scored, read, False), (patch.changes.live, live, True)):
+            for change, sender in zip(changes, senders, strict=False):
+                change.copy_(self.delta_at(sender, all_live))
+        return patch
 
     def delta_at(self, sender: int, all_live: bool) -> Float[Tensor, "row d_model"]:
         """Return ``delta`` of one sender, at all live rows or at the scored ones."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from acdc.engine.chunk import Chunk
 from acdc.engine.memory import per_candidate
 from acdc.engine.model import Engine
-from acdc.engine.patched import Changes, Patch, Plan
+from acdc.engine.patched import Patch
+from acdc.engine.route import Plan, Route, Tracer
 from acdc.engine.runs import State
 from acdc.graph import Circuit, Node, any_along
 from acdc.metrics import Metric
@@ -32,6 +33,7 @@ class Removals:
         current: the metric of the circuit as it is.
         node, receiver, port: the receiver whose edges are tried, its index, and its index among the layer's receivers.
         all_live: whether that receiver matters at all live rows.
+        route: what a change of the receiver's input changes.
         inputs: the receiver's input, by chunk, in float64.
         candidates: the circuits just tried.
         tried: what those candidates lack; None where it is a port's direct edge.
@@ -40,6 +42,7 @@ class Removals:
     """
 
     plan: Plan
+    route: Route
     most_states: int
     node: Node
     receiver: int
@@ -78,11 +81,21 @@ class Removals:
         self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
         self.all_live = bool(self.plan.all_live[self.receiver])
         self.inputs = [self.whole_input(chunk) for chunk in self.engine.chunks]
+        self.route = self.traced()
+
+    def traced(self) -> Route:
+        """Return what a change of the receiver's input changes."""
+        tracer = Tracer(self.plan)
+        if self.node.component == "logits":
+            return tracer.upwards([], self.layer)
+        if self.node.component == "mlp":
+            return tracer.from_mlp(self.layer)
+        return tracer.from_port(self.layer, self.port)
 
     def drop_rows(self) -> None:
         """Keep only those rows of the states that still matter."""
         for chunk, state in zip(self.engine.chunks, self.states, strict=True):
-            self.plan.drop_rows(state, chunk.rows)
+            state.drop_rows(self.plan, chunk.rows)
 
     def whole_input(self, chunk: Chunk) -> Float[Tensor, "row d_model"]:
         """Compute the receiver's input while it has all its edges, in float64.
@@ -127,15 +140,12 @@ class Removals:
         """Compute some of the candidates just tried on one of the engine's chunks."""
         if self.tried is None:
             patch, key = self.new_patch(i, 1), ("port", self.layer, self.port)
-            return patch, patch.from_port(self.layer, self.port, self.engine.chunks[i].ablated[key])
+            return patch, patch.from_port(self.engine.chunks[i].ablated[key])
         senders, stays = self.tried
         x = self.inputs_without(i, senders, stays, range(len(senders))[which])
         patch = self.new_patch(i, len(x))
-        if self.node.component == "logits":
-            return patch, patch.from_final(x)
-        if self.node.component == "mlp":
-            return patch, patch.from_mlp(self.layer, x)
-        return patch, patch.from_port_input(self.layer, self.port, x)
+        start = {"logits": patch.from_final, "mlp": patch.from_mlp, "head": patch.from_port_input}
+        return patch, start[self.node.component](x)
 
     def inputs_without(
         self, i: int, senders: list[int], stays: list[bool], which: range
@@ -220,7 +230,5 @@ class Removals:
 
     def new_patch(self, i: int, n_states: int) -> Patch:
         """Return a patch without changes on chunk ``i``, for ``n_states`` candidates."""
-        rows = self.engine.chunks[i].rows
-        capacity = self.plan.capacity(slice(self.engine.graph.first_sender(self.layer), None))
-        changes = Changes.none(self.plan, rows, capacity, n_states, self.engine.scratch)
-        return Patch(self.engine.weights, rows, self.plan, self.states[i], changes)
+        engine = self.engine
+        return Patch(engine.weights, engine.scratch, self.route, engine.chunks[i].rows, self.states[i], n_states)

@@ -13,6 +13,7 @@ from torch import Tensor
 from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
 from acdc.engine import layers
+from acdc.engine.route import Plan
 from acdc.engine.weights import Weights
 from acdc.graph import Graph
 from acdc.models.architecture import Architecture
@@ -115,6 +116,10 @@ class Rows:
         return self.n_prompts * self.n_pos
 
 
+Where = slice | list[int] | Int[Tensor, "chosen"]
+"""Choose entries along a tensor's first dimension. A GPU wants a slice or its own tensor, for it awaits a list."""
+
+
 class State(dict[tuple[str, int, int], Tensor]):
     """Hold activations that a patched forward pass starts from, by (kind, layer, index). No tensor is written to.
 
@@ -142,6 +147,17 @@ class State(dict[tuple[str, int, int], Tensor]):
     def take_over(self, other: State, layer: int) -> None:
         """Replace a layer's activations by those of ``other``."""
         self.update({key: value for key, value in other.items() if key[1] == layer and key[0] != "final"})
+
+    def drop_rows(self, plan: Plan, rows: Rows) -> None:
+        """Keep only the scored rows of activations that matter nowhere else."""
+        n_scored, n_heads = len(rows.scored), plan.graph.n_heads
+        for (kind, layer, i), value in self.items():
+            if kind == "final" or len(value) == n_scored:
+                continue
+            is_key = kind == "port" and i >= n_heads
+            all_live = plan.mlp_at_all_live(layer) if kind.startswith("mlp") else plan.port_at_all_live(layer, i)
+            if not (all_live or is_key):
+                self[kind, layer, i] = value[rows.scored if kind == "port" else rows.scored_in_live]
 
     def at_live(self, rows: Rows) -> State:
         """Return this state, which has every row, with the rows at which each activation is kept."""
@@ -407,7 +423,7 @@ def full_attention(
 def attend(
     weights: Weights,
     layer: int,
-    heads: slice | list[int],
+    heads: Where,
     q: Float[Tensor, "head ... query d_head"],
     k: Float[Tensor, "head ... key d_head"],
     v: Float[Tensor, "head ... key d_head"],
