@@ -12,9 +12,11 @@ from torch import Tensor
 
 from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
+from acdc.engine.batched import patcher
 from acdc.engine.patched import Patch, Scratch
 from acdc.engine.route import Plan, Tracer
 from acdc.engine.runs import Rows, State, ablated_run, run
+from acdc.engine.upload import upload
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph, any_along
 
@@ -25,6 +27,7 @@ class Chunk:
     Attributes:
         clean, ablated: the activations of the two runs, at the rows where ``State`` keeps them.
         delta: Float[sender live d_model], the clean minus the ablated output of every sender.
+        batched: see ``Engine``.
     """
 
     def __init__(
@@ -35,8 +38,9 @@ class Chunk:
         ablation: Ablation,
         scratch: Scratch,
         fixed: Written | None,
+        batched: bool,
     ) -> None:
-        self.weights, self.graph, self.scratch = weights, graph, scratch
+        self.weights, self.graph, self.scratch, self.batched = weights, graph, scratch, batched
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
         ablated = ablated_run(weights, dataset, self.rows, ablation, graph.split_embed, fixed)
         clean = run(weights, dataset.clean, self.rows, split_embed=graph.split_embed)
@@ -71,12 +75,16 @@ class Chunk:
         later = circuit.present[:n_clean, self.graph.first_receiver(layer + 1) :]
         read = np.flatnonzero(any_along(later, 1)).tolist()
         route = Tracer(plan, everything=True).from_senders(read, layer + 1)
-        patch = Patch(self.weights, self.scratch, route, self.rows, state, 1)
+        patch = patcher(self.weights, self.scratch, route, self.batched)(self.rows, state, 1)
         live = [sender for sender in read if plan.live_senders[sender]]
-        for changes, senders, all_live in ((patch.changes.scored, read, False), (patch.changes.live, live, True)):
-            for change, sender in zip(changes, senders, strict=False):
-                change.copy_(self.delta_at(sender, all_live))
+        patch.changes.scored[: len(read), 0] = self.deltas(read, False)
+        patch.changes.live[: len(live), 0] = self.deltas(live, True)
         return patch
+
+    def deltas(self, senders: list[int], all_live: bool) -> Float[Tensor, "chosen row d_model"]:
+        """Return ``delta`` of some senders, at all live rows or at the scored ones."""
+        which = upload(torch.tensor(senders, dtype=torch.long), self.delta.device)
+        return self.delta[which] if all_live else self.delta[which[:, None], self.rows.scored_in_live]
 
     def delta_at(self, sender: int, all_live: bool) -> Float[Tensor, "row d_model"]:
         """Return ``delta`` of one sender, at all live rows or at the scored ones."""

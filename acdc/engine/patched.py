@@ -60,9 +60,9 @@ class Changes:
         write(change)
         torch.index_select(change, 2, self.rows.scored_in_live, out=scored)
 
-    def read_by(self, read: Read, all_live: bool) -> Float[Tensor, "term state row d_model"]:
-        """Return the changes of which ``read`` says who reads them, at all live rows or at scored ones."""
-        return (self.live if all_live else self.scored)[: read.shape[1]]
+    def read_by(self, read: Read) -> Float[Tensor, "term state row d_model"]:
+        """Return the changes of which ``read`` says who reads them."""
+        return (self.live if read.all_live else self.scored)[: read.which.shape[1]]
 
 
 class Scratch:
@@ -110,14 +110,13 @@ class Patch:
     def from_port_input(self, x: Float[Tensor, "state row d_model"]) -> Tensor:
         """Start from the new input of the route's first port, at the rows where it matters."""
         at = self.route.layers[0]
-        self.compute_port(at.layer, at.ports[0].ports[0], at.ports[0].all_live, x)
+        self.set_input(at.layer, at.ports[0], x)
         return self.from_ports()
 
     def from_port(self, value: Float[Tensor, "row d_head"]) -> Tensor:
         """Start from a new q, k or v of the route's first port, at all rows."""
         at = self.route.layers[0]
-        value = value if at.ports[0].all_live else value[self.rows.scored]
-        self.new["port", at.layer, at.ports[0].ports[0]] = value[None]
+        self.set_port(at.layer, at.ports[0], value if at.ports[0].all_live else value[self.rows.scored])
         return self.from_ports()
 
     def from_ports(self) -> Tensor:
@@ -143,23 +142,23 @@ class Patch:
         """Carry the changes so far through these layers, and return the final residual stream."""
         for at in steps:
             for ports in at.ports:
-                self.ports(at.layer, ports)
+                assert ports.read is not None  # only the first port's input is given
+                self.ports(at.layer, ports, self.sums(ports.read))
             self.attention(at)
             self.mlp(at)
         old, read = self.state["final", 0, 0], self.route.final
         if read is None:
             return old.expand(self.n_states, -1, -1)
-        return self.from_final(self.sums(read, False)[0].add_(old))
+        return self.from_final(self.sums(read)[0].add_(old))
 
-    def sums(self, read: Read, all_live: bool) -> Float[Tensor, "receiver state row d_model"]:
-        """Sum the changes of receivers' inputs, at all live rows or at scored ones."""
-        return sums(read, self.changes.read_by(read, all_live))
+    def sums(self, read: Read) -> Float[Tensor, "receiver state row d_model"]:
+        """Sum the changes of receivers' inputs."""
+        return sums(read.which, self.changes.read_by(read))
 
-    def ports(self, layer: int, step: PortsStep) -> None:
-        """Recompute q, k and v of some ports."""
-        change = self.sums(step.read, step.all_live)
-        for i, port in enumerate(step.ports):
-            self.compute_port(layer, port, step.all_live, change[i].add_(self.state["port_in", layer, port]))
+    def ports(self, layer: int, step: PortsStep, change: Float[Tensor, "port state row d_model"]) -> None:
+        """Recompute q, k and v of some ports, from the changes of their inputs."""
+        for port, x in zip(step.ports, change, strict=True):
+            self.compute_port(layer, port, step.all_live, x.add_(self.state["port_in", layer, port]))
 
     def compute_port(self, layer: int, port: int, all_live: bool, x: Float[Tensor, "state row d_model"]) -> None:
         """Compute q, k or v of a port from its new input."""
@@ -169,6 +168,14 @@ class Patch:
             value = old.index_copy(1, self.rows.live, value)
         self.new["port_in", layer, port] = x
         self.new["port", layer, port] = value
+
+    def set_input(self, layer: int, step: PortsStep, x: Float[Tensor, "state row d_model"]) -> None:
+        """Compute q, k or v of the one port of a step from its new input."""
+        self.compute_port(layer, step.ports[0], step.all_live, x)
+
+    def set_port(self, layer: int, step: PortsStep, value: Float[Tensor, "row d_head"]) -> None:
+        """Note the new q, k or v of a port."""
+        self.new["port", layer, step.ports[0]] = value[None]
 
     def attention(self, at: LayerSteps) -> None:
         """Recompute the heads that read a new port."""
@@ -210,7 +217,7 @@ class Patch:
         n_heads, ports = self.graph.n_heads, self.graph.ports_of_heads[:, heads]
         if self.weights.architecture.query_key_norm != "all heads":
             return [self.gather(layer, some) for some in ports]
-        q, k, v = (self.gather(layer, every) for every in np.split(np.arange(self.graph.n_ports), self.splits))
+        q, k, v = (self.gather(layer, every) for every in np.split(np.arange(self.graph.n_ports), self.graph.splits))
         q, k = self.placed_together(layer, q, k)
         shared = ports[1] - n_heads
         return [q[heads], k[shared], v[shared]]
@@ -225,11 +232,6 @@ class Patch:
         q_pos = self.rows.pos if q.shape[2] == self.rows.n else self.rows.pos[self.rows.scored]
         q = place_together(self.weights, layer, q, 0, q_pos)
         return q, place_together(self.weights, layer, k, self.graph.n_heads, self.rows.pos)
-
-    @property
-    def splits(self) -> list[int]:
-        """Return where among the ports of a layer k and v begin."""
-        return [self.graph.n_heads, self.graph.n_heads + self.graph.n_kv_heads]
 
     def latest(self, kind: str, layer: int, i: int) -> Float[Tensor, "state row d"]:
         """Return an activation in every candidate: the new one, or else that of ``state``."""
@@ -269,7 +271,7 @@ class Patch:
         if at.mlp.read is None:
             self.compute_mlp(at.layer, at.mlp, x[None])
         else:
-            self.compute_mlp(at.layer, at.mlp, self.sums(at.mlp.read, at.mlp.all_live)[0].add_(x))
+            self.compute_mlp(at.layer, at.mlp, self.sums(at.mlp.read)[0].add_(x))
 
     def compute_mlp(self, layer: int, step: MlpStep, x: Float[Tensor, "state row d_model"]) -> None:
         """Compute an MLP from its new input, and note what it writes."""

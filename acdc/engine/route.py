@@ -70,8 +70,12 @@ class Slot(NamedTuple):
         return Slot(self.scored + n, None if self.live is None else self.live + n)
 
 
-Read = Bool[np.ndarray, "receiver term"]
-"""Which of the changes so far each receiver reads: those at all live rows, or those at scored rows."""
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Say which of the changes so far each of some receivers reads, at all live rows or else at scored ones."""
+
+    which: Bool[np.ndarray, "receiver term"]
+    all_live: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +84,12 @@ class PortsStep:
 
     Attributes:
         all_live: whether they matter at all live rows.
-        read: what they read; of the port where the changes begin nothing is read.
+        read: what they read; None of the port where the changes begin.
     """
 
     ports: tuple[int, ...]
     all_live: bool
-    read: Read
+    read: Read | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +98,12 @@ class HeadsStep:
 
     Attributes:
         sending: the heads whose changes are noted. They are others than ``heads`` in a coupled layer alone.
-        new_ports: the ports of the layer that have new values.
     """
 
     heads: tuple[int, ...]
     all_live: bool
     sending: tuple[int, ...]
     slot: Slot
-    new_ports: tuple[PortsStep, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,7 @@ class Tracer:
 
     def from_port(self, layer: int, port: int) -> Route:
         """Begin with a port."""
-        step = PortsStep((port,), self.plan.port_at_all_live(layer, port), np.zeros((1, 0), dtype=bool))
+        step = PortsStep((port,), self.plan.port_at_all_live(layer, port), None)
         return self.upwards([LayerSteps(layer, (step,), *self.after_ports(layer, (step,)))], layer + 1)
 
     def from_mlp(self, layer: int) -> Route:
@@ -190,7 +192,7 @@ class Tracer:
     def read(self, receivers: Int[np.ndarray, "receiver"], all_live: bool) -> Read:
         """Return which of the changes so far these receivers read, of those at all live rows or at scored ones."""
         senders = np.array(self.live if all_live else self.scored, dtype=int)
-        return self.plan.present[np.ix_(senders, receivers)].T
+        return Read(self.plan.present[np.ix_(senders, receivers)].T, all_live)
 
     def note(self, senders: list[int], all_live: bool) -> Slot:
         """Note that senders change, and return where their changes are kept."""
@@ -232,7 +234,7 @@ class Tracer:
             heads = np.flatnonzero(reached & (heads_all_live == all_live))
             if len(heads):
                 slot, chosen = self.note((sender + heads).tolist(), all_live), tuple(heads.tolist())
-                steps.append(HeadsStep(chosen, all_live, chosen, slot, ports))
+                steps.append(HeadsStep(chosen, all_live, chosen, slot))
         return steps
 
     def coupled_heads(self, layer: int, ports: tuple[PortsStep, ...]) -> list[HeadsStep]:
@@ -243,7 +245,7 @@ class Tracer:
         all_live = self.plan.port_at_all_live(layer, 0)  # the same for all of them
         slot = self.note((self.plan.graph.first_sender(layer) + sends).tolist(), all_live)
         heads = tuple(np.flatnonzero(reached).tolist())
-        return [HeadsStep(heads, all_live, tuple(sends.tolist()), slot, ports)]
+        return [HeadsStep(heads, all_live, tuple(sends.tolist()), slot)]
 
     def mlp(self, layer: int) -> MlpStep | None:
         """Return the step of a layer's MLP where it sends and a change reaches it."""

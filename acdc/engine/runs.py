@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,7 +34,7 @@ class Rows:
         one_per_prompt: whether every prompt has exactly one scored position.
         causal: whether a position attends to itself and earlier ones only.
         weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
-        masks: what ``visible`` has made.
+        masks: what ``hidden`` has made.
     """
 
     n_prompts: int
@@ -74,8 +75,8 @@ class Rows:
         pos = torch.arange(self.n_pos, device=self.pos.device)
         return pos[:, None] - pos
 
-    def visible(self, window: int, at_scored: bool = False) -> Bool[Tensor, "... query pos"]:
-        """Return which keys a query sees: with a window, so many positions, itself among them.
+    def hidden(self, window: int, at_scored: bool = False) -> Bool[Tensor, "... query pos"]:
+        """Return which keys a query does not see: with a window, it sees so many positions, itself among them.
 
         Args:
             at_scored: whether the queries are those of scored rows, Bool[scored 1 pos]; else of all positions.
@@ -83,7 +84,7 @@ class Rows:
         if (window, at_scored) not in self.masks:
             sees = self.distance >= 0 if self.causal else torch.ones_like(self.distance, dtype=torch.bool)
             sees = sees & (self.distance < window) if window else sees
-            self.masks[window, at_scored] = sees[self.pos[self.scored], None] if at_scored else sees
+            self.masks[window, at_scored] = ~(sees[self.pos[self.scored], None] if at_scored else sees)
         return self.masks[window, at_scored]
 
     def at(self, all_live: bool) -> Int[Tensor, "row"]:
@@ -129,7 +130,20 @@ class State(dict[tuple[str, int, int], Tensor]):
     ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows. Where
     one norm takes all heads' q together, q and k are those before it.
     ``final`` is the residual stream that the logits are read from, Float[scored d_model]; its layer and index are 0.
+
+    Attributes:
+        stacks: by kind and layer, those stacks of which activations are views, by the indexes of these.
     """
+
+    def __init__(self, activations: Mapping[tuple[str, int, int], Tensor] = MappingProxyType({})) -> None:
+        super().__init__(activations)
+        self.stacks: dict[tuple[str, int], dict[tuple[int, ...], Tensor]] = {}
+
+    def __setitem__(self, key: tuple[str, int, int], value: Tensor) -> None:
+        super().__setitem__(key, value)
+        of_layer = self.stacks.get(key[:2], {})
+        for nodes in [nodes for nodes in of_layer if key[2] in nodes]:
+            del of_layer[nodes]
 
     def copy(self) -> State:
         """Return a state of the same tensors."""
@@ -144,9 +158,34 @@ class State(dict[tuple[str, int, int], Tensor]):
         scale = self.get(("scale", layer, 0))
         return z if scale is None else z * scale
 
+    def stack(self, kind: str, layer: int, nodes: tuple[int, ...]) -> Float[Tensor, "node row d"]:
+        """Stack activations of one kind and layer. They become views of the stack, which is there the next time."""
+        of_layer = self.stacks.setdefault((kind, layer), {})
+        if nodes not in of_layer:
+            first, *others = (self[kind, layer, i] for i in nodes)
+            is_shared = all(value is first for value in others)
+            self.put(
+                kind, layer, nodes, first.expand(len(nodes), -1, -1) if is_shared else torch.stack([first, *others])
+            )
+        return of_layer[nodes]
+
+    def put(self, kind: str, layer: int, nodes: tuple[int, ...], stack: Float[Tensor, "node row d"]) -> None:
+        """Replace activations of one kind and layer by views of a stack."""
+        of_layer = self.stacks.setdefault((kind, layer), {})
+        for other in [other for other in of_layer if other != nodes and not set(other).isdisjoint(nodes)]:
+            del of_layer[other]
+            rest = tuple(i for i in other if i not in nodes)
+            if rest:  # a stack of their own, so that none of them keeps the memory of the whole
+                self.put(kind, layer, rest, torch.stack([self[kind, layer, i] for i in rest]))
+        of_layer[nodes] = stack
+        keys = ((kind, layer, i) for i in nodes)
+        self.update(zip(keys, stack.unbind(), strict=True))
+
     def take_over(self, other: State, layer: int) -> None:
         """Replace a layer's activations by those of ``other``."""
-        self.update({key: value for key, value in other.items() if key[1] == layer and key[0] != "final"})
+        for key, value in other.items():
+            if key[1] == layer and key[0] != "final":
+                self[key] = value
 
     def drop_rows(self, plan: Plan, rows: Rows) -> None:
         """Keep only the scored rows of activations that matter nowhere else."""
@@ -390,6 +429,39 @@ def scale_after(weights: Weights, layer: int, z: Float[Tensor, "head ... row d_h
     return layers.rms_scale(weights.architecture, total)
 
 
+def project_many(
+    weights: Weights,
+    layer: int,
+    ports: Where,
+    placed: Where,
+    x: Float[Tensor, "port state row d_model"],
+    pos: Int[Tensor, "row"],
+) -> Float[Tensor, "port state row d_head"]:
+    """Compute q, k or v of several ports in ascending order, each from its input, see ``project``.
+
+    Args:
+        placed: the q and k among the ports; they come first.
+    """
+    architecture, block = weights.architecture, weights.blocks[layer]
+    bias, n_placed = block.b_port[ports][:, None], len(block.b_port[placed])
+    if architecture.norm_before and architecture.norm == "rms" and architecture.positions != "shortformer":
+        rows = x.flatten(1, 2)
+        scaled = torch.bmm(rows, block.w_after_scale[ports])
+        out = torch.addcmul(bias, scaled, layers.rms_scale(architecture, rows))
+    else:
+        x = layers.norm(architecture, x, block.ln1_w, block.ln1_b) if architecture.norm_before else x
+        if architecture.positions == "shortformer":
+            x = torch.cat([x[:n_placed] + weights.position(pos), x[n_placed:]])
+        out = torch.baddbmm(bias, x.flatten(1, 2), block.w_port[ports])
+    out = out.unflatten(1, x.shape[1:3])
+    parts = before = out.tensor_split([n_placed])
+    if architecture.query_key_norm != "all heads" and n_placed:
+        norm = None if block.qk_norm_w is None else block.qk_norm_w[placed][:, None, None]
+        parts = place(weights, layer, parts[0], norm, pos), parts[1]
+    parts = parts[0], clipped(architecture, parts[1])
+    return out if parts[0] is before[0] and parts[1] is before[1] else torch.cat(parts)
+
+
 def project_all(
     weights: Weights, layer: int, resid: Float[Tensor, "row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "port row d_head"]:
@@ -440,8 +512,8 @@ def attend(
     if weights.slopes is not None:
         distance = rows.distance[rows.pos[rows.scored], None] if at_scored else rows.distance
         bias = -weights.slopes[heads].view(-1, *[1] * (q.dim() - 1)) * distance
-    visible = rows.visible(architecture.window(layer), at_scored)
-    return layers.attend(q, k, v, visible, bias, architecture.attention_cap)
+    hidden = rows.hidden(architecture.window(layer), at_scored)
+    return layers.attend(q, k, v, hidden, bias, architecture.attention_cap)
 
 
 def final_norm(weights: Weights, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
