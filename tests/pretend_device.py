@@ -9,19 +9,19 @@ device knows.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
 _setup_privateuseone_for_python_backend(NAME)
 DEVICE = torch.device(NAME, 0)
-aten = torch.ops.aten
 
 NO_KERNEL = {
     *(
@@ -86,6 +86,10 @@ class PretendTensor(torch.Tensor):
         value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=self.dtype)
         return super().__setitem__(uploaded(index), value)
 
+    def __reduce_ex__(self, protocol):
+        """Save it as a CPU tensor: what a checkpoint's reader makes of it by ``map_location``."""
+        return self.inner.__reduce_ex__(protocol)
+
     def tolist(self):
         """One download. torch knows no tolist of tensors that are wrapped."""
         assert PretendDevice.current is not None
@@ -129,7 +133,7 @@ class PretendDevice(TorchDispatchMode):
 
     def run(self, function, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run one operation where its tensors are, and count what it costs."""
-        name, tensors = function.overloadpacket.__name__, [x for x in tree_iter((args, kwargs)) if is_tensor(x)]
+        name, tensors = name_of(function), list(tensors_in((*args, *kwargs.values())))
         ours = any(isinstance(x, PretendTensor) for x in tensors)
         asked = kwargs.get("device")
         if name == "_to_copy":
@@ -141,14 +145,14 @@ class PretendDevice(TorchDispatchMode):
         else:
             self.check(name, args, tensors)
             self.count(name, args)
-        result = function(*tree_map(real, args), **tree_map(real, kwargs))
+        result = function(*map(real, args), **{key: real(x) for key, x in kwargs.items()})
         return result if name == "_local_scalar_dense" else as_given(function, args, kwargs, result)
 
     def move(self, function, args: tuple, kwargs: dict[str, Any], is_here: bool) -> Tensor:
         """Copy a tensor, to another device or not."""
         goes_here = is_ours(kwargs["device"]) if kwargs.get("device") is not None else is_here
         self.count_move(goes_here, is_here, kwargs.get("non_blocking", False))
-        result = function(*tree_map(real, args), **tree_map(real, kwargs))
+        result = function(*map(real, args), **{key: real(x) for key, x in kwargs.items()})
         return PretendTensor(result) if goes_here else result
 
     def count_move(self, goes_here: bool, is_here: bool, is_free: bool) -> None:
@@ -164,7 +168,7 @@ class PretendDevice(TorchDispatchMode):
         """Refuse what a GPU refuses: only numbers, which have no dimension, may come from the CPU, and indexes."""
         foreign = [x for x in tensors if not isinstance(x, PretendTensor) and x.dim()]
         if name in TAKES_INDEXES and isinstance(args[0], PretendTensor):
-            indexes = [x for x in tree_iter(args[1]) if is_tensor(x) and not isinstance(x, PretendTensor)]
+            indexes = [x for x in tensors_in(args[1]) if not isinstance(x, PretendTensor)]
             self.counts["uploads"] += len(indexes)
             foreign = [x for x in foreign if not any(x is index for index in indexes)]
         if foreign:
@@ -173,7 +177,7 @@ class PretendDevice(TorchDispatchMode):
             )
 
     def count(self, name: str, args: tuple) -> None:
-        masks = name in TAKES_INDEXES and any(is_tensor(x) and x.dtype == torch.bool for x in tree_iter(args[1]))
+        masks = name in TAKES_INDEXES and any(x.dtype == torch.bool for x in tensors_in(args[1]))
         self.counts["downloads"] += name in WAITS or masks
         if name not in NO_KERNEL:
             n = 2 if name in TWO_KERNELS else 1
@@ -181,8 +185,25 @@ class PretendDevice(TorchDispatchMode):
             self.kernels[name] += n
 
 
-def is_tensor(x: Any) -> bool:
-    return isinstance(x, Tensor)
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among values and in lists of them, which is as deep as operations take them."""
+    for x in values:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, (list, tuple)):
+            yield from tensors_in(x)
+
+
+@cache
+def name_of(function) -> str:
+    return function.overloadpacket.__name__
+
+
+@cache
+def written_by(function) -> list[tuple[int, str]]:
+    """Which arguments an operation writes into: their places and names."""
+    arguments = enumerate(function._schema.arguments)
+    return [(i, a.name) for i, a in arguments if a.alias_info is not None and a.alias_info.is_write]
 
 
 def is_ours(device: Any) -> bool:
@@ -193,16 +214,20 @@ def real(x: Any) -> Any:
     """What the CPU computes with in place of ``x``."""
     if isinstance(x, PretendTensor):
         return x.inner
+    if isinstance(x, (list, tuple)):
+        return [real(each) for each in x]
     return torch.device("cpu") if isinstance(x, torch.device) and is_ours(x) else x
 
 
 def as_given(function, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
     """Wrap what an operation returns. What it wrote into comes back as it was given."""
-    written = [
-        kwargs.get(argument.name, args[i] if i < len(args) else None)
-        for i, argument in enumerate(function._schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
+    written = [args[i] if i < len(args) else kwargs[name] for i, name in written_by(function)]
     if written:
         return written[0] if len(written) == 1 else tuple(written)
-    return tree_map(lambda x: PretendTensor(x) if is_tensor(x) else x, result)
+    return wrapped(result)
+
+
+def wrapped(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return PretendTensor(result)
+    return type(result)(map(wrapped, result)) if isinstance(result, (list, tuple)) else result

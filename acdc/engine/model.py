@@ -16,6 +16,7 @@ from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.batched import suits
 from acdc.engine.chunk import Chunk
+from acdc.engine.linear import multiply_in_full
 from acdc.engine.memory import prompts_per_chunk
 from acdc.engine.patched import Scratch
 from acdc.engine.runs import final_norm, fixed_outputs
@@ -58,6 +59,7 @@ class Engine:
         memory: int = 2**31,
         batched: bool | None = None,
     ) -> None:
+        multiply_in_full()
         self.weights, self.dataset, self.memory = weights, dataset, memory
         self.batched = suits(self.device) if batched is None else batched
         self.ablation = named(ablation)
