@@ -117,7 +117,7 @@ class Rows:
         return self.n_prompts * self.n_pos
 
 
-Where = slice | list[int] | Int[Tensor, "chosen"]
+Where = slice | list[int] | Int[Tensor, "_chosen"]
 """Choose entries along a tensor's first dimension. A GPU wants a slice or its own tensor, for it awaits a list."""
 
 

@@ -55,9 +55,13 @@ from acdc.engine.model import Engine
 from acdc.engine.runs import run
 from acdc.engine.weights import Weights, rotary_tables
 from acdc.errors import InputError
+from acdc.graph import Circuit
+from acdc.methods.acdc_fast import acdc_fast
+from acdc.metrics import KLDivergence
 from acdc.models.bridge import of_hugging_face
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
+from tests.search import assert_same
 from tests.small_models import random_circuit
 
 FLOAT_ERROR = 1e-4
@@ -224,6 +228,17 @@ def test_circuits_are_the_oracles(kind, ablation):
         circuit = random_circuit(setup.graph, seed, 0.7, 0.9)
         expected = oracle.logits(circuit)
         torch.testing.assert_close(setup.circuit_logits(circuit), expected, atol=FLOAT_ERROR, rtol=0)
+
+
+@configs
+@torch.no_grad()
+def test_a_layer_at_a_time_decides_as_a_head_at_a_time_does(kind):
+    double, data = converted(kind).to("cpu", torch.float64), random_prompts()
+    usual, other = (Engine(double, data, ablation="corrupted", batched=batched) for batched in (False, True))
+    threshold = 0.2 * usual.value(Circuit.empty(usual.graph), KLDivergence)
+    found, expected = (acdc_fast(setup, KLDivergence, threshold) for setup in (other, usual))
+    assert_same(found, expected, 1e-9)
+    assert 0 < sum(row.removed for row in found.trace) < len(found.trace)
 
 
 @pytest.mark.parametrize("reason", REFUSED)
