@@ -49,34 +49,36 @@ def counted(device: PretendDevice, engine: Engine, threshold: float, background:
     metric, rows = engine.metric(METRICS["kl_divergence"].load()), []
     for layer in sampled_layers(engine.graph, every):
         progress = Progress(at_layer(background, layer), layer)
-        removals, guesses = Removals(engine, progress.circuit, layer, metric), Speculation()
+        removals, guesses = CountedRemovals(engine, progress.circuit, layer, metric), Speculation()
         for receiver in sampled_receivers(progress.circuit, layer):
-            n_before, before, blocks = len(progress.trace), device.counts.copy(), Blocks(removals)
-            step = Step(blocks, guesses, progress, receiver, threshold)
+            n_before, before, n_blocks = len(progress.trace), device.counts.copy(), removals.n_blocks
+            step = Step(removals, guesses, progress, receiver, threshold)
             step.prune(sender_order(engine.graph, receiver, "descending"))
             tried = progress.trace[n_before:]
             kept = sum(not row.removed for row in tried)
-            row = {"layer": layer, "stratum": stratum(receiver), "edges": len(tried), "kept": kept, "blocks": blocks.n}
+            row = {
+                "layer": layer,
+                "stratum": stratum(receiver),
+                "edges": len(tried),
+                "kept": kept,
+                "blocks": removals.n_blocks - n_blocks,
+            }
             rows.append(row | {name: (device.counts - before)[name] for name in COUNTS})
     return rows
 
 
-class Blocks:
-    """Removals that count how many blocks of candidates they measure."""
+class CountedRemovals(Removals):
+    """Removals that count the blocks of candidates that they measure."""
 
-    def __init__(self, removals: Removals) -> None:
-        self.removals, self.n = removals, 0
-
-    def __getattr__(self, name: str):
-        return getattr(self.removals, name)
+    n_blocks = 0
 
     def try_removing(self, senders: list[int], stays: list[bool]) -> list[float]:
-        self.n += 1
-        return self.removals.try_removing(senders, stays)
+        self.n_blocks += 1
+        return super().try_removing(senders, stays)
 
 
-def table(rows: list[dict], background: Circuit) -> pd.DataFrame:
-    """Counts a block by layer, then of a whole search."""
+def table(rows: list[dict], background: Circuit) -> tuple[pd.DataFrame, Counter, int]:
+    """Counts a block by layer and in a whole search; counts of that search, and the edges that it tries."""
     layers = pd.DataFrame(rows).drop(columns="stratum").groupby("layer", sort=False).sum()
     found = layers[["edges", "blocks", *COUNTS]].div(layers["blocks"], axis=0)
     found = found.rename(columns={"edges": "edges a block"}).drop(columns="blocks").assign(kept=layers["kept"])

@@ -225,8 +225,8 @@ class Patch:
     def placed_together(
         self,
         layer: int,
-        q: Float[Tensor, "head state query d_head"],
-        k: Float[Tensor, "kv_head state row d_head"],
+        q: Float[Tensor, "head _state query d_head"],
+        k: Float[Tensor, "kv_head _state row d_head"],
     ) -> tuple[Tensor, Tensor]:
         """Return q and k of all heads after the norms that take them together."""
         q_pos = self.rows.pos if q.shape[2] == self.rows.n else self.rows.pos[self.rows.scored]
