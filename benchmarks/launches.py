@@ -41,7 +41,7 @@ from tests.pretend_device import PretendDevice
 NARROW = replace(GPT2, d_model=48, d_head=4, d_mlp=96, d_vocab=200)
 REGIMES = {"sparse": (0.02, 1e-3), "dense": (0.3, 6e-6)}
 """The share of edges that circuits keep, and a threshold that keeps about that share at these widths."""
-COUNTS = ("kernels", "uploads", "free uploads", "downloads")
+COUNTS = ("candidates", "kernels", "uploads", "free uploads", "downloads")
 
 
 def counted(device: PretendDevice, engine: Engine, threshold: float, background: Circuit, every: int) -> list[dict]:
@@ -52,6 +52,7 @@ def counted(device: PretendDevice, engine: Engine, threshold: float, background:
         removals, guesses = CountedRemovals(engine, progress.circuit, layer, metric), Speculation()
         for receiver in sampled_receivers(progress.circuit, layer):
             n_before, before, n_blocks = len(progress.trace), device.counts.copy(), removals.n_blocks
+            n_measured = progress.evaluations
             step = Step(removals, guesses, progress, receiver, threshold)
             step.prune(sender_order(engine.graph, receiver, "descending"))
             tried = progress.trace[n_before:]
@@ -61,9 +62,10 @@ def counted(device: PretendDevice, engine: Engine, threshold: float, background:
                 "stratum": stratum(receiver),
                 "edges": len(tried),
                 "kept": kept,
+                "candidates": progress.evaluations - n_measured,
                 "blocks": removals.n_blocks - n_blocks,
             }
-            rows.append(row | {name: (device.counts - before)[name] for name in COUNTS})
+            rows.append({name: (device.counts - before)[name] for name in COUNTS} | row)
     return rows
 
 

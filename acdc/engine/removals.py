@@ -178,7 +178,7 @@ class Removals:
         weights = upload(torch.from_numpy(lacks[which]), self.inputs[i].device)
         deltas = self.engine.chunks[i].deltas(senders, self.all_live).double()
         whole = self.inputs[i]
-        return torch.addmm(whole.flatten(), weights, deltas.flatten(1), alpha=-1).unflatten(1, whole.shape)
+        return whole - (weights @ deltas.flatten(1)).unflatten(1, whole.shape)
 
     def lacking(self, i: int, senders: list[int], x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
         """Take what present edges from some senders add from the receiver's input, in float64."""

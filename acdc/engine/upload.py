@@ -17,7 +17,7 @@ def upload(x: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..
     """Copy a CPU tensor to a device. A GPU fetches it from pinned memory, in the order of its work."""
     if device.type == "cpu":
         return x
-    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+    return (x.pin_memory() if device.type == "cuda" and len(x) else x).to(device, non_blocking=True)
 
 
 class Chosen:
