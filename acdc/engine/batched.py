@@ -169,7 +169,7 @@ class LayerPatch(Patch):
 
     def compute_ports(self, layer: int, step: PortsStep, x: Float[Tensor, "port state row d_model"]) -> None:
         """Compute q, k and v of some ports from their new inputs."""
-        batch, pos = self.batches.ports[step], self.rows.pos[self.rows.at(step.all_live)]
+        batch, pos = self.batches.ports[step], self.rows.pos_at(step.all_live)
         value = project_many(self.weights, layer, batch.chosen.where, batch.placed.where, x, pos)
         if step.all_live and len(self.rows.live) < self.rows.n:
             old = self.state.stack("port", layer, step.ports)[:, None].expand(-1, x.shape[1], -1, -1)

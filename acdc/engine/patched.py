@@ -15,7 +15,7 @@ the cache. ``acdc.engine.batched`` takes all heads of a layer together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -32,11 +32,17 @@ from acdc.engine.weights import Weights
 
 @dataclass
 class Changes:
-    """Hold the changes of senders so far: at scored rows always, at all live rows where some receiver needs them."""
+    """Hold the changes of senders so far: at scored rows always, at all live rows where some receiver needs them.
+
+    Attributes:
+        waiting: the changes at all live rows whose scored rows are still to be copied: where they begin, and how many
+            lie side by side. They are copied together once something reads scored rows.
+    """
 
     rows: Rows
     scored: Float[Tensor, "scored_sender state scored d_model"]
     live: Float[Tensor, "live_sender state live d_model"]
+    waiting: list[tuple[Slot, int]] = field(default_factory=list)
 
     @classmethod
     def none(cls, route: Route, rows: Rows, n_states: int, scratch: Scratch) -> Changes:
@@ -52,16 +58,27 @@ class Changes:
             slot: where.
             write: writes the changes into the tensor that it is given.
         """
-        scored = self.scored[slot.scored : slot.scored + n]
         if slot.live is None:
-            write(scored)
+            write(self.scored[slot.scored : slot.scored + n])
             return
-        change = self.live[slot.live : slot.live + n]
-        write(change)
-        torch.index_select(change, 2, self.rows.scored_in_live, out=scored)
+        write(self.live[slot.live : slot.live + n])
+        if self.waiting and self.waiting[-1][0].after(self.waiting[-1][1]) == slot:
+            slot, before = self.waiting.pop()
+            n += before
+        self.waiting.append((slot, n))
+
+    def copy_scored(self) -> None:
+        """Copy the scored rows of the changes that wait for it."""
+        for slot, n in self.waiting:
+            assert slot.live is not None  # the others are at scored rows
+            live, scored = self.live[slot.live : slot.live + n], self.scored[slot.scored : slot.scored + n]
+            torch.index_select(live, 2, self.rows.scored_in_live, out=scored)
+        self.waiting = []
 
     def read_by(self, read: Read) -> Float[Tensor, "term state row d_model"]:
         """Return the changes of which ``read`` says who reads them."""
+        if not read.all_live:
+            self.copy_scored()
         return (self.live if read.all_live else self.scored)[: read.which.shape[1]]
 
 
@@ -162,7 +179,7 @@ class Patch:
 
     def compute_port(self, layer: int, port: int, all_live: bool, x: Float[Tensor, "state row d_model"]) -> None:
         """Compute q, k or v of a port from its new input."""
-        value = project(self.weights, layer, port, x, self.rows.pos[self.rows.at(all_live)])
+        value = project(self.weights, layer, port, x, self.rows.pos_at(all_live))
         if all_live and len(self.rows.live) < self.rows.n:
             old = self.state["port", layer, port].expand(len(value), -1, -1)
             value = old.index_copy(1, self.rows.live, value)
@@ -229,7 +246,7 @@ class Patch:
         k: Float[Tensor, "kv_head _state row d_head"],
     ) -> tuple[Tensor, Tensor]:
         """Return q and k of all heads after the norms that take them together."""
-        q_pos = self.rows.pos if q.shape[2] == self.rows.n else self.rows.pos[self.rows.scored]
+        q_pos = self.rows.pos if q.shape[2] == self.rows.n else self.rows.pos_at(False)
         q = place_together(self.weights, layer, q, 0, q_pos)
         return q, place_together(self.weights, layer, k, self.graph.n_heads, self.rows.pos)
 

@@ -34,7 +34,7 @@ class Rows:
         one_per_prompt: whether every prompt has exactly one scored position.
         causal: whether a position attends to itself and earlier ones only.
         weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
-        masks: what ``hidden`` has made.
+        masks, positions: what ``hidden`` and ``pos_at`` have made.
     """
 
     n_prompts: int
@@ -48,6 +48,7 @@ class Rows:
     live: Int[Tensor, "live"]
     scored_in_live: Int[Tensor, "scored"]
     masks: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
+    positions: dict[bool, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, causal: bool = True) -> Rows:
@@ -91,6 +92,12 @@ class Rows:
         """Return all live rows or else the scored ones."""
         return self.live if all_live else self.scored
 
+    def pos_at(self, all_live: bool) -> Int[Tensor, "row"]:
+        """Return the positions of all live rows or else of the scored ones."""
+        if all_live not in self.positions:
+            self.positions[all_live] = self.pos[self.at(all_live)]
+        return self.positions[all_live]
+
     def find_live(self, delta: Float[Tensor, "sender row d_model"]) -> None:
         """Set ``live`` from the differences between the clean and the ablated run.
 
@@ -108,7 +115,7 @@ class Rows:
         else:
             live = differs.any(1, keepdim=True).expand_as(differs)
         live = (live | grid).flatten()
-        self.live = live.nonzero().flatten()
+        self.live, self.positions = live.nonzero().flatten(), {}
         self.scored_in_live = live.cumsum(0)[self.scored] - 1
 
     @property
