@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -147,10 +147,8 @@ class State(dict[tuple[str, int, int], Tensor]):
         self.stacks: dict[tuple[str, int], dict[tuple[int, ...], Tensor]] = {}
 
     def __setitem__(self, key: tuple[str, int, int], value: Tensor) -> None:
+        self.release(key[0], key[1], (key[2],))
         super().__setitem__(key, value)
-        of_layer = self.stacks.get(key[:2], {})
-        for nodes in [nodes for nodes in of_layer if key[2] in nodes]:
-            del of_layer[nodes]
 
     def copy(self) -> State:
         """Return a state of the same tensors."""
@@ -179,14 +177,23 @@ class State(dict[tuple[str, int, int], Tensor]):
     def put(self, kind: str, layer: int, nodes: tuple[int, ...], stack: Float[Tensor, "node row d"]) -> None:
         """Replace activations of one kind and layer by views of a stack."""
         of_layer = self.stacks.setdefault((kind, layer), {})
-        for other in [other for other in of_layer if other != nodes and not set(other).isdisjoint(nodes)]:
-            del of_layer[other]
-            rest = tuple(i for i in other if i not in nodes)
-            if rest:  # a stack of their own, so that none of them keeps the memory of the whole
-                self.put(kind, layer, rest, torch.stack([self[kind, layer, i] for i in rest]))
+        if nodes not in of_layer:  # no two stacks are of one activation
+            self.release(kind, layer, nodes)
         of_layer[nodes] = stack
         keys = ((kind, layer, i) for i in nodes)
         self.update(zip(keys, stack.unbind(), strict=True))
+
+    def release(self, kind: str, layer: int, leaving: Collection[int]) -> None:
+        """Forget the stacks of activations that are replaced. The others of a stack get one of their own.
+
+        Otherwise one view would keep the memory of the whole stack.
+        """
+        of_layer = self.stacks.get((kind, layer), {})
+        for nodes in [nodes for nodes in of_layer if not set(nodes).isdisjoint(leaving)]:
+            del of_layer[nodes]
+            rest = tuple(i for i in nodes if i not in leaving)
+            if rest:
+                self.put(kind, layer, rest, torch.stack([self[kind, layer, i] for i in rest]))
 
     def take_over(self, other: State, layer: int) -> None:
         """Replace a layer's activations by those of ``other``."""
@@ -197,13 +204,18 @@ class State(dict[tuple[str, int, int], Tensor]):
     def drop_rows(self, plan: Plan, rows: Rows) -> None:
         """Keep only the scored rows of activations that matter nowhere else."""
         n_scored, n_heads = len(rows.scored), plan.graph.n_heads
+        dropped: dict[tuple[str, int], dict[tuple[str, int, int], Tensor]] = {}
         for (kind, layer, i), value in self.items():
             if kind == "final" or len(value) == n_scored:
                 continue
             is_key = kind == "port" and i >= n_heads
             all_live = plan.mlp_at_all_live(layer) if kind.startswith("mlp") else plan.port_at_all_live(layer, i)
             if not (all_live or is_key):
-                self[kind, layer, i] = value[rows.scored if kind == "port" else rows.scored_in_live]
+                at_scored = value[rows.scored if kind == "port" else rows.scored_in_live]
+                dropped.setdefault((kind, layer), {})[kind, layer, i] = at_scored
+        for (kind, layer), activations in dropped.items():
+            self.release(kind, layer, [i for _, _, i in activations])
+            self.update(activations)
 
     def at_live(self, rows: Rows) -> State:
         """Return this state, which has every row, with the rows at which each activation is kept."""
