@@ -40,7 +40,7 @@ def test_any_circuit_has_the_same_logits(kind, ablation, several):
         torch.testing.assert_close(other.circuit_logits(circuit), usual.circuit_logits(circuit), atol=ERROR, rtol=0)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:24])
 def test_searches_decide_the_same(seed):
     """In float64, of random models of every kind; see ``test_search_properties``. One byte: a prompt at a time."""
     drawn = example(seed)

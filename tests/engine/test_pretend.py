@@ -11,6 +11,8 @@ import torch
 
 from acdc.catalogue import METHODS, METRICS
 from acdc.data import Dataset
+from acdc.engine.check import Expected
+from acdc.engine.load import Options
 from acdc.engine.model import Engine
 from acdc.found import Found
 from acdc.graph import Circuit
@@ -116,6 +118,14 @@ def test_a_metric_of_a_notebook_and_prompts_in_chunks_decide_as_on_the_cpu(devic
 
     on_both("gpt2", "corrupted", of_function, memory=1)
     on_both("gpt2", "zero", KLDivergence, split_embed=True)
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "gemma2"))
+def test_an_engine_is_placed_and_compared_with_the_models_own_logits(kind, device):
+    (expected,) = Expected.of({"TransformerLens": lambda: bridge(kind)}, prompts(True))
+    options = Options(device="pretend")
+    made = options.engine(options.place(weights_of(bridge(kind))), prompts(True), lambda: expected)
+    assert made.device == DEVICE and made.batched
 
 
 def settings_of(method: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ from acdc.metrics import KLDivergence
 from acdc.models.bridge import of_hugging_face
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
+from tests.pretend_device import DEVICE, PretendDevice
 from tests.search import assert_same
 from tests.small_models import random_circuit
 
@@ -232,13 +233,20 @@ def test_circuits_are_the_oracles(kind, ablation):
 
 @configs
 @torch.no_grad()
-def test_a_layer_at_a_time_decides_as_a_head_at_a_time_does(kind):
-    double, data = converted(kind).to("cpu", torch.float64), random_prompts()
-    usual, other = (Engine(double, data, ablation="corrupted", batched=batched) for batched in (False, True))
+def test_a_pretended_gpu_decides_as_the_cpu(kind):
+    """A layer at a time, which is how engines compute on it, and a head at a time; in float64."""
+
+    def setup(device: str | torch.device) -> Engine:
+        return Engine(converted(kind).to(device, torch.float64), random_prompts(), ablation="corrupted")
+
+    usual = setup("cpu")
     threshold = 0.2 * usual.value(Circuit.empty(usual.graph), KLDivergence)
-    found, expected = (acdc_fast(setup, KLDivergence, threshold) for setup in (other, usual))
-    assert_same(found, expected, 1e-9)
-    assert 0 < sum(row.removed for row in found.trace) < len(found.trace)
+    expected = acdc_fast(usual, KLDivergence, threshold)
+    with PretendDevice():
+        other = setup(DEVICE)
+        assert other.batched and not usual.batched
+        assert_same(acdc_fast(other, KLDivergence, threshold), expected, 1e-9)
+    assert 0 < sum(row.removed for row in expected.trace) < len(expected.trace)
 
 
 @pytest.mark.parametrize("reason", REFUSED)
