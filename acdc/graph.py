@@ -231,6 +231,11 @@ class Graph:
         """Return the number of ports of one layer."""
         return self.n_heads + 2 * self.n_kv_heads
 
+    @property
+    def splits(self) -> list[int]:
+        """Return where among the ports of a layer k and v begin."""
+        return [self.n_heads, self.n_heads + self.n_kv_heads]
+
     @cached_property
     def ports_of_heads(self) -> Int[np.ndarray, "3 head"]:
         """Return which ports of its layer are a head's q, k and v: Int[3 head]."""

@@ -19,8 +19,8 @@ import torch
 
 from acdc.data import Dataset
 from acdc.engine.linear import products
-from acdc.engine.patched import Plan
 from acdc.engine.resident import resident
+from acdc.engine.route import Plan
 from acdc.engine.runs import Rows
 from acdc.engine.weights import Weights
 from acdc.errors import InputError

@@ -77,7 +77,12 @@ class Block:
         It is for an RMS norm, which divides a row by one number: that can be done to the 64 numbers of a head
         instead of those of the whole residual stream.
         """
-        return [Linear(w if self.ln1_w is None else self.ln1_w[:, None] * w) for w in self.w_port]
+        return [Linear(w) for w in self.w_after_scale]
+
+    @cached_property
+    def w_after_scale(self) -> Float[Tensor, "port d_model d_head"]:
+        """Return the weights of ``ports_after_scale``."""
+        return self.w_port if self.ln1_w is None else self.ln1_w[:, None] * self.w_port
 
     @cached_property
     def all_ports(self) -> Linear:
@@ -95,7 +100,12 @@ class Block:
 
         The weight of a norm after it is multiplied in; what the norm divides by is not, see ``runs.scale_after``.
         """
-        return [Linear(w if self.ln1_post_w is None else w * self.ln1_post_w) for w in self.w_o]
+        return [Linear(w) for w in self.w_written]
+
+    @cached_property
+    def w_written(self) -> Float[Tensor, "head d_head d_model"]:
+        """Return the weights of ``outputs``."""
+        return self.w_o if self.ln1_post_w is None else self.w_o * self.ln1_post_w
 
     @cached_property
     def gate(self) -> Linear:
