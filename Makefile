@@ -12,8 +12,8 @@
 VENV := .venv
 # A copy of requirements.txt, written last: an interrupted installation leaves none and is done again.
 INSTALLED := $(VENV)/requirements.txt
-# Jobs call plain `python`: it has to be the environment's. Snakemake and pytest are run through it too, for their
-# commands in .venv/bin name the directory that they were installed in and fail once the checkout has moved.
+# Snakemake and pytest are run through the environment's `python`, for their commands in .venv/bin name the directory
+# that they were installed in and fail once the checkout has moved.
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .PHONY: reproduce test env gpu-report

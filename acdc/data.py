@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from acdc.errors import reading
 from acdc.fingerprint import of_tensors
+from acdc.tensor_files import read_tensors, write_tensors
 
 NO_ANSWER = -1
 """Stands in targets of several answers where a prompt has fewer than others."""
@@ -132,21 +130,16 @@ class Dataset:
         """Write one safetensors file, with ``about``, ``mean_over`` and ``padding`` as JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry, for the order of several differs from run to run.
         said = {"about": self.about, "mean_over": self.mean_over, "padding": self.padding}
-        header = {"dataset": json.dumps(said)}
-        save_file({k: t.contiguous() for k, t in tensors.items()}, path, header)
+        write_tensors(tensors, path, "dataset", said)
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
         """Read the file that ``save`` wrote. Raises InputError where it is damaged."""
         with reading(path, "make it again by `acdc dataset`"):
-            with safe_open(path, "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-                header = json.loads(file.metadata()["dataset"])
+            tensors, said = read_tensors(path, "dataset")
             targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
-            return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **header)
+            return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **said)
 
 
 def answers(targets: dict[str, Shaped[Tensor, "prompt ..."]], name: str) -> Int[Tensor, "prompt answer"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -12,20 +13,41 @@ class InputError(Exception):
 
 
 @contextmanager
-def reading(path: Any, remedy: str) -> Iterator[None]:
+def reading(path: Any, remedy: str, is_no: str = "") -> Iterator[None]:
     """Turn whatever libraries raise of a damaged file into one sentence that names it.
 
-    A file that does not exist is left to whoever opened it.
+    What the system says, that there is no such file or that it may not be read, is left to whoever opened it.
 
     Args:
         remedy: what the user can do.
+        is_no: what the file should be, such as ``circuit as acdc writes it``, for the message.
     """
     try:
+        if isinstance(path, Path) and not path.is_dir():
+            path.open("rb").close()  # libraries have words of their own for a file that is not there
         yield
-    except (InputError, FileNotFoundError, MemoryError):
+    except (InputError, MemoryError):
         raise
+    except OSError as error:
+        if error.errno is not None and error.filename is not None and not isinstance(error, IsADirectoryError):
+            raise
+        raise damaged(path, error, remedy, is_no) from error
     except Exception as error:
-        raise InputError(f"{path} is damaged or of another kind ({first_line(error)[:200]}): {remedy}") from error
+        raise damaged(path, error, remedy, is_no) from error
+
+
+def damaged(path: Any, error: Exception, remedy: str, is_no: str) -> InputError:
+    """Return the sentence for a file that does not read, see ``reading``."""
+    what = f"is no {is_no}" if is_no else "is damaged or of another kind"
+    return InputError(f"{path} {what} ({reason_of(error)[:200]}): {remedy}")
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says in words, also where it is only the key that is missing, or nothing."""
+    if type(error) is KeyError and error.args:
+        said = str(error.args[0])
+        return said if " " in said else f"it lacks {said}"
+    return first_line(error) or type(error).__name__
 
 
 def first_line(error: Exception) -> str:

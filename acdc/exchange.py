@@ -13,6 +13,8 @@ which a class of ours stands in for.
 from __future__ import annotations
 
 import json
+import math
+import operator
 import pickle
 import re
 import zipfile
@@ -27,13 +29,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError, reading
+from acdc.files import whole, write_text
 from acdc.graph import PORTS, Circuit, Edge, Graph, Node, any_along
+from acdc.tensor_files import load_torch, save_torch
 from acdc.trace import Effects, key_of
 
 Key = tuple[str, tuple, str, tuple]
 """The receiver's hook point and index, then the sender's, as the original has them."""
 Read = tuple[Circuit, Effects]
+AGAIN = "export it again"
 
 
 class Format(NamedTuple):
@@ -57,7 +62,7 @@ def write_original(circuit: Circuit, effects: Effects, path: Path, d_model: int 
     Raises:
         InputError: the graph has shared key/value heads or parallel blocks, which the original does not have.
     """
-    torch.save(subgraph(circuit), path)
+    save_torch(subgraph(circuit), path)
 
 
 def subgraph(circuit: Circuit) -> OrderedDict[Key, bool]:
@@ -110,12 +115,12 @@ def load_subgraph(path: Path) -> dict[Key, bool]:
     Raises:
         InputError: the file holds something else.
     """
-    try:
-        loaded = torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise InputError(f"{path} does not load as plain data: {first_line(error)}") from error
-    if not isinstance(loaded, dict) or not all(isinstance(key, tuple) and len(key) == 4 for key in loaded):
-        raise InputError(f"{path} is no dictionary of edges as the original implementation saves it")
+    is_no = "dictionary of edges as the original implementation saves it"
+    loaded = load_torch(path, AGAIN, is_no)
+    with reading(path, AGAIN, is_no):
+        for (receiver, i, sender, j), present in loaded.items():
+            hash((receiver, i, sender, j))
+            truth(present)
     return loaded
 
 
@@ -125,10 +130,11 @@ def graph_of(keys: Iterable[Key], path: Path) -> Graph:
     Raises:
         InputError: these are not all edges of a graph.
     """
-    hooks = {(hook, index) for receiver, i, sender, j in keys for hook, index in ((receiver, i), (sender, j))}
-    names = {hook for hook, _ in hooks}
-    layers = [int(found[1]) for name in names if (found := re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", name))]
-    heads = [index[-1] for _, index in hooks if len(index) == 3]
+    with reading(path, AGAIN, "dictionary of edges as the original implementation saves it"):
+        hooks = {(hook, index) for receiver, i, sender, j in keys for hook, index in ((receiver, i), (sender, j))}
+        names = {hook for hook, _ in hooks}
+        layers = [int(found[1]) for name in names if (found := re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", name))]
+        heads = [operator.index(index[-1]) for _, index in hooks if len(index) == 3]
     if len(layers) != 1 or not heads:
         raise InputError(f"{path} has no edges into the last residual stream, or no heads: it is no whole graph")
     has_mlp = any(name.endswith("hook_mlp_in") for name in names)
@@ -182,12 +188,10 @@ def load_edge_list(path: Path) -> dict[Key, float | None]:
     Raises:
         InputError: the file holds something else.
     """
-    try:
-        with path.open("rb") as file:
-            listed = EdgeListUnpickler(file).load()
-        return {(r, plain(i), s, plain(j)): effect for (r, i, s, j), effect in listed}
-    except (pickle.UnpicklingError, EOFError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no list of edges as the original implementation pickled it: {error}") from error
+    with reading(path, AGAIN, "list of edges as the original implementation pickled it"), path.open("rb") as file:
+        listed = EdgeListUnpickler(file).load()
+        known = {(r, plain(i), s, plain(j)): effect for (r, i, s, j), effect in listed}
+        return {key: effect if effect is None else finite(effect) for key, effect in known.items()}
 
 
 def plain(index: Any) -> tuple:
@@ -331,10 +335,10 @@ def graph_of_cfg(cfg: Mapping[str, Any], names: Container[str], given: Graph | N
         InputError: the given graph has other layers or heads.
         KeyError: a size is missing.
     """
-    n_layers, n_heads = int(cfg["n_layers"]), int(cfg["n_heads"])
+    n_layers, n_heads = operator.index(cfg["n_layers"]), operator.index(cfg["n_heads"])
     has_mlp, parallel = not cfg.get("attn_only", "m0" not in names), bool(cfg.get("parallel_attn_mlp", False))
     if given is None:
-        shape = {"n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": int(cfg.get("n_kv_heads", n_heads))}
+        shape = {"n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": operator.index(cfg.get("n_kv_heads", n_heads))}
         return Graph.from_json(shape | {"has_mlp": has_mlp, "parallel": parallel})
     if (given.n_layers, given.n_heads, given.parallel) != (n_layers, n_heads, parallel):
         raise InputError(
@@ -356,7 +360,7 @@ def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int 
     Raises:
         InputError: ``d_model`` is not given, or token and position embeddings are two senders.
     """
-    path.write_text(json.dumps(eap_json(circuit, effects, d_model)) + "\n", encoding="utf-8")
+    write_text(json.dumps(eap_json(circuit, effects, d_model)) + "\n", path)
 
 
 def eap_json(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
@@ -384,16 +388,13 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
         InputError: the file has another form, is of neurons or of another model than the graph, or has an edge that its
             graph does not have.
     """
-    try:
+    with reading(path, AGAIN, "circuit as EAP-IG writes it (cfg, nodes, edges with in_graph)"):
         data = json.loads(path.read_text(encoding="utf-8"))
         cfg, nodes = data["cfg"], data["nodes"]
-        edges = {name: (truth(edge["in_graph"]), float(edge.get("score", 0))) for name, edge in data["edges"].items()}
+        edges = {name: (truth(edge["in_graph"]), finite(edge.get("score", 0))) for name, edge in data["edges"].items()}
         graph = graph_of_cfg(cfg, nodes, graph, path)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is no circuit as EAP-IG writes it (cfg, nodes, edges with in_graph): {error}"
-        ) from error
-    if any("neurons" in node for node in nodes.values()):
+        of_neurons = any("neurons" in node for node in nodes.values())
+    if of_neurons:
         raise InputError(f"{path} {OF_NEURONS}")
     return eap_of_edges(edges, graph, path).read()
 
@@ -403,6 +404,13 @@ def truth(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"in_graph is true or false, not {value!r}")
     return value
+
+
+def finite(value: Any) -> float:
+    """Return a number as a float. Raises TypeError or ValueError for anything else, nan and infinities among it."""
+    if isinstance(value, (str, bool)) or not math.isfinite(value):
+        raise ValueError(f"a score or effect is {value!r}, which is no number")
+    return float(value)
 
 
 OF_NEURONS = "is a circuit of neurons: circuits here are of edges between components"
@@ -430,7 +438,7 @@ def write_eap_pt(circuit: Circuit, effects: Effects, path: Path, d_model: int | 
     Raises:
         InputError: as ``write_eap_json``.
     """
-    torch.save(eap_pt(circuit, effects, d_model), path)
+    save_torch(eap_pt(circuit, effects, d_model), path)
 
 
 def eap_pt(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
@@ -458,13 +466,13 @@ def read_eap_pt(path: Path, graph: Graph | None = None) -> Read:
     Raises:
         InputError: the file has another form, is of neurons, or of another model than the graph.
     """
-    try:
-        data = torch.load(path, weights_only=True, map_location="cpu")
+    is_no = "circuit as EAP-IG saves it (cfg, edges_scores)"
+    data = load_torch(path, AGAIN, is_no)
+    with reading(path, AGAIN, is_no):
         cfg, names = data["cfg"], data["src_nodes"]
         in_graph, scores = data["edges_in_graph"].bool().numpy(), data["edges_scores"].double().numpy()
+        finite(scores.sum())
         graph = graph_of_cfg(cfg, names, graph, path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no circuit as EAP-IG saves it (cfg, edges_scores): {first_line(error)}") from error
     if "neurons_in_graph" in data:
         raise InputError(f"{path} {OF_NEURONS}")
     layout = Layout.of(graph)
@@ -514,13 +522,15 @@ def from_networkx(found: nx.DiGraph) -> Read:
         edge = Edge(first, first, "direct") if is_direct else Edge(first, graph.node(end))
         edges.append(edge)
         if "effect" in labels:
-            effects[key_of(edge)] = labels["effect"]
+            effects[key_of(edge)] = finite(labels["effect"])
     return Circuit.from_edges(graph, edges), effects
 
 
 def write_graphml(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
     """Write the graph of ``to_networkx``."""
-    nx.write_graphml(to_networkx(circuit, effects), path)
+    found = to_networkx(circuit, effects)
+    with whole(path) as partial:
+        nx.write_graphml(found, partial)
 
 
 def read_graphml(path: Path, graph: Graph | None = None) -> Read:
@@ -529,12 +539,10 @@ def read_graphml(path: Path, graph: Graph | None = None) -> Read:
     Raises:
         InputError: the file holds something else.
     """
-    try:
+    with reading(path, AGAIN, "circuit as acdc writes it in GraphML"):
         read = nx.read_graphml(path)
         read.graph = {key: value for key, value in read.graph.items() if key not in ("node_default", "edge_default")}
         return from_networkx(read)
-    except (nx.NetworkXError, SyntaxError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no circuit as acdc writes it in GraphML: {error}") from error
 
 
 ORIGINAL = Format(write_original, read_original)

@@ -18,6 +18,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from acdc import catalogue
+from acdc.errors import InputError, reading
+from acdc.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,7 @@ COMPUTES_NOTHING = (
 )
 DIGESTS = "sha256.txt"
 """In a model's folder: the SHA-256 of its files, from when it was made."""
+MADE_AGAIN = "make the model again by `acdc model`"
 
 
 def of_search(method: str, metric: str, ablation: str) -> str:
@@ -187,15 +190,34 @@ def is_current(folder: Path) -> bool:
     known = folder / DIGESTS
     if not known.exists():
         return False
-    listed = [line.partition("  ")[2] for line in known.read_text(encoding="utf-8").splitlines()]
+    listed = [line.partition("  ")[2] for line in known.read_bytes().decode(errors="replace").splitlines()]
     files = list(files_of(folder))
     unchanged = all(path.stat().st_ctime_ns < known.stat().st_ctime_ns for path in files)
     return unchanged and listed == [str(path.relative_to(folder)) for path in files]
 
 
+def check_model(folder: Path) -> None:
+    """Check that a model's folder is as ``write_digests`` found it. Of a folder without the list nothing is known.
+
+    Raises:
+        InputError: a file was changed since, is gone or is new, or the list is damaged.
+    """
+    known = folder / DIGESTS
+    if not known.exists() or is_current(folder):
+        return
+    with reading(known, MADE_AGAIN):
+        lines = known.read_text(encoding="utf-8").splitlines()
+        listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    there = {str(path.relative_to(folder)): path for path in files_of(folder)}
+    for name in sorted({*listed, *there}):
+        if name not in there or name not in listed or listed[name] != of_file(there[name]):
+            what = "is gone" if name not in there else "is not as acdc wrote it" if name in listed else "is new"
+            raise InputError(f"{folder / name} {what}: {MADE_AGAIN} or, if you changed it yourself, remove {known}")
+
+
 def write_digests(folder: Path) -> None:
     """Write the SHA-256 of every file of a model's folder beside them."""
-    (folder / DIGESTS).write_text(digests(folder), encoding="utf-8")
+    write_text(digests(folder), folder / DIGESTS)
 
 
 def digests(folder: Path) -> str:
@@ -203,5 +225,11 @@ def digests(folder: Path) -> str:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder by name, but for the list of their digests."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS)
+    """Yield the files of a folder by name, but for the list of their digests and hidden ones, which no model has.
+
+    Snakemake puts a hidden file into every folder that a job makes.
+    """
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and path.name != DIGESTS and not is_hidden:
+            yield path

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 import pandas as pd
 
 from acdc import views
-from acdc.errors import InputError
+from acdc.errors import InputError, reading
+from acdc.files import write_text
+from acdc.fingerprint import of_text
 from acdc.graph import Circuit, Graph
-from acdc.tables import read_table, write_json, write_table
-from acdc.trace import Effects, edge_scores_of, effects_of
+from acdc.tables import read_table, using, write_json, write_table
+from acdc.trace import Effects, check_numbers, edge_scores_of, effects_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,6 +42,14 @@ has it.
 """
 COUNTS = ["n_edges", "n_edges_reaching", "n_nodes"]
 """Columns that count what a circuit has, see ``sizes_of``."""
+NUMBER = int | float | None
+RESULT: dict[str, Any] = {
+    "final_metric": NUMBER,
+    "evaluations": NUMBER,
+    "converged": bool | None,
+    "origin": str | None,
+}
+"""What every method says of its result, by name, with its kind; None where nobody knows."""
 MOST_VALUES = 20
 """Values that a message lists."""
 
@@ -222,14 +232,9 @@ class Found:
             InputError: a file holds no circuit, or none as acdc writes it.
         """
         for path in paths:
-            try:
+            with reading(path, "find it again", "circuit as acdc writes it"):
                 data = json.loads(path.read_text(encoding="utf-8"))
-                entries = data if isinstance(data, list) else [data]
-                found = [cls.from_json(entry) for entry in entries]
-            except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
-                raise InputError(
-                    f"{path} is no circuit as acdc writes it (circuit.json, circuits.json): {error}"
-                ) from error
+                found = [cls.from_json(entry) for entry in (data if isinstance(data, list) else [data])]
             if not found:
                 raise InputError(f"{path} holds no circuit")
             yield from found
@@ -240,17 +245,45 @@ class Found:
         return next(cls.load_all([path])).circuit.graph
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the tables and the model."""
-        return {"settings": self.settings, "result": self.result | self.sizes, "circuit": self.circuit.to_json()}
+        """Return all but the tables and the model, with a SHA-256 of it by which what was changed is told."""
+        parts = {"settings": self.settings, "result": self.result | self.sizes, "circuit": self.circuit.to_json()}
+        return parts | {"sha256": sha256_of(parts)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Found:
-        """Return what ``to_json`` described. Raises KeyError where an entry is missing."""
-        circuit, settings = Circuit.from_json(data["circuit"]), data["settings"]
-        if missing := [key for key in (*LABELS, *SIZE) if key not in settings]:
-            raise KeyError(f"settings lack {missing[0]}")
-        unknown = dict.fromkeys(("final_metric", "evaluations", "converged", "origin"))
-        return cls(settings, circuit, {**unknown, **{k: v for k, v in data["result"].items() if k not in COUNTS}})
+        """Return what ``to_json`` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is missing, is of another kind, or is not as it was written.
+        """
+        circuit, settings, result = Circuit.from_json(data["circuit"]), data["settings"], data["result"]
+        check_kinds(settings, dict.fromkeys((*LABELS, *SIZE), str), "settings")
+        unknown = dict.fromkeys(RESULT)
+        check_kinds(unknown | result, RESULT, "result")
+        found = cls(settings, circuit, {**unknown, **{k: v for k, v in result.items() if k not in COUNTS}})
+        for name, n in found.sizes.items():
+            if result.get(name, n) != n:
+                raise ValueError(f"it says {name} {result[name]} and has {n}")
+        if data.get("sha256", "") not in ("", sha256_of({k: v for k, v in data.items() if k != "sha256"})):
+            raise ValueError("it was changed since acdc wrote it; if you changed it yourself, leave out its sha256")
+        return found
+
+
+def sha256_of(parts: dict[str, Any]) -> str:
+    """Return the SHA-256 of what is written as JSON."""
+    return of_text(json.dumps(parts, sort_keys=True))
+
+
+def check_kinds(entries: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
+    """Raise KeyError, TypeError or ValueError where an entry is missing, of another kind, or a number that is none."""
+    for name, kind in kinds.items():
+        if name not in entries:
+            raise KeyError(f"{where} lack {name}")
+        entry = entries[name]
+        if not isinstance(entry, kind) or (isinstance(entry, bool) and kind == NUMBER):
+            raise TypeError(f"{name} in {where} can not be {entry!r}")
+        if isinstance(entry, float) and not math.isfinite(entry):
+            raise ValueError(f"{name} in {where} is {entry}")
 
 
 def beside(file: Path, table: str) -> Path:
@@ -340,7 +373,7 @@ class Sweep(Sequence[Found]):
         """
         text = views.page(self.found, start or self.found[0].value)
         if path:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(text, Path(path))
         return text
 
     def save(self, folder: str | Path) -> None:
@@ -382,11 +415,24 @@ def with_tables(found: Iterable[Found], file: Path, trace: Path | None = None) -
     own, scores = beside(file, Found.TRACE), beside(file, Found.SCORES)
     tables: dict[str, Any] = {}
     if trace or own.exists():
-        tables["trace"] = read_table(trace or own)
+        tables["trace"] = read_numbers(trace or own)
     elif scores.exists():
-        tables["scores"] = read_table(scores)
+        tables["scores"] = read_numbers(scores)
     for one in found:
+        if "trace" in tables and one.result.get("tried", len(tables["trace"])) != len(tables["trace"]):
+            n_rows, n_tried = len(tables["trace"]), one.result["tried"]
+            raise InputError(
+                f"{trace or own} has {n_rows} rows and the search of {file} tried {n_tried} edges: give its own trace"
+            )
         yield replace(one, **tables)
+
+
+def read_numbers(path: Path) -> pd.DataFrame:
+    """Read a trace or scores. Raises InputError where an effect or a score is no number."""
+    table = read_table(path)
+    with using(path):
+        check_numbers(table)
+    return table
 
 
 def number(text: str) -> float:

@@ -240,6 +240,11 @@ class Graph:
         """Return the number of ports of one layer."""
         return self.n_heads + 2 * self.n_kv_heads
 
+    @property
+    def splits(self) -> list[int]:
+        """Return where among the ports of a layer k and v begin."""
+        return [self.n_heads, self.n_heads + self.n_kv_heads]
+
     @cached_property
     def ports_of_heads(self) -> Int[np.ndarray, "3 head"]:
         """Return which ports of its layer are a head's q, k and v: Int[3 head]."""
@@ -523,14 +528,20 @@ class Circuit:
         """Return the circuit that ``to_json`` described.
 
         Raises:
-            KeyError: an entry is missing, or a node is none of the graph's.
+            KeyError, TypeError, ValueError: an entry is missing or of another kind, a node is none of the graph's, or
+                there are other edges than it says.
         """
         graph = Graph.from_json(data["graph"])
         edges = [Edge(graph.node(sender), graph.node(receiver)) for sender, receiver in data["edges"]]
         ports = [graph.node(port) for port in data["direct"]]
         if wrong := [port.name for port in ports if port.port is None]:
             raise ValueError(f"{wrong[0]} has no direct edge: only the q, k and v of heads have one")
-        return cls.from_edges(graph, [*edges, *(Edge(port, port, "direct") for port in ports)])
+        circuit = cls.from_edges(graph, [*edges, *(Edge(port, port, "direct") for port in ports)])
+        listed = len(edges) + len(ports)
+        said = data.get("n_edges", listed)
+        if not said == listed == circuit.n_edges:
+            raise ValueError(f"it says {said} edges, lists {listed}, and {circuit.n_edges} of these are distinct")
+        return circuit
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError, first_line, reading
 
 MOST_PROMPTS = 10**6
 """The prompts of a dataset at most: more are a slip of the pen, and would be made for days."""
@@ -292,14 +292,15 @@ def of_file(path: Path) -> Table:
     kind = path.suffix.lower()
     if kind not in READERS:
         raise InputError(f"{path} is no file of prompts: its name must end in {', '.join(READERS)}")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"the file of prompts {path} does not exist: check the path")
-    try:
-        records = READERS[kind](path)
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not in UTF-8: save it as UTF-8") from None
-    except (ValueError, csv.Error) as error:  # a JSONDecodeError is a ValueError
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
+    with reading(path, "save it again"):
+        try:
+            records = READERS[kind](path)
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is not in UTF-8: save it as UTF-8") from None
+        except (json.JSONDecodeError, csv.Error) as error:
+            raise InputError(f"{path} cannot be read: {first_line(error)}") from None
     if not records:
         raise InputError(f"{path} has no prompts: give it a row for each")
     names = list(dict.fromkeys(name for record in records for name in record))

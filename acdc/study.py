@@ -35,6 +35,7 @@ from acdc.catalogue import (
 )
 from acdc.declared import Declaration
 from acdc.errors import InputError, first_line
+from acdc.models.files import check_weights
 from acdc.models.pinned import Wheel, wheel_of, wheels
 from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts
 
@@ -711,8 +712,11 @@ def check_model(study: Study, entry: Mapping[str, Any]) -> None:
         folder = Path(entry["folder"])
         if not folder.is_dir():
             raise InputError(f"model {name}: folder {folder} does not exist")
-        if not [*folder.glob("*.safetensors"), *folder.glob("*.pth")]:
-            raise InputError(f"model {name}: folder {folder} has no weights, it needs *.safetensors or *.pth")
+        if not any(folder.glob("*.pth")):  # a model of TransformerLens 1.x has its weights in one
+            try:
+                check_weights(folder, {path.name for path in folder.iterdir()})
+            except InputError as error:
+                raise InputError(f"model {name}: {error}") from None
     if entry.get("shortformer") and entry.get("processed"):
         raise InputError(
             f"model {name}: processed changes what a shortformer computes, whose positions go past LayerNorm:"

@@ -1,9 +1,16 @@
-"""Read and write tables as CSV, and JSON: one reader and one writer, so that texts stay the texts they are."""
+"""Read and write tables as CSV, and JSON: one reader and one writer, so that texts stay the texts they are.
+
+The last column of a table that we write, ``check``, has in every row how many rows there are and the beginning of the
+SHA-256 of the table without it. So a reader tells a table that was cut, even at the end of a row, or changed. Pandas
+reads the tables as they are. A table without the column is anybody's, and is taken as it is.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
-import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from acdc.errors import reading
+from acdc.errors import InputError, reading
+from acdc.files import write_text
+from acdc.fingerprint import of_text
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,13 +30,39 @@ TEXTS = (
     *("sender", "receiver", "kind"),
 )
 """Columns whose entries stay texts: a threshold of 1e-3 is not 0.001 in a path, and a model may be called NA."""
+CHECK = "check"
+"""The column by which a table that was cut or changed is told."""
+CHECKED = re.compile(r",(\d+)-[0-9a-f]{8}$")
+"""How a row with an entry in that column ends."""
+COMMENTS = re.compile(r"\A(?:#.*\n)+")
+AGAIN = "make it again"
 
 
 def read_table(path: Path | Traversable) -> pd.DataFrame:
-    """Read one table. Lines that begin with # are comments; what is empty is missing, and nothing else is."""
-    with reading(path, "make it again"), path.open("rb") as file:
-        texts = {name: str for name in TEXTS}
-        return pd.read_csv(file, dtype=texts, comment="#", keep_default_na=False, na_values=[""])
+    """Read one table. Lines with # at its beginning are comments; what is empty is missing, and nothing else is.
+
+    Raises:
+        InputError: it is no table or, having the column ``check``, is not as it was written.
+    """
+    with reading(path, AGAIN):
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
+        if "\0" in text or not text.strip():
+            raise ValueError("it has no text" if not text.strip() else "it has bytes that are no text")
+        if "\n" not in text:
+            raise ValueError("its only line is cut")
+        text = COMMENTS.sub("", text)
+        check(text, path)
+        return parsed(text).drop(columns=CHECK, errors="ignore")
+
+
+def parsed(text: str) -> pd.DataFrame:
+    """Return the table in a text. Raises ValueError where rows are longer than the header."""
+    table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
+    if not isinstance(table.index, pd.RangeIndex):  # where all rows are longer, pandas takes what is first for labels
+        raise ValueError("its rows have more entries than its header")
+    if len(table.columns) < 2:
+        raise ValueError("it has one column")
+    return table
 
 
 def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
@@ -35,26 +70,59 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
+@contextmanager
+def using(*paths: Path) -> Iterator[None]:
+    """Say what fails of the tables that are computed with, see ``reading``."""
+    named = f"one of the tables {', '.join(map(str, paths))}" if len(paths) > 1 else str(paths[0])
+    try:
+        with reading(named, AGAIN):
+            yield
+    except InputError as error:
+        if any(str(path) in str(error) for path in paths):
+            raise
+        raise InputError(f"{named}: {error}") from error
+
+
 def write_table(rows: pd.DataFrame | Iterable[dict[str, Any]], path: Path) -> None:
-    """Write a table, the same bytes on every machine."""
+    """Write a table, the same bytes on every machine, with the column ``check``, which a table without rows lacks."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
-    with whole(path) as partial:
-        frame.to_csv(partial, index=False, lineterminator="\n")
+    if len(frame):
+        frame = frame.assign(**{CHECK: checked(as_csv(frame), len(frame))})
+    write_text(as_csv(frame), path)
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def checked(text: str, n_rows: int) -> str:
+    """Return the entry of ``check`` for a table without that column."""
+    return f"{n_rows}-{of_text(text)[:8]}"
+
+
+def check(text: str, path: Path | Traversable) -> None:
+    """Raise InputError where a table with the column ``check`` is not as it was written.
+
+    Args:
+        text: of the file, with the line ends that we write.
+    """
+    header, _, rows = text.rstrip("\n").partition("\n")
+    last = CHECKED.search(rows or header)
+    if not last and not header.endswith(f",{CHECK}"):
+        return
+    remedy = f"{AGAIN} or, if you changed it yourself, leave out its column {CHECK}"
+    if not last or not header.endswith(f",{CHECK}"):
+        raise InputError(f"{path} is cut or was changed since acdc wrote it: {remedy}")
+    entry, n_rows = last[0], int(last[1])
+    found = rows.count(f"{entry}\n") + 1
+    plain = f"{header}\n{rows}\n".replace(f",{CHECK}\n", "\n", 1).replace(f"{entry}\n", "\n")
+    if found != n_rows:
+        raise InputError(f"{path} has {found} of its {n_rows} rows: {remedy}")
+    if checked(plain, n_rows) != entry.removeprefix(","):
+        raise InputError(f"{path} was changed since acdc wrote it: {remedy}")
 
 
 def write_json(data: Any, path: Path) -> None:
     """Write JSON with sorted keys."""
-    with whole(path) as partial:
-        partial.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` at the end: a kill or a full disk leaves no half of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", path)

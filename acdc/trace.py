@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from acdc.errors import InputError
 from acdc.graph import Edge, Graph
+from acdc.tables import read_tables, using
 
 Effects = dict[tuple[str, str, str], float]
 """What removing an edge did to the metric when it was tried, by ``key_of`` the edge."""
+
+
+def check_numbers(table: pd.DataFrame) -> None:
+    """Raise ValueError where an effect or a score in a table is no number."""
+    for name in ("effect", "score"):
+        if name in table and not np.isfinite(pd.to_numeric(table[name])).all():
+            raise ValueError(f"a row has no number as its {name}")
 
 
 def effects_of(trace: pd.DataFrame) -> Effects:
@@ -34,6 +44,14 @@ def node_effects_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return the effects of nodes by the circuit's value, then the node's name, from the table of the command nodes."""
     groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby("value", sort=False)
     return {value: dict(zip(rows["node"], rows["effect"], strict=True)) for value, rows in groups}
+
+
+def read_nodes(paths: Sequence[Path]) -> dict[str, dict[str, float]]:
+    """Read the effects of nodes, see ``node_effects_of``. Raises InputError where a file is no table of them."""
+    table = read_tables(paths)
+    with using(*paths):
+        check_numbers(table)
+        return node_effects_of(table)
 
 
 def key_of(edge: Edge) -> tuple[str, str, str]:

@@ -26,9 +26,10 @@ import torch
 from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.engine.load import device_of
-from acdc.engine.memory import keep_freed_memory, resident
+from acdc.engine.memory import keep_freed_memory
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
+from acdc.engine.resident import resident
 from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.graph import Circuit, Node
 from acdc.methods import speculation

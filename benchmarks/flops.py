@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from acdc.engine.patched import Plan
+from acdc.engine.route import Plan
 from acdc.engine.runs import Rows
 from acdc.graph import Circuit
 from acdc.models.architecture import Architecture

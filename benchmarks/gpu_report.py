@@ -224,7 +224,6 @@ def main() -> None:
     arguments = parser.parse_args()
     device = device_of(arguments.device)
     torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = False
     parts = {
         "Decisions": decisions(device),
         "Speed": speeds(device, arguments.minutes),

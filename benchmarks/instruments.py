@@ -29,6 +29,7 @@ LABELS = (
     (patched.Patch, "gather", "copies"),
     (patched.Patch, "commit", "copies"),
     (patched.Changes, "add", "copies"),
+    (patched.Changes, "copy_scored", "copies"),
     (removals.Removals, "inputs_without", "the receiver's own input"),
     (Engine, "measure", "metric"),
 )

@@ -22,9 +22,9 @@ from tests import forked
 ROOT = Path(__file__).parent.parent
 CONFIG = "workflow/config/test.yaml"
 SMALL: dict[str, Any] = yaml.safe_load((ROOT / CONFIG).read_text())
-PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-"""Jobs call plain `python`: it has to be the one that runs the tests."""
 SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
+BY_ANOTHER = "import sys; sys.executable = sys.argv.pop(1); from snakemake.cli import main; main()"
+"""Snakemake, which takes its first argument for the interpreter that runs it."""
 
 
 def pins() -> dict[str, str]:
@@ -34,13 +34,13 @@ def pins() -> dict[str, str]:
 
 
 @cache
-def quick_path() -> str:
-    """Return a PATH whose `python` starts jobs quickly, see ``tests.forked``."""
+def quick_python() -> str:
+    """Return an interpreter that starts jobs quickly, see ``tests.forked``."""
     if sys.platform != "linux":
-        return PATH
+        return sys.executable
     folder = Path(tempfile.mkdtemp())
     forked.start(folder)
-    return f"{folder}:{PATH}"
+    return str(folder / "python")
 
 
 class Checkout:
@@ -57,19 +57,18 @@ class Checkout:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         """Standard error goes where standard output goes: Snakemake tells of errors on either."""
-        everything = {**os.environ, "PATH": quick_path(), **environment}
-        settings = {"env": everything, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        settings = {"env": os.environ | environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.run(command, cwd=self.root, text=True, **settings)
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        return self.run(*SNAKEMAKE, *arguments, **environment)
+        return self.run(sys.executable, "-P", "-c", BY_ANOTHER, quick_python(), *arguments, **environment)
 
     def acdc(self, *arguments: str | Path) -> subprocess.CompletedProcess:
         return self.run(sys.executable, "-m", "acdc", *map(str, arguments))
 
     def start(self, *command: str) -> psutil.Popen:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return psutil.Popen(command, cwd=self.root, env={**os.environ, "PATH": PATH}, **quiet)
+        return psutil.Popen(command, cwd=self.root, **quiet)
 
     def write(self, name: str, text: str) -> str:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ settings.load_profile("acdc")
 
 FIRST = (
     *("test_workflow.py", "test_notebooks.py", "test_package.py"),
-    *("test_paper_config.py", "test_extending.py", "test_style.py"),
+    *("test_paper_config.py", "test_table.py", "test_kills.py", "test_extending.py", "test_style.py"),
 )
 """Files whose tests take longest: started last, one worker would wait for the other."""
 

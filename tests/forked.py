@@ -1,8 +1,9 @@
 """Start Python jobs from a process that has imported the large libraries already.
 
 A workflow's test starts some hundred jobs, and each spends most of its time importing torch, transformers and
-TransformerLens. Here `python` on a checkout's PATH is a client: it hands its arguments, environment, folder and files
-to a server, which forks. The fork runs the command as Python would: acdc itself is imported afresh from the checkout.
+TransformerLens. Here the interpreter of a checkout's Snakemake is a client: it hands its arguments, environment, folder
+and files to a server, which forks. The fork runs the command as Python would: acdc itself is imported afresh from the
+checkout.
 Commands that are not `python -m acdc` go to the real Python.
 
 Linux only; elsewhere jobs start as usual.
@@ -21,9 +22,10 @@ from pathlib import Path
 
 LIBRARIES = ("matplotlib.figure", "pandas", "seaborn", "torch", "transformers", "transformer_lens.model_bridge")
 
+# The hub's library reads its settings when it is imported: who asks the hub starts as usual too.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
-if sys.argv[1:3] != ["-m", "acdc"]:
+if sys.argv[1:3] != ["-m", "acdc"] or "--hub" in sys.argv:
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{socket}")

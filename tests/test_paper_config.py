@@ -1,8 +1,10 @@
-"""workflow/config/paper.yaml is the paper, and all of its DAG runs on random weights of the same architectures."""
+"""workflow/config/paper.yaml is the paper, and all of its DAG runs on random weights of the same architectures.
+
+They come from a stand-in for the hub, under the names and the revision that the config has.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
+from tests.hub import Repository, stand_in
 from tests.models.test_legacy import legacy_folder
 from tests.small_models import shaken
 
@@ -28,6 +31,8 @@ OF_THE_PAPER = ("ioi_paper", "greater_than", "docstring", "induction")
 OF_TEXT = (*OF_THE_PAPER, "number_words_sequence")
 NOT_OF_THE_PAPER = ("months", "number_words", "numerals")
 N_VOCABULARY = 50257
+TOKENIZER = "someone/tokenizer"
+"""Models of TransformerLens 1.x bring no tokenizer but the name of its repository."""
 
 
 def thresholds(task: str, metric: str, key: str = "thresholds") -> list[float]:
@@ -145,20 +150,11 @@ def small_legacy(folder: Path, n_layers: int) -> None:
     state |= {"unembed.W_U": random(d_model, N_VOCABULARY)}
     settings = {"n_layers": n_layers, "n_heads": heads, "d_model": d_model, "d_head": d_head, "d_mlp": None}
     settings |= {"n_ctx": 64, "d_vocab": N_VOCABULARY, "act_fn": None, "attn_only": True, "normalization": "LN"}
-    legacy_folder(folder, settings, state)
-    gpt2_tokenizer().save_pretrained(folder)
-    # The tokenizer's own config.json is none: the model's stays.
-    assert "n_layers" in json.loads((folder / "config.json").read_text())
+    legacy_folder(folder, settings | {"tokenizer_name": TOKENIZER}, state)
 
 
 def cut(config: dict[str, Any]) -> dict[str, Any]:
-    """The paper's study with local models, two prompts and one threshold a search."""
-    kept = ("name", "shortformer", "processed")
-    models = [
-        {"folder": f"small/{model['name']}", **{key: model[key] for key in kept if key in model}}
-        for model in config["models"]
-        if "hub" in model
-    ]
+    """The paper's study with its models of the hub, two prompts and one threshold a search."""
     tasks = []
     for task in (TASKS[name] for name in OF_TEXT):
         searches = [cut_search(search, task["name"] == "docstring") for search in task["searches"]]
@@ -181,7 +177,7 @@ def cut(config: dict[str, Any]) -> dict[str, Any]:
         "study": "cut",
         "device": "cpu",
         "memory_gib": 1,
-        "models": models,
+        "models": [model for model in config["models"] if "hub" in model],
         "tasks": tasks,
         "methods": {"sp": {**config["methods"]["sp"], "steps": 10}},
         "random_circuits": {"seeds": 1, "fractions": ["0.5"]},
@@ -198,15 +194,29 @@ def cut_search(search: dict[str, Any], every_method: bool) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Checkout:
     checkout = Checkout(tmp_path_factory.mktemp("paper"))
-    (checkout.root / "small").mkdir()
-    small_gpt2(checkout.root / "small/gpt2")
-    small_legacy(checkout.root / "small/attn-only-4l", 4)
-    small_legacy(checkout.root / "small/redwood_attn_2l", 2)
+    home = tmp_path_factory.mktemp("home")
     config = checkout.overlay("cut.yaml", cut(PAPER))
     targets = [f"results/cut/{table}.csv" for table in ("auc", "behaviour", "timing")]
-    result = checkout.snakemake("--cores", "all", *targets, "--configfile", config)
+    with stand_in() as hub:
+        hub.repositories |= repositories(tmp_path_factory.mktemp("small"))
+        hub_is_there = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home)}
+        result = checkout.snakemake("--cores", "all", *targets, "--configfile", config, **hub_is_there)
     assert result.returncode == 0, result.stdout[-5000:]
     return checkout
+
+
+def repositories(folder: Path) -> dict[str, Repository]:
+    """The hub's, by the names and at the revisions that the config has."""
+    small_gpt2(folder / "gpt2")
+    small_legacy(folder / "attn-only-4l", 4)
+    small_legacy(folder / "redwood_attn_2l", 2)
+    gpt2_tokenizer().save_pretrained(folder / "tokenizer")
+    models = {
+        model["hub"]: Repository.of(folder / model["name"], commit=model.get("revision", ""))
+        for model in PAPER["models"]
+        if "hub" in model
+    }
+    return models | {TOKENIZER: Repository.of(folder / "tokenizer")}
 
 
 def test_every_search_of_the_paper_has_a_circuit(finished):

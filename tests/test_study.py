@@ -288,6 +288,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     ),
     "no builder in a module": (as_model(build="random_decoder"), r"toy/random_decoder\.py has no build"),
     "no memory": (at_top(memory_gib=0), "'memory_gib' is wrong: 0 is less than"),
+    "no time": (at_top(max_minutes=0), "'max_minutes' is wrong: 0 is less than"),
     "no prompts": (in_task(n_prompts=0), r"\(ioi\)\.n_prompts' is wrong: 0 is less than"),
     "two sources": (as_model(build="tiny_llama", hub="gpt2"), ONE_SOURCE),
     "no source": (as_model(), ONE_SOURCE),
@@ -302,7 +303,10 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "pin and wheel": (as_model(pinned="smollm2-135m-q4", hub="gpt2"), ONE_SOURCE),
     "no such module": (in_task(module="no/task.py"), "task ioi: its module no/task.py does not exist: give the path"),
     "no such folder": (as_model(folder="/nonexistent"), "model tiny-llama: folder /nonexistent does not exist"),
-    "no weights": (as_model(folder=str(ROOT / "docs")), r"model tiny-llama: folder \S+ has no weights, .*safetensors"),
+    "no weights": (
+        as_model(folder=str(ROOT / "docs")),
+        r"model tiny-llama: model folder \S+ has no weights: it needs \*\.safet",
+    ),
     "no builder": (as_model(build="nothing"), r"model tiny-llama: .* no module acdc/models/toy/nothing\.py"),
     "reset of nothing": (as_model(reset="nothing", seed=0), "model tiny-llama: it resets nothing, which is not among"),
     "reset of itself": (as_model(reset="tiny-llama", seed=0), "resets tiny-llama, which is itself a reset network"),
@@ -428,6 +432,16 @@ def test_configs_are_merged_as_snakemake_merges_them(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_no_config_of_ours_has_a_key_twice(path):
     check_keys(path)
+
+
+def test_a_folder_that_lacks_a_shard_is_refused(tmp_path):
+    for name in ("config.json", "model-1.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-2.safetensors"}}')
+    config = copy.deepcopy(merged(read("default"), read("test")))
+    as_model(folder=str(tmp_path))(config)
+    with pytest.raises(InputError, match=r"model tiny-llama: model folder \S+ lacks model-2.safetensors, which"):
+        Study(config, ROOT)
 
 
 def test_a_path_may_begin_at_home(tmp_path, monkeypatch):

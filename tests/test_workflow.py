@@ -312,9 +312,9 @@ class TestKilled:
     SEARCH = "acdc/methods/acdc_fast.py"
 
     @classmethod
-    def command(cls, folder: str) -> list[str]:
+    def command(cls, folder: str, study: str = "test") -> list[str]:
         """As the rule calls it, with the outputs elsewhere."""
-        model, prompts = "data/test/models/tiny-llama", "data/test/datasets/tiny-llama/ioi/discovery"
+        model, prompts = f"data/{study}/models/tiny-llama", f"data/{study}/datasets/tiny-llama/ioi/discovery"
         return [
             *(sys.executable, "-m", "acdc", "circuits", "--model", model, "--model-name", "tiny-llama"),
             *("--task", "ioi", "--dataset", f"{prompts}.safetensors", "--logits", f"{prompts}.logits.safetensors"),
@@ -361,7 +361,9 @@ class TestKilled:
         alone = finished.root / "alone/acdc" / self.VALUE
         expected = finished.circuit(alone / "circuit.json")
         expected["result"]["evaluations"] += 1000  # what was done before the kill was not done again
-        assert finished.circuit(killed / "circuit.json") == expected
+        found = finished.circuit(killed / "circuit.json")
+        assert found.pop("sha256") != expected.pop("sha256")
+        assert found == expected
         assert (killed / "trace.csv").read_bytes() == (alone / "trace.csv").read_bytes()
         assert sorted(path.name for path in killed.iterdir()) == sorted(self.FILES)
 
@@ -405,6 +407,28 @@ class TestKilled:
         for name in self.FILES:
             expected = finished.root / "alone/acdc" / self.VALUE / name
             assert (second / name).read_bytes() == expected.read_bytes(), name
+
+    def test_snakemake_starts_afresh_where_the_model_is_processed_meanwhile(self, finished, killed):
+        """Its name, its prompts and the paths of all files stay; its weights are others."""
+        search = {"metric": "kl_divergence", "thresholds": [self.VALUE]}
+        task, model = {**SMALL["tasks"][0], "searches": [search]}, SMALL["models"][0]
+        config = {**SMALL, "study": "processed", "models": [model], "tasks": [task]}
+        file = finished.overlay("processed.yaml", config)
+        folder = finished.root / "results/processed/tiny-llama/ioi/kl_divergence/corrupted"
+        target = str((folder / "timing/all.csv").relative_to(finished.root))
+        arguments = ["--cores", "1", target, "--configfile", CONFIG, file]
+        checkpoint = folder / "acdc" / self.VALUE / "checkpoint.pt"
+        self.kill_at_checkpoint(finished.start(*SNAKEMAKE, *arguments), checkpoint)
+        finished.overlay("processed.yaml", {**config, "models": [model | {"processed": True}]})
+        again = finished.snakemake(*arguments)
+        assert again.returncode == 0, again.stdout
+        fresh = finished.run(*self.command("fresh", "processed"))
+        assert fresh.returncode == 0, fresh.stdout
+        for name in self.FILES:
+            expected = finished.root / "fresh/acdc" / self.VALUE / name
+            assert (checkpoint.parent / name).read_bytes() == expected.read_bytes(), name
+        before = finished.circuit(killed / "circuit.json")["settings"]["weights_sha256"]
+        assert finished.circuit(checkpoint.parent / "circuit.json")["settings"]["weights_sha256"] != before
 
 
 class TestReruns:

@@ -18,7 +18,8 @@ from typing import TextIO
 from cyclopts import App, Group, Parameter
 
 from acdc import __version__
-from acdc.errors import InputError
+from acdc.errors import InputError, first_line
+from acdc.files import sentence_of
 
 PIPE_CLOSED = 141
 """The exit status of a program whose reader has gone, as shells count it: 128 and the signal's number."""
@@ -106,5 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("acdc: stopped: the same command goes on from the last checkpoint, where it writes one")
     except (InputError, ArithmeticError) as error:
         sys.exit(f"acdc: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"acdc: {error.filename} does not exist" if error.filename else f"acdc: {error}")
+    except OSError as error:
+        sys.exit(f"acdc: {sentence_of(error)}")
+    except MemoryError as error:
+        sys.exit(f"acdc: there is too little memory ({first_line(error)}): take a machine with more, or fewer prompts")

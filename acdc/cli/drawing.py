@@ -10,9 +10,12 @@ from cyclopts.types import PositiveInt
 
 from acdc.assets import asset
 from acdc.catalogue import LEVELS
+from acdc.cli.flags import OutFile, OutFiles, halves
 from acdc.errors import InputError
+from acdc.files import write_text
 from acdc.found import Found, Sweep
-from acdc.tables import read_table, read_tables
+from acdc.tables import read_table, read_tables, using
+from acdc.trace import read_nodes
 
 Thing = TypeVar("Thing")
 
@@ -34,7 +37,7 @@ def roc(
     *,
     recovery: Path,
     levels: list[str],
-    out: list[Path],
+    out: OutFiles,
     published: Path | None = None,
 ) -> None:
     """Draw ROC curves (Figure 3 of the paper), one panel a task, a point a circuit, the darker the smaller it is.
@@ -50,10 +53,12 @@ def roc(
 
     table, points = read_table(recovery), read_table(published or asset("published", "roc_points.csv"))
     for level, files in of_each(levels, out):
-        save(figure(table, points, LEVELS[level].name), files)
+        with using(recovery, *([published] if published else [])):
+            drawn = figure(table, points, LEVELS[level].name)
+        save(drawn, files)
 
 
-def pareto(*, tables: list[Path], ablations: list[str], out: list[Path]) -> None:
+def pareto(*, tables: list[Path], ablations: list[str], out: OutFiles) -> None:
     """Draw the metrics of circuits against their number of edges (Figure 4 of the paper), a figure per ablation.
 
     Args:
@@ -66,10 +71,12 @@ def pareto(*, tables: list[Path], ablations: list[str], out: list[Path]) -> None
 
     table = read_tables(tables)
     for ablation, files in of_each(ablations, out):
-        save(figure(table[table["ablation"] == ablation]), files)
+        with using(*tables):
+            drawn = figure(table[table["ablation"] == ablation])
+        save(drawn, files)
 
 
-def curves(*, evaluation: Path, out: list[Path]) -> None:
+def curves(*, evaluation: Path, out: OutFiles) -> None:
     """Draw how much of the metric circuits keep over their sizes, all methods in one figure.
 
     Args:
@@ -79,10 +86,12 @@ def curves(*, evaluation: Path, out: list[Path]) -> None:
     from acdc.figures.faithfulness import curves as figure
     from acdc.figures.style import save
 
-    save(figure(read_table(evaluation)), out)
+    with using(evaluation):
+        drawn = figure(read_table(evaluation))
+    save(drawn, out)
 
 
-def cost(*, methods: Path, by: list[Literal["seconds", "evaluations"]], out: list[Path]) -> None:
+def cost(*, methods: Path, by: list[Literal["seconds", "evaluations"]], out: OutFiles) -> None:
     """Draw what finding circuits costs against how good they are, all methods.
 
     A point a method and search: 1 - the gap on held-out prompts and, where a circuit is known, the area under the ROC
@@ -98,10 +107,12 @@ def cost(*, methods: Path, by: list[Literal["seconds", "evaluations"]], out: lis
 
     table = read_table(methods)
     for paid, files in of_each(by, out):
-        save(figure(table, paid), files)
+        with using(methods):
+            drawn = figure(table, paid)
+        save(drawn, files)
 
 
-def trained_and_reset(*, auc: Path, pairs: list[str], out: list[Path]) -> None:
+def trained_and_reset(*, auc: Path, pairs: list[str], out: OutFiles) -> None:
     """Draw areas under ROC curves of trained models beside those of their reset networks, the paper's control.
 
     Args:
@@ -112,17 +123,20 @@ def trained_and_reset(*, auc: Path, pairs: list[str], out: list[Path]) -> None:
     from acdc.figures.reset import trained_and_reset as figure
     from acdc.figures.style import save
 
-    save(figure(read_table(auc), dict(pair.split("=", 1) for pair in pairs)), out)
+    names = dict(halves(pair, by="=") for pair in pairs)
+    with using(auc):
+        drawn = figure(read_table(auc), names)
+    save(drawn, out)
 
 
 def draw(
     *,
     circuits: list[Path],
-    out: list[Path],
+    out: OutFiles,
     traces: list[Path] | None = None,
     values: list[str] | None = None,
     max_edges: PositiveInt = 120,
-    page: Path | None = None,
+    page: OutFile | None = None,
     nodes: list[Path] | None = None,
 ) -> None:
     """Draw circuits (as Figure 1 of the paper does), their edges wider the more their removal costs or their score is.
@@ -147,10 +161,11 @@ def draw(
 
     sweep = loaded(circuits, traces)
     drawn = list(sweep) if values is None else [sweep.at(value) for value in values]
+    text = text_of_page(sweep, drawn[0].value, nodes or []) if page else ""
     for found, files in of_each(drawn, out):
         save(found.draw(max_edges=max_edges), files)
     if page:
-        write_page(sweep, drawn[0].value, nodes or [], page)
+        write_text(text, page)
 
 
 def loaded(circuits: list[Path], traces: list[Path] | None) -> Sweep:
@@ -170,7 +185,7 @@ def page(
     *,
     circuits: list[Path],
     start: str,
-    out: Path,
+    out: OutFile,
     traces: list[Path] | None = None,
     nodes: list[Path] | None = None,
 ) -> None:
@@ -187,14 +202,11 @@ def page(
         out: .html
         nodes: nodes.csv of the circuits
     """
-    write_page(loaded(circuits, traces), start, nodes or [], out)
+    write_text(text_of_page(loaded(circuits, traces), start, nodes or []), out)
 
 
-def write_page(sweep: Sweep, start: str, nodes: list[Path], out: Path) -> None:
-    """Write the interactive page of a sweep."""
+def text_of_page(sweep: Sweep, start: str, nodes: list[Path]) -> str:
+    """Return the interactive page of a sweep."""
     from acdc import views
-    from acdc.trace import node_effects_of
 
-    effects = node_effects_of(read_tables(nodes)) if nodes else {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(views.page(sweep, start, effects), encoding="utf-8")
+    return views.page(sweep, start, read_nodes(nodes) if nodes else {})

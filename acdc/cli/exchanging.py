@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, FORMATS, METHODS
+from acdc.cli.flags import OutFolder
 from acdc.errors import InputError
+from acdc.files import check_folder_output, check_outputs
 from acdc.found import IMPORTED, Found, Sweep
 
 if TYPE_CHECKING:
@@ -60,8 +62,10 @@ def export(
     if format == MIB:
         from acdc.analysis.mib import write_submission
 
+        check_folder_output(out)
         write_submission(Sweep.load(circuit).found, out, d_model)
         return
+    check_outputs(out)
     found = Found.load(circuit, trace, value=value)
     FORMATS[format].load().write(found.circuit, found.importance, out, d_model)
 
@@ -77,7 +81,7 @@ def import_(
     ablation: Annotated[str, Parameter(choices=tuple(ABLATIONS))],
     method: str,
     value: str,
-    out: Path,
+    out: OutFolder,
     size_by: str | None = None,
     by_score: bool = False,
     like: Path | None = None,

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from acdc.catalogue import ABLATIONS, METHODS, METRICS
-from acdc.cli.flags import BOS, AblationFlags, BosName, Run, SearchFlags, UnfitName, json_object, timing_row
+from acdc.cli.flags import (
+    BOS,
+    AblationFlags,
+    BosName,
+    OutFile,
+    OutFolder,
+    Run,
+    SearchFlags,
+    UnfitName,
+    json_object,
+    timing_row,
+)
 from acdc.errors import InputError
 from acdc.tables import write_table
 
@@ -25,7 +36,7 @@ def find(
     model: str,
     prompts: Path,
     metric: Annotated[str, Parameter(choices=tuple(METRICS))],
-    out: Path,
+    out: OutFolder,
     method: Annotated[str, Parameter(choices=tuple(METHODS))] = "acdc",
     ablation: Annotated[str, Parameter(choices=tuple(ABLATIONS))] = "corrupted",
     engine: Literal["fast", "plain"] = "fast",
@@ -82,7 +93,7 @@ def find(
     print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {out / found.FILE}")
 
 
-def circuits(flags: AblationFlags, search: SearchFlags, *, out: Path, timing: Path | None = None) -> None:
+def circuits(flags: AblationFlags, search: SearchFlags, *, out: OutFolder, timing: OutFile | None = None) -> None:
     """Find the circuits of a search, by one method or several. Killed, it goes on from its checkpoints.
 
     A method that is run for values, acdc or sp, writes OUT/METHOD/VALUE/circuit.json and trace.csv: by ACDC (Conmy et
@@ -123,7 +134,7 @@ def circuits(flags: AblationFlags, search: SearchFlags, *, out: Path, timing: Pa
         write_table(costs, timing)
 
 
-def stability(flags: AblationFlags, search: SearchFlags, *, resamples: int, work: Path, out: Path) -> None:
+def stability(flags: AblationFlags, search: SearchFlags, *, resamples: int, work: OutFolder, out: OutFile) -> None:
     """Find circuits on bootstrap resamples of the prompts, and tell how much they overlap.
 
     Writes a table with the mean Jaccard overlap of all pairs of resamples, of edges and of nodes, and the interval that

@@ -15,8 +15,10 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
+from acdc import fingerprint
 from acdc.catalogue import ABLATIONS, METHODS, METRICS, MOST_SEED, Method, check_suits, is_number
 from acdc.errors import InputError
+from acdc.files import check_folder_output, check_outputs
 from acdc.found import LABELS
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ def check_fraction(_: Any, value: float) -> None:
         raise ValueError("Must be more than 0 and at most 1.")
 
 
+OutFile = Annotated[Path, Parameter(validator=lambda _, path: check_outputs(path))]
+"""A file that a command writes: whether it can is asked before anything is computed."""
+OutFiles = Annotated[list[Path], Parameter(validator=lambda _, paths: check_outputs(paths))]
+OutFolder = Annotated[Path, Parameter(validator=lambda _, folder: check_folder_output(folder))]
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 BosName = Literal["auto", "true", "false"]
 UnfitName = Literal["refuse", "leave_out"]
@@ -78,6 +84,7 @@ class EngineFlags:
 
         torch.set_num_threads(self.threads)
         keep_freed_memory()
+        fingerprint.check_model(self.model)
         return self.options("corrupted").place(load_weights(self.model), are_mapped=True)
 
     def options(self, ablation: str) -> Options:
@@ -184,7 +191,6 @@ class SearchFlags(TaskFlags):
 
     def settings_of(self, flags: AblationFlags, engine: Engine, run: Run) -> dict[str, Any]:
         """Return all that decides what a method finds, but for the value that sets a circuit's size."""
-        from acdc import fingerprint
         from acdc.engine.load import settings_of
 
         settings = settings_of(
@@ -203,7 +209,7 @@ def json_object(text: str, flag: str) -> dict[str, Any]:
     """Return the object that a flag gives as JSON. Raises InputError where it is none."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{flag} is no JSON ({error}): write it as '{{\"key\": 1}}'") from error
     if not isinstance(value, dict):
         raise InputError(f"{flag} is an object of JSON, such as '{{\"key\": 1}}', and not {text}")

@@ -8,7 +8,8 @@ from cyclopts.types import PositiveInt
 
 from acdc.errors import InputError
 from acdc.found import Found
-from acdc.tables import read_table
+from acdc.tables import read_table, using
+from acdc.trace import read_nodes
 
 
 def show(
@@ -36,10 +37,9 @@ def show(
     from rich.console import Console
 
     from acdc.cli.terminal import shown
-    from acdc.trace import node_effects_of
 
     found = Found.load(circuit, trace, value=value)
-    by_value = node_effects_of(read_table(nodes)) if nodes else {}
+    by_value = read_nodes([nodes]) if nodes else {}
     Console().print(shown(found, by_value.get(found.value, {}), most), soft_wrap=True)
 
 
@@ -80,5 +80,7 @@ def log(*, circuit: Path, trace: Path) -> None:
     """
     from acdc.trace import original_lines
 
-    for line in original_lines(read_table(trace), Found.graph_in(circuit)):
-        print(line)
+    graph = Found.load(circuit, trace).circuit.graph
+    with using(trace):
+        lines = list(original_lines(read_table(trace), graph))
+    print(*lines, sep="\n")

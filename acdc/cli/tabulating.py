@@ -6,8 +6,10 @@ from pathlib import Path
 
 from acdc.assets import asset
 from acdc.catalogue import ABLATIONS
+from acdc.cli.flags import OutFile, OutFiles
+from acdc.files import write_text
 from acdc.found import LABELS, Found
-from acdc.tables import read_table, read_tables, write_table
+from acdc.tables import read_table, read_tables, using, write_table
 
 LOOK = """<style>
 body { font: 13px/1.4 system-ui, sans-serif; }
@@ -17,7 +19,7 @@ th, td { padding: 2px 10px; text-align: left; border-bottom: 1px solid #ddd; fon
 </style>"""
 
 
-def table(*files: Path, out: Path) -> None:
+def table(*files: Path, out: OutFile) -> None:
     """Join tables into one; a column that one of them does not have is empty in its rows.
 
     Args:
@@ -27,7 +29,7 @@ def table(*files: Path, out: Path) -> None:
     write_table(read_tables(files), out)
 
 
-def auc(*, recovery: Path, out: Path, published: Path | None = None) -> None:
+def auc(*, recovery: Path, out: OutFile, published: Path | None = None) -> None:
     """Compute areas under ROC curves, beside the published ones.
 
     Two a curve: by the paper's rule, which takes the lowest staircase through the points that no other beats, and by
@@ -40,10 +42,13 @@ def auc(*, recovery: Path, out: Path, published: Path | None = None) -> None:
     """
     from acdc.analysis.published import auc_table
 
-    write_table(auc_table(read_table(recovery), read_table(published or asset("published", "auc.csv"))), out)
+    points, areas = read_table(recovery), read_table(published or asset("published", "auc.csv"))
+    with using(recovery, *([published] if published else [])):
+        made = auc_table(points, areas)
+    write_table(made, out)
 
 
-def auc_tables(*, auc: Path, out: list[Path]) -> None:
+def auc_tables(*, auc: Path, out: OutFiles) -> None:
     """Put the areas of ablations into the paper's tables: CSV, Markdown, LaTeX.
 
     The form of Tables 2 and 3 of Conmy et al. 2023, whose numbers stand beside ours where there are some.
@@ -57,23 +62,24 @@ def auc_tables(*, auc: Path, out: list[Path]) -> None:
     areas = read_table(auc)
     for path in out:
         ablation = path.stem.removeprefix("auc_")
-        compared = comparison(areas, ablation)
+        with using(auc):
+            compared = comparison(areas, ablation)
         how = ABLATIONS[ablation].label
         caption = f"Areas under ROC curves, {how} ablation. (paper): as Conmy et al. 2023 print them."
         if path.suffix == ".csv":
             write_table(compared, path)
         elif path.suffix == ".md":
             empty = compared.astype(object).where(compared.notna(), None)
-            path.write_text(f"{caption}\n\n{empty.to_markdown(index=False, floatfmt='.3f', missingval='')}\n")
+            write_text(f"{caption}\n\n{empty.to_markdown(index=False, floatfmt='.3f', missingval='')}\n", path)
         else:
             label = f"tab:auc-{ablation.replace('_', '-')}"
             looks = compared.to_latex(
                 index=False, escape=True, float_format="%.3f", na_rep="", caption=caption, label=label
             )
-            path.write_text(looks)
+            write_text(looks, path)
 
 
-def faithfulness(*, evaluation: Path, out: Path) -> None:
+def faithfulness(*, evaluation: Path, out: OutFile) -> None:
     """Compute areas under faithfulness over circuit sizes, by method.
 
     Area is that under the share of the metric that is kept, gap that between the share and 1. MIB's CPR and CMD take
@@ -85,10 +91,12 @@ def faithfulness(*, evaluation: Path, out: Path) -> None:
     """
     from acdc.analysis.faithfulness import faithfulness_table
 
-    write_table(faithfulness_table(read_table(evaluation)), out)
+    with using(evaluation):
+        made = faithfulness_table(read_table(evaluation))
+    write_table(made, out)
 
 
-def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: Path, auc: Path | None = None) -> None:
+def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: OutFile, auc: Path | None = None) -> None:
     """Put all methods into one table: what they keep, recover and cost.
 
     Evaluations are runs of the model: circuits measured by ACDC, steps of SP, gradients of the scores.
@@ -110,10 +118,12 @@ def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: Path
         labels = {key: found.settings[key] for key in LABELS}
         rows.append({**labels, "evaluations": found.result["evaluations"]})
     areas = read_table(auc) if auc else None
-    write_table(methods_table(read_table(faithfulness), read_table(timing), pd.DataFrame(rows), areas), out)
+    with using(faithfulness, timing, *([auc] if auc else [])):
+        made = methods_table(read_table(faithfulness), read_table(timing), pd.DataFrame(rows), areas)
+    write_table(made, out)
 
 
-def readable(*files: Path, out: list[Path]) -> None:
+def readable(*files: Path, out: OutFiles) -> None:
     """Write tables for a browser, as the report shows them.
 
     Args:
@@ -122,4 +132,4 @@ def readable(*files: Path, out: list[Path]) -> None:
     """
     for file, page in zip(files, out, strict=True):
         body = read_table(file).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format)
-        page.write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>{file.stem}</title>\n{LOOK}\n{body}\n")
+        write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>{file.stem}</title>\n{LOOK}\n{body}\n", page)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from acdc.data import Dataset
 from acdc.engine.model import Engine
 from acdc.errors import InputError, first_line, reading
 from acdc.graph import Circuit
+from acdc.tensor_files import read_tensors, write_tensors
 
 TOLERANCE = 1e-3
 """Largest difference in a logit between the engine and a program. In trained models rounding stays below 1e-4."""
@@ -100,9 +98,7 @@ class Expected:
             tensors[f"{part}.rows"] = logits.rows
             for prompts in ("clean", "corrupted"):
                 tensors |= {f"{part}.{prompts}.{name}": t for name, t in getattr(logits, prompts).items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        header = {"expected": json.dumps({"dataset_sha256": self.dataset_sha256})}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
+        write_tensors(tensors, path, "expected", {"dataset_sha256": self.dataset_sha256})
 
     @classmethod
     def load(cls, path: Path) -> Expected:
@@ -115,10 +111,8 @@ class Expected:
             return Logits(tensors[f"{part}.rows"], under(f"{part}.clean."), under(f"{part}.corrupted."))
 
         with reading(path, "make it again by `acdc behaviour`"):
-            with safe_open(path, "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-                header = json.loads(file.metadata()["expected"])
-            return cls(header["dataset_sha256"], logits("scored"), logits("whole"))
+            tensors, said = read_tensors(path, "expected")
+            return cls(said["dataset_sha256"], logits("scored"), logits("whole"))
 
 
 @torch.no_grad()

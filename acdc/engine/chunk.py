@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -12,8 +12,11 @@ from torch import Tensor
 
 from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
-from acdc.engine.patched import Changes, Patch, Plan, Scratch
+from acdc.engine.batched import patcher
+from acdc.engine.patched import Patch, Scratch
+from acdc.engine.route import Plan, Tracer
 from acdc.engine.runs import Rows, State, ablated_run, run
+from acdc.engine.upload import upload
 from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph, any_along
 
@@ -24,6 +27,7 @@ class Chunk:
     Attributes:
         clean, ablated: the activations of the two runs, at the rows where ``State`` keeps them.
         delta: Float[sender live d_model], the clean minus the ablated output of every sender.
+        batched: see ``Engine``.
     """
 
     def __init__(
@@ -34,8 +38,9 @@ class Chunk:
         ablation: Ablation,
         scratch: Scratch,
         fixed: Written | None,
+        batched: bool,
     ) -> None:
-        self.weights, self.graph, self.scratch = weights, graph, scratch
+        self.weights, self.graph, self.scratch, self.batched = weights, graph, scratch, batched
         self.rows = Rows.of(dataset, weights.embed.device, weights.architecture.causal)
         ablated = ablated_run(weights, dataset, self.rows, ablation, graph.split_embed, fixed)
         clean = run(weights, dataset.clean, self.rows, split_embed=graph.split_embed)
@@ -46,7 +51,7 @@ class Chunk:
 
     def final(self, circuit: Circuit) -> Float[Tensor, "1 scored d_model"]:
         """Return the final residual stream of a circuit. Every other edge is ablated."""
-        return self.patch_from_clean(circuit, -1, self.ablated.copy()).from_layer(0)
+        return self.patch_from_clean(circuit, -1, self.ablated.copy()).from_senders()
 
     def settle(self, circuit: Circuit, layer: int) -> State:
         """Return the activations of a circuit that has all edges into the layers up to ``layer``.
@@ -56,7 +61,7 @@ class Chunk:
         """
         state = self.ablated.copy()
         patch = self.patch_from_clean(circuit, layer, state)
-        patch.from_layer(layer + 1)
+        patch.from_senders()
         patch.commit(0)
         for earlier in range(layer + 1):
             state.take_over(self.clean, earlier)
@@ -65,16 +70,21 @@ class Chunk:
     def patch_from_clean(self, circuit: Circuit, layer: int, state: State) -> Patch:
         """Return the patch that makes the senders up to ``layer`` clean in ``state``, an ablated run."""
         plan = Plan(circuit)
-        plan.drop_rows(state, self.rows)
+        state.drop_rows(plan, self.rows)
         n_clean = self.graph.first_sender(layer + 1)
         later = circuit.present[:n_clean, self.graph.first_receiver(layer + 1) :]
         read = np.flatnonzero(any_along(later, 1)).tolist()
-        n_scored, n_live = plan.capacity(slice(n_clean, None))
-        changes = Changes.none(plan, self.rows, (n_scored + len(read), n_live + len(read)), 1, self.scratch)
-        for sender in read:
-            all_live = bool(plan.live_senders[sender])
-            changes.add(sender, all_live, partial(Tensor.copy_, other=self.delta_at(sender, all_live)))
-        return Patch(self.weights, self.rows, plan, state, changes, everything=True)
+        route = Tracer(plan, everything=True).from_senders(read, layer + 1)
+        patch = patcher(self.weights, self.scratch, route, self.batched)(self.rows, state, 1)
+        live = [sender for sender in read if plan.live_senders[sender]]
+        patch.changes.scored[: len(read), 0] = self.deltas(read, False)
+        patch.changes.live[: len(live), 0] = self.deltas(live, True)
+        return patch
+
+    def deltas(self, senders: list[int], all_live: bool) -> Float[Tensor, "chosen row d_model"]:
+        """Return ``delta`` of some senders, at all live rows or at the scored ones."""
+        which = upload(torch.tensor(senders, dtype=torch.long), self.delta.device)
+        return self.delta[which] if all_live else self.delta[which[:, None], self.rows.scored_in_live]
 
     def delta_at(self, sender: int, all_live: bool) -> Float[Tensor, "row d_model"]:
         """Return ``delta`` of one sender, at all live rows or at the scored ones."""

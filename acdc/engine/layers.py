@@ -78,11 +78,11 @@ def attend(
     q: Float[Tensor, "... query d_head"],
     k: Float[Tensor, "... key d_head"],
     v: Float[Tensor, "... key d_head"],
-    visible: Bool[Tensor, "... query key"],
+    hidden: Bool[Tensor, "... query key"],
     bias: Float[Tensor, "... query key"] | None = None,
     most: float | None = None,
 ) -> Float[Tensor, "... query d_head"]:
-    """Compute scaled dot-product attention. A query sees the keys that are ``visible`` to it.
+    """Compute scaled dot-product attention. A query sees the keys that are not ``hidden`` from it.
 
     Args:
         bias: what is added to the scores.
@@ -90,7 +90,7 @@ def attend(
     """
     scores = cap((q @ k.transpose(-1, -2)).div_(q.shape[-1] ** 0.5), most)
     scores = scores if bias is None else scores + bias
-    return scores.masked_fill_(~visible, -torch.inf).softmax(-1) @ v
+    return scores.masked_fill_(hidden, -torch.inf).softmax(-1) @ v
 
 
 def cap(x: Float[Tensor, "..."], most: float | None) -> Float[Tensor, "..."]:

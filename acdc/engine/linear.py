@@ -27,6 +27,14 @@ def products() -> str:
     return "onednn" if has_avx512 and torch.backends.mkldnn.is_available() else "matmul"
 
 
+def multiply_in_full() -> None:
+    """Multiply float32 numbers in float32, whatever the environment or another library has asked for.
+
+    In TF32 or bfloat16, products would be off by a thousand times what the engine says of its rounding.
+    """
+    torch.set_float32_matmul_precision("highest")
+
+
 class Linear:
     """Compute ``x @ w + b``, with a weight that is packed once for the processor where that is faster.
 

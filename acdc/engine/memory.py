@@ -19,7 +19,8 @@ import torch
 
 from acdc.data import Dataset
 from acdc.engine.linear import products
-from acdc.engine.patched import Plan
+from acdc.engine.resident import resident
+from acdc.engine.route import Plan
 from acdc.engine.runs import Rows
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
@@ -97,27 +98,6 @@ def check_memory(needed: int, device: torch.device, what: str) -> None:
             f"{what} need {needed / 2**30:.1f} GiB on {device} and {available / 2**30:.1f} GiB are free:"
             " take fewer or shorter prompts, a smaller model, or a machine with more memory"
         )
-
-
-def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:
-    """Return an upper bound of the bytes that a search holds from start to end.
-
-    It holds every sender's change, and in float64 the sum of those below each layer. Of the current circuit it holds
-    the input and the value of every port, z, and the MLPs' inputs and outputs. Of the clean and the ablated run it
-    holds the same, but a layer's ports share one input. And it holds the whole model's logits, with the two tensors
-    that KL makes of them.
-
-    Args:
-        rows: positions of all prompts together.
-        scored: those of them that the metric reads.
-    """
-    a = architecture
-    values = (graph.n_ports + a.n_heads) * a.d_head
-    current = a.n_layers * ((graph.n_ports + 2) * a.d_model + values)
-    plain = a.n_layers * (3 * a.d_model + values)
-    per_row = len(graph.senders) * a.d_model + current + 2 * plain
-    totals = torch.float64.itemsize * rows * (a.n_layers + 1) * a.d_model
-    return totals + itemsize * (rows * per_row + scored * (3 * a.d_vocab + 3 * a.d_model))
 
 
 def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows, itemsize: int) -> int:

@@ -14,7 +14,9 @@ from acdc.ablation import Ablation, named
 from acdc.catalogue import METRICS
 from acdc.data import Dataset
 from acdc.engine import layers
+from acdc.engine.batched import suits
 from acdc.engine.chunk import Chunk
+from acdc.engine.linear import multiply_in_full
 from acdc.engine.memory import prompts_per_chunk
 from acdc.engine.patched import Scratch
 from acdc.engine.runs import final_norm, fixed_outputs
@@ -36,6 +38,8 @@ class Engine:
         split_embed: whether token and position embeddings are two senders.
         memory: bytes that a search may use for candidates, beyond what it always holds (``acdc.engine.memory``).
             Prompts are computed in chunks where one candidate of all prompts does not fit.
+        batched: whether candidates are computed a layer at a time (``acdc.engine.batched``) or else a head at a time;
+            None for what is quicker on the device. The decisions are the same.
 
     Raises:
         InputError: position embeddings are to be split off or permuted, and the residual stream has none.
@@ -53,8 +57,11 @@ class Engine:
         ablation: Ablation | str,
         split_embed: bool = False,
         memory: int = 2**31,
+        batched: bool | None = None,
     ) -> None:
+        multiply_in_full()
         self.weights, self.dataset, self.memory = weights, dataset, memory
+        self.batched = suits(self.device) if batched is None else batched
         self.ablation = named(ablation)
         self.graph = weights.architecture.graph(split_embed)
         if self.ablation.position_order(dataset.clean.shape[1]) is not None:
@@ -63,7 +70,10 @@ class Engine:
         self.parts = [dataset.select(slice(i, i + size)) for i in range(0, len(dataset), size)]
         self.scratch = Scratch(weights.embed, weights.architecture.d_model)
         self.fixed = fixed_outputs(weights, dataset, self.ablation, split_embed, size)
-        self.chunks = [Chunk(weights, self.graph, part, self.ablation, self.scratch, self.fixed) for part in self.parts]
+        self.chunks = [
+            Chunk(weights, self.graph, part, self.ablation, self.scratch, self.fixed, self.batched)
+            for part in self.parts
+        ]
         self.gathered: dict[int, tuple[Metric, Tensor]] = {}  # with the metric, so that no other one gets its id
         self.model_logits = torch.cat([self.logits(chunk.clean["final", 0, 0]) for chunk in self.chunks])
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc.engine.batched import patcher
 from acdc.engine.chunk import Chunk
 from acdc.engine.memory import per_candidate
 from acdc.engine.model import Engine
-from acdc.engine.patched import Changes, Patch, Plan
-from acdc.engine.runs import State
+from acdc.engine.patched import Patch
+from acdc.engine.route import Plan, Route, Tracer
+from acdc.engine.runs import Rows, State
+from acdc.engine.upload import upload
 from acdc.graph import Circuit, Node, any_along
 from acdc.metrics import Metric
 
@@ -32,14 +37,16 @@ class Removals:
         current: the metric of the circuit as it is.
         node, receiver, port: the receiver whose edges are tried, its index, and its index among the layer's receivers.
         all_live: whether that receiver matters at all live rows.
+        new_patch: makes patches of what a change of the receiver's input changes.
         inputs: the receiver's input, by chunk, in float64.
         candidates: the circuits just tried.
         tried: what those candidates lack; None where it is a port's direct edge.
         starving: which of them were computed afresh, see ``starves``.
-        last: the receiver's input in the last candidate, by chunk, in float64.
+        last: the receiver's input in the last candidate, by chunk, in float64; nothing in a batched engine.
     """
 
     plan: Plan
+    new_patch: Callable[[Rows, State, int], Patch]
     most_states: int
     node: Node
     receiver: int
@@ -78,11 +85,21 @@ class Removals:
         self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
         self.all_live = bool(self.plan.all_live[self.receiver])
         self.inputs = [self.whole_input(chunk) for chunk in self.engine.chunks]
+        self.new_patch = patcher(self.engine.weights, self.engine.scratch, self.traced(), self.engine.batched)
+
+    def traced(self) -> Route:
+        """Return what a change of the receiver's input changes."""
+        tracer = Tracer(self.plan)
+        if self.node.component == "logits":
+            return tracer.upwards([], self.layer)
+        if self.node.component == "mlp":
+            return tracer.from_mlp(self.layer)
+        return tracer.from_port(self.layer, self.port)
 
     def drop_rows(self) -> None:
         """Keep only those rows of the states that still matter."""
         for chunk, state in zip(self.engine.chunks, self.states, strict=True):
-            self.plan.drop_rows(state, chunk.rows)
+            state.drop_rows(self.plan, chunk.rows)
 
     def whole_input(self, chunk: Chunk) -> Float[Tensor, "row d_model"]:
         """Compute the receiver's input while it has all its edges, in float64.
@@ -126,16 +143,13 @@ class Removals:
     def attempt(self, i: int, which: slice) -> tuple[Patch, Float[Tensor, "state scored d_model"]]:
         """Compute some of the candidates just tried on one of the engine's chunks."""
         if self.tried is None:
-            patch, key = self.new_patch(i, 1), ("port", self.layer, self.port)
-            return patch, patch.from_port(self.layer, self.port, self.engine.chunks[i].ablated[key])
+            patch, key = self.patch_of(i, 1), ("port", self.layer, self.port)
+            return patch, patch.from_port(self.engine.chunks[i].ablated[key])
         senders, stays = self.tried
         x = self.inputs_without(i, senders, stays, range(len(senders))[which])
-        patch = self.new_patch(i, len(x))
-        if self.node.component == "logits":
-            return patch, patch.from_final(x)
-        if self.node.component == "mlp":
-            return patch, patch.from_mlp(self.layer, x)
-        return patch, patch.from_port_input(self.layer, self.port, x)
+        patch = self.patch_of(i, len(x))
+        start = {"logits": patch.from_final, "mlp": patch.from_mlp, "head": patch.from_port_input}
+        return patch, start[self.node.component](x)
 
     def inputs_without(
         self, i: int, senders: list[int], stays: list[bool], which: range
@@ -145,18 +159,35 @@ class Removals:
         A candidate's input is that of the one before it, in float64, without one sender more.
         """
         left, dtype = self.inputs[i], self.engine.weights.embed.dtype
+        if self.engine.batched:
+            return self.inputs_at_once(i, senders, stays, which).to(dtype)
         inputs = torch.empty(len(which), *left.shape, dtype=dtype, device=left.device)
         for state in range(which.stop):
-            lacking = self.lacking(i, senders[state], left)
+            lacking = self.lacking(i, [senders[state]], left)
             if state in which:
                 inputs[state - which.start] = lacking
             left = left if stays[state] else lacking
         self.last[i] = lacking
         return inputs
 
-    def lacking(self, i: int, sender: int, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-        """Take what a present edge from a sender adds from the receiver's input, in float64."""
-        return x - self.engine.chunks[i].delta_at(sender, self.all_live)
+    def inputs_at_once(
+        self, i: int, senders: list[int], stays: list[bool], which: range
+    ) -> Float[Tensor, "state row d_model"]:
+        """Compute what ``inputs_without`` does, in float64, by one product."""
+        lacks = np.tri(len(senders), k=-1) * ~np.array(stays) + np.eye(len(senders))
+        weights = upload(torch.from_numpy(lacks[which]), self.inputs[i].device)
+        deltas = self.engine.chunks[i].deltas(senders, self.all_live).double()
+        whole = self.inputs[i]
+        return whole - (weights @ deltas.flatten(1)).unflatten(1, whole.shape)
+
+    def lacking(self, i: int, senders: list[int], x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        """Take what present edges from some senders add from the receiver's input, in float64."""
+        chunk = self.engine.chunks[i]
+        if self.engine.batched:
+            return x - chunk.deltas(senders, self.all_live).sum(0, dtype=x.dtype) if senders else x
+        for sender in senders:
+            x = x - chunk.delta_at(sender, self.all_live)
+        return x
 
     def try_cutting_direct(self) -> list[float]:
         """Measure the one candidate whose q, k or v, as a whole, is the ablated run's. Return its metric in a list."""
@@ -195,11 +226,10 @@ class Removals:
         self.accept(i)
         present = self.candidates[i].present[:, self.receiver]
         gone = np.flatnonzero(self.circuit.present[:, self.receiver] & ~present).tolist()
-        if i == len(self.candidates) - 1 and gone:
+        if i == len(self.candidates) - 1 and gone and self.last:
             self.inputs = [self.last[j] for j in range(len(self.inputs))]
         else:
-            for sender in gone:
-                self.inputs = [self.lacking(j, sender, x) for j, x in enumerate(self.inputs)]
+            self.inputs = [self.lacking(j, gone, x) for j, x in enumerate(self.inputs)]
         self.circuit.present[:, self.receiver] = present
         self.circuit.direct[self.receiver] = self.candidates[i].direct[self.receiver]
         self.current = metric
@@ -218,9 +248,6 @@ class Removals:
                 patch, _ = self.attempt(chunk, slice(i, i + 1))
                 patch.commit(0)
 
-    def new_patch(self, i: int, n_states: int) -> Patch:
+    def patch_of(self, i: int, n_states: int) -> Patch:
         """Return a patch without changes on chunk ``i``, for ``n_states`` candidates."""
-        rows = self.engine.chunks[i].rows
-        capacity = self.plan.capacity(slice(self.engine.graph.first_sender(self.layer), None))
-        changes = Changes.none(self.plan, rows, capacity, n_states, self.engine.scratch)
-        return Patch(self.engine.weights, rows, self.plan, self.states[i], changes)
+        return self.new_patch(self.engine.chunks[i].rows, self.states[i], n_states)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +14,7 @@ from torch import Tensor
 from acdc.ablation import Ablation, Written
 from acdc.data import Dataset
 from acdc.engine import layers
+from acdc.engine.route import Plan
 from acdc.engine.weights import Weights
 from acdc.graph import Graph
 from acdc.models.architecture import Architecture
@@ -32,7 +34,7 @@ class Rows:
         one_per_prompt: whether every prompt has exactly one scored position.
         causal: whether a position attends to itself and earlier ones only.
         weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
-        masks: what ``visible`` has made.
+        masks, positions: what ``hidden`` and ``pos_at`` have made.
     """
 
     n_prompts: int
@@ -46,6 +48,7 @@ class Rows:
     live: Int[Tensor, "live"]
     scored_in_live: Int[Tensor, "scored"]
     masks: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
+    positions: dict[bool, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, causal: bool = True) -> Rows:
@@ -73,8 +76,8 @@ class Rows:
         pos = torch.arange(self.n_pos, device=self.pos.device)
         return pos[:, None] - pos
 
-    def visible(self, window: int, at_scored: bool = False) -> Bool[Tensor, "... query pos"]:
-        """Return which keys a query sees: with a window, so many positions, itself among them.
+    def hidden(self, window: int, at_scored: bool = False) -> Bool[Tensor, "... query pos"]:
+        """Return which keys a query does not see: with a window, it sees so many positions, itself among them.
 
         Args:
             at_scored: whether the queries are those of scored rows, Bool[scored 1 pos]; else of all positions.
@@ -82,12 +85,18 @@ class Rows:
         if (window, at_scored) not in self.masks:
             sees = self.distance >= 0 if self.causal else torch.ones_like(self.distance, dtype=torch.bool)
             sees = sees & (self.distance < window) if window else sees
-            self.masks[window, at_scored] = sees[self.pos[self.scored], None] if at_scored else sees
+            self.masks[window, at_scored] = ~(sees[self.pos[self.scored], None] if at_scored else sees)
         return self.masks[window, at_scored]
 
     def at(self, all_live: bool) -> Int[Tensor, "row"]:
         """Return all live rows or else the scored ones."""
         return self.live if all_live else self.scored
+
+    def pos_at(self, all_live: bool) -> Int[Tensor, "row"]:
+        """Return the positions of all live rows or else of the scored ones."""
+        if all_live not in self.positions:
+            self.positions[all_live] = self.pos[self.at(all_live)]
+        return self.positions[all_live]
 
     def find_live(self, delta: Float[Tensor, "sender row d_model"]) -> None:
         """Set ``live`` from the differences between the clean and the ablated run.
@@ -106,13 +115,17 @@ class Rows:
         else:
             live = differs.any(1, keepdim=True).expand_as(differs)
         live = (live | grid).flatten()
-        self.live = live.nonzero().flatten()
+        self.live, self.positions = live.nonzero().flatten(), {}
         self.scored_in_live = live.cumsum(0)[self.scored] - 1
 
     @property
     def n(self) -> int:
         """Return the number of rows."""
         return self.n_prompts * self.n_pos
+
+
+Where = slice | list[int] | Int[Tensor, "_chosen"]
+"""Choose entries along a tensor's first dimension. A GPU wants a slice or its own tensor, for it awaits a list."""
 
 
 class State(dict[tuple[str, int, int], Tensor]):
@@ -124,7 +137,18 @@ class State(dict[tuple[str, int, int], Tensor]):
     ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows. Where
     one norm takes all heads' q together, q and k are those before it.
     ``final`` is the residual stream that the logits are read from, Float[scored d_model]; its layer and index are 0.
+
+    Attributes:
+        stacks: by kind and layer, those stacks of which activations are views, by the indexes of these.
     """
+
+    def __init__(self, activations: Mapping[tuple[str, int, int], Tensor] = MappingProxyType({})) -> None:
+        super().__init__(activations)
+        self.stacks: dict[tuple[str, int], dict[tuple[int, ...], Tensor]] = {}
+
+    def __setitem__(self, key: tuple[str, int, int], value: Tensor) -> None:
+        self.release(key[0], key[1], (key[2],))
+        super().__setitem__(key, value)
 
     def copy(self) -> State:
         """Return a state of the same tensors."""
@@ -139,9 +163,59 @@ class State(dict[tuple[str, int, int], Tensor]):
         scale = self.get(("scale", layer, 0))
         return z if scale is None else z * scale
 
+    def stack(self, kind: str, layer: int, nodes: tuple[int, ...]) -> Float[Tensor, "node row d"]:
+        """Stack activations of one kind and layer. They become views of the stack, which is there the next time."""
+        of_layer = self.stacks.setdefault((kind, layer), {})
+        if nodes not in of_layer:
+            first, *others = (self[kind, layer, i] for i in nodes)
+            is_shared = all(value is first for value in others)
+            self.put(
+                kind, layer, nodes, first.expand(len(nodes), -1, -1) if is_shared else torch.stack([first, *others])
+            )
+        return of_layer[nodes]
+
+    def put(self, kind: str, layer: int, nodes: tuple[int, ...], stack: Float[Tensor, "node row d"]) -> None:
+        """Replace activations of one kind and layer by views of a stack."""
+        of_layer = self.stacks.setdefault((kind, layer), {})
+        if nodes not in of_layer:  # no two stacks are of one activation
+            self.release(kind, layer, nodes)
+        of_layer[nodes] = stack
+        keys = ((kind, layer, i) for i in nodes)
+        self.update(zip(keys, stack.unbind(), strict=True))
+
+    def release(self, kind: str, layer: int, leaving: Collection[int]) -> None:
+        """Forget the stacks of activations that are replaced. The others of a stack get one of their own.
+
+        Otherwise one view would keep the memory of the whole stack.
+        """
+        of_layer = self.stacks.get((kind, layer), {})
+        for nodes in [nodes for nodes in of_layer if not set(nodes).isdisjoint(leaving)]:
+            del of_layer[nodes]
+            rest = tuple(i for i in nodes if i not in leaving)
+            if rest:
+                self.put(kind, layer, rest, torch.stack([self[kind, layer, i] for i in rest]))
+
     def take_over(self, other: State, layer: int) -> None:
         """Replace a layer's activations by those of ``other``."""
-        self.update({key: value for key, value in other.items() if key[1] == layer and key[0] != "final"})
+        for key, value in other.items():
+            if key[1] == layer and key[0] != "final":
+                self[key] = value
+
+    def drop_rows(self, plan: Plan, rows: Rows) -> None:
+        """Keep only the scored rows of activations that matter nowhere else."""
+        n_scored, n_heads = len(rows.scored), plan.graph.n_heads
+        dropped: dict[tuple[str, int], dict[tuple[str, int, int], Tensor]] = {}
+        for (kind, layer, i), value in self.items():
+            if kind == "final" or len(value) == n_scored:
+                continue
+            is_key = kind == "port" and i >= n_heads
+            all_live = plan.mlp_at_all_live(layer) if kind.startswith("mlp") else plan.port_at_all_live(layer, i)
+            if not (all_live or is_key):
+                at_scored = value[rows.scored if kind == "port" else rows.scored_in_live]
+                dropped.setdefault((kind, layer), {})[kind, layer, i] = at_scored
+        for (kind, layer), activations in dropped.items():
+            self.release(kind, layer, [i for _, _, i in activations])
+            self.update(activations)
 
     def at_live(self, rows: Rows) -> State:
         """Return this state, which has every row, with the rows at which each activation is kept."""
@@ -374,6 +448,39 @@ def scale_after(weights: Weights, layer: int, z: Float[Tensor, "head ... row d_h
     return layers.rms_scale(weights.architecture, total)
 
 
+def project_many(
+    weights: Weights,
+    layer: int,
+    ports: Where,
+    placed: Where,
+    x: Float[Tensor, "port state row d_model"],
+    pos: Int[Tensor, "row"],
+) -> Float[Tensor, "port state row d_head"]:
+    """Compute q, k or v of several ports in ascending order, each from its input, see ``project``.
+
+    Args:
+        placed: the q and k among the ports; they come first.
+    """
+    architecture, block = weights.architecture, weights.blocks[layer]
+    bias, n_placed = block.b_port[ports][:, None], len(block.b_port[placed])
+    if architecture.norm_before and architecture.norm == "rms" and architecture.positions != "shortformer":
+        rows = x.flatten(1, 2)
+        scaled = torch.bmm(rows, block.w_after_scale[ports])
+        out = torch.addcmul(bias, scaled, layers.rms_scale(architecture, rows))
+    else:
+        x = layers.norm(architecture, x, block.ln1_w, block.ln1_b) if architecture.norm_before else x
+        if architecture.positions == "shortformer":
+            x = torch.cat([x[:n_placed] + weights.position(pos), x[n_placed:]])
+        out = torch.baddbmm(bias, x.flatten(1, 2), block.w_port[ports])
+    out = out.unflatten(1, x.shape[1:3])
+    parts = before = out.tensor_split([n_placed])
+    if architecture.query_key_norm != "all heads" and n_placed:
+        norm = None if block.qk_norm_w is None else block.qk_norm_w[placed][:, None, None]
+        parts = place(weights, layer, parts[0], norm, pos), parts[1]
+    parts = parts[0], clipped(architecture, parts[1])
+    return out if parts[0] is before[0] and parts[1] is before[1] else torch.cat(parts)
+
+
 def project_all(
     weights: Weights, layer: int, resid: Float[Tensor, "row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "port row d_head"]:
@@ -407,7 +514,7 @@ def full_attention(
 def attend(
     weights: Weights,
     layer: int,
-    heads: slice | list[int],
+    heads: Where,
     q: Float[Tensor, "head ... query d_head"],
     k: Float[Tensor, "head ... key d_head"],
     v: Float[Tensor, "head ... key d_head"],
@@ -424,8 +531,8 @@ def attend(
     if weights.slopes is not None:
         distance = rows.distance[rows.pos[rows.scored], None] if at_scored else rows.distance
         bias = -weights.slopes[heads].view(-1, *[1] * (q.dim() - 1)) * distance
-    visible = rows.visible(architecture.window(layer), at_scored)
-    return layers.attend(q, k, v, visible, bias, architecture.attention_cap)
+    hidden = rows.hidden(architecture.window(layer), at_scored)
+    return layers.attend(q, k, v, hidden, bias, architecture.attention_cap)
 
 
 def final_norm(weights: Weights, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from acdc.engine.linear import Linear
 from acdc.errors import InputError, reading
+from acdc.files import whole, write_text
 from acdc.models.architecture import Architecture
 
 TENSORS, ARCHITECTURE = "engine.safetensors", "architecture.json"
@@ -76,7 +77,12 @@ class Block:
         It is for an RMS norm, which divides a row by one number: that can be done to the 64 numbers of a head
         instead of those of the whole residual stream.
         """
-        return [Linear(w if self.ln1_w is None else self.ln1_w[:, None] * w) for w in self.w_port]
+        return [Linear(w) for w in self.w_after_scale]
+
+    @cached_property
+    def w_after_scale(self) -> Float[Tensor, "port d_model d_head"]:
+        """Return the weights of ``ports_after_scale``."""
+        return self.w_port if self.ln1_w is None else self.ln1_w[:, None] * self.w_port
 
     @cached_property
     def all_ports(self) -> Linear:
@@ -94,7 +100,12 @@ class Block:
 
         The weight of a norm after it is multiplied in; what the norm divides by is not, see ``runs.scale_after``.
         """
-        return [Linear(w if self.ln1_post_w is None else w * self.ln1_post_w) for w in self.w_o]
+        return [Linear(w) for w in self.w_written]
+
+    @cached_property
+    def w_written(self) -> Float[Tensor, "head d_head d_model"]:
+        """Return the weights of ``outputs``."""
+        return self.w_o if self.ln1_post_w is None else self.w_o * self.ln1_post_w
 
     @cached_property
     def gate(self) -> Linear:
@@ -161,8 +172,10 @@ class Weights:
             # The format keeps no tensor twice: a norm that heads and MLP share is copied, and so are tied embeddings.
             tensors[name] = own.clone() if own.untyped_storage().data_ptr() in stored else own
             stored.add(tensors[name].untyped_storage().data_ptr())
-        save_file(tensors, folder / TENSORS)
-        (folder / ARCHITECTURE).write_text(json.dumps(asdict(self.architecture), indent=1, sort_keys=True) + "\n")
+        with whole(folder / TENSORS) as partial:
+            save_file(tensors, partial)
+        text = json.dumps(asdict(self.architecture), indent=1, sort_keys=True) + "\n"
+        write_text(text, folder / ARCHITECTURE)
 
     @classmethod
     def load(cls, folder: Path) -> Weights:
@@ -185,6 +198,8 @@ class Weights:
             tensors = load_file(folder / TENSORS)
 
         def record(kind: type[Block] | type[Weights], prefix: str) -> dict[str, Any]:
+            if lacking := [name for name in REQUIRED[kind] if prefix + name not in tensors]:
+                raise InputError(f"{folder / TENSORS} lacks {prefix}{lacking[0]}: make the model again by `acdc model`")
             return {field.name: tensors.get(prefix + field.name) for field in fields(kind)}
 
         blocks = [Block(**record(Block, f"blocks.{i}.")) for i in range(architecture.n_layers)]
@@ -214,7 +229,7 @@ class Weights:
 
         return replace(
             self,
-            architecture=replace(a, n_kv_heads=a.n_heads),
+            architecture=a.per_query_head(),
             blocks=[repeated(block) for block in self.blocks],
         )
 
@@ -229,3 +244,7 @@ class Weights:
             return moved
 
         return Weights(**{**move(self), "blocks": [Block(**move(block)) for block in self.blocks]})
+
+
+REQUIRED = {Block: ("w_port", "b_port", "w_o", "b_o"), Weights: ("embed", "unembed")}
+"""Weights that every model has."""

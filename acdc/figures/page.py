@@ -84,7 +84,7 @@ def filled(data: dict[str, Any], title: str, size: str) -> str:
 
 def places(nodes: Iterable[Node]) -> dict[str, Any]:
     """Return where every node of the sweep stands, and the labels of the layers."""
-    present = set(nodes)
+    present = sorted(set(nodes), key=lambda node: (node.layer, node.name))  # a set has another order in every process
     layers = sorted({node.layer for node in present})
     rows = {layer: -ROW * i for i, layer in enumerate(layers)}
     heads = 1 + max((node.head for node in present if node.head is not None), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import cycle
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from acdc.catalogue import METHODS
 from acdc.errors import InputError
+from acdc.files import whole
 
 # Okabe & Ito (2008): told apart under the common colour-vision deficiencies.
 BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -112,4 +114,7 @@ def save(figure: Figure, paths: Iterable[Path | str]) -> None:
             raise InputError(f"{path}: figures are saved as {', '.join(NO_METADATA)}")
     with style():
         for path in files:
-            figure.savefig(path, metadata=NO_METADATA[path.suffix])
+            drawn = io.BytesIO()  # matplotlib does not end well where the disk is full
+            figure.savefig(drawn, format=path.suffix.removeprefix("."), metadata=NO_METADATA[path.suffix])
+            with whole(path) as partial:
+                partial.write_bytes(drawn.getbuffer())

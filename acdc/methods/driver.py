@@ -7,27 +7,28 @@ progress bars: this module gives both, and returns the outcome as ``acdc.found.F
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from acdc.catalogue import METHODS, METRICS, Method, check_suits
 from acdc.engine.model import Engine
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError, first_line, reading
+from acdc.files import check_outputs
 from acdc.found import FOUND, Found
 from acdc.graph import Circuit, Scores
 from acdc.metrics import Metric, MetricKind
+from acdc.tensor_files import load_torch, save_torch
 
 EVERY_SIZE = 200
 """Where no more edges or nodes than this have a score, circuits are cut at every size that the scores tell apart."""
@@ -149,6 +150,7 @@ def saved(engine: Engine, settings: dict[str, Any], value: str, folder: Path | N
     own = settings | {"size_by": method.size_by, "value": value}
     found = finished(folder, own) if folder else None
     if found is None:
+        check_outputs([folder / name for name in (Found.FILE, Found.TRACE, CHECKPOINT)] if folder else [])
         found = search(engine, method, own, folder)
         if folder:
             found.save(folder)
@@ -170,12 +172,9 @@ def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
 def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Path | None) -> Found:
     """Run a method at one value. It goes on from its checkpoint where the folder has one."""
     own = {setting.name: settings[setting.name] for setting in method.settings}
-    run: Search = method.load()(engine, METRICS[settings["metric"]].load(), float(settings["value"]), **own)
-    checkpoint, before, started = folder / CHECKPOINT if folder else None, 0.0, time.monotonic()
-    state = load_state(checkpoint, settings) if checkpoint else None
-    if state is not None:
-        before = state.pop("seconds")
-        run.restore(state)
+    made = partial(method.load(), engine, METRICS[settings["metric"]].load(), float(settings["value"]), **own)
+    checkpoint, started = folder / CHECKPOINT if folder else None, time.monotonic()
+    run, before = resumed(made, checkpoint, settings) if checkpoint else (made(), 0.0)
     with progress_bar(run) as bar:
         for n, can_be_saved in run.steps():
             bar.set_postfix(run.status(), refresh=False)
@@ -193,6 +192,23 @@ def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Pat
             stacklevel=2,
         )
     return found
+
+
+def resumed(made: Callable[[], Search], checkpoint: Path, settings: dict[str, Any]) -> tuple[Search, float]:
+    """Return a run that goes on from its checkpoint where there is a sound one, and the seconds that it took before."""
+    run = made()
+    try:
+        if state := load_state(checkpoint, settings):
+            with reading(checkpoint, "remove it", "checkpoint"):
+                before = float(state.pop("seconds"))
+                run.restore(state)
+                return run, before
+    except InputError as error:
+        warnings.warn(
+            f"checkpoint {checkpoint} is damaged, so the search starts afresh: {first_line(error)}", stacklevel=2
+        )
+        return made(), 0.0
+    return run, 0.0
 
 
 def found_of(settings: dict[str, Any], outcome: Outcome) -> Found:
@@ -262,19 +278,18 @@ def progress_bar(run: Search) -> tqdm:
 
 def save_state(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> None:
     """Replace a checkpoint in one step, so that a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"settings": json.dumps(settings), "state": state}, partial)
-    os.replace(partial, path)
+    save_torch({"settings": json.dumps(settings), "state": state}, path)
 
 
 def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Read the state to go on from; None where there is no checkpoint, a damaged one, or it is of other settings."""
+    """Read the state to go on from; None where there is no checkpoint, or it is of other settings.
+
+    Raises:
+        InputError: it is damaged.
+    """
     if not path.exists():
         return None
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-        return saved["state"] if saved["settings"] == json.dumps(settings) else None
-    except Exception as error:  # whatever torch and pickle raise for bytes that are no checkpoint
-        warnings.warn(f"checkpoint {path} is damaged, so the search starts afresh: {first_line(error)}", stacklevel=2)
-        return None
+    saved = load_torch(path, "remove it", "checkpoint")
+    with reading(path, "remove it", "checkpoint"):
+        state: dict[str, Any] = saved["state"]
+        return state if saved["settings"] == json.dumps(settings) else None

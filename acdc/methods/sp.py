@@ -10,8 +10,8 @@ prompt in each.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import log
+from collections.abc import Iterator, Sequence
+from math import isnan, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from acdc.engine.masked import masked_models
 from acdc.engine.model import Engine
+from acdc.engine.runs import Where
+from acdc.engine.upload import upload
 from acdc.graph import Circuit, Graph, NodeScores
 from acdc.methods.driver import Outcome, Search
 from acdc.metrics import MetricKind
@@ -73,7 +75,8 @@ class Sp(Search):
         seed: int,
     ) -> None:
         self.engine, self.kind, self.regularisation, self.total = engine, kind, regularisation, steps
-        self.graph, self.groups = engine.graph, list(groups_of(engine.graph))
+        self.graph = engine.graph
+        self.groups = [upload(torch.tensor(group), engine.device) for group in groups_of(engine.graph)]
         self.models = [(model, model.metric(kind)) for model in masked_models(engine, prompts_per_step)]
         n_nodes = len(self.graph.receivers) - 1
         first = torch.full((n_nodes,), FIRST_SCORE, device=engine.device, dtype=torch.float64)
@@ -106,12 +109,14 @@ class Sp(Search):
         value = model.value(metric, model.logits_of_nodes(share))
         penalty = expected_share(self.score, self.groups)
         loss = value + self.regularisation * penalty
-        if loss.isnan():
+        # One download: a GPU is waited for once.
+        numbers = torch.stack([value.double(), penalty, loss]).tolist()
+        if isnan(numbers[-1]):
             raise ArithmeticError(f"the metric became NaN in step {step} of SP, regularisation {self.regularisation:g}")
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
-        self.trace.append(Step(step, value.item(), penalty.item(), loss.item()))
+        self.trace.append(Step(step, *numbers))
 
     def status(self) -> dict[str, Any]:
         """Return the loss of the last step."""
@@ -160,11 +165,11 @@ class Sp(Search):
 def draw(score: Float[Tensor, "node"], draws: torch.Generator) -> Float[Tensor, "node"]:
     """Draw the shares of nodes, each from its distribution."""
     uniform = torch.rand(score.shape, generator=draws, dtype=score.dtype).clamp(SMALLEST_DRAW, 1 - SMALLEST_DRAW)
-    stretched = torch.sigmoid((uniform.logit().to(score.device) + score) / BETA) * (ZETA - GAMMA) + GAMMA
+    stretched = torch.sigmoid((upload(uniform.logit(), score.device) + score) / BETA) * (ZETA - GAMMA) + GAMMA
     return stretched.clamp(0, 1)
 
 
-def expected_share(score: Float[Tensor, "node"], groups: list[list[int]]) -> Float[Tensor, ""]:
+def expected_share(score: Float[Tensor, "node"], groups: Sequence[Where]) -> Float[Tensor, ""]:
     """Compute the expected share of nodes that are not wholly ablated, as the mean over groups."""
     kept = torch.sigmoid(score - BETA * log(-GAMMA / ZETA))
     return torch.stack([kept[group].mean() for group in groups]).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from acdc.errors import InputError
@@ -96,6 +96,10 @@ class Architecture:
     def is_coupled(self) -> bool:
         """Return whether a layer's heads share a norm, see ``Graph``."""
         return self.norm_after or self.query_key_norm == "all heads"
+
+    def per_query_head(self) -> Architecture:
+        """Return the architecture with a key and a value head for each query head."""
+        return replace(self, n_kv_heads=self.n_heads)
 
     def graph(self, split_embed: bool = False) -> Graph:
         """Return the model's graph. Raises InputError where token and position embeddings cannot be told apart."""

@@ -18,11 +18,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from acdc.errors import InputError, first_line, reading
+from acdc.models.files import NATIVE_CONFIG, check_folder, loading
 from acdc.models.reset import RESET, reset
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
-NATIVE_CONFIG = "native.json"
-"""The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
 PROCESSED = "processed"
 """The file whose presence says that weights are to be processed, see ``load_bridge``."""
 NATIVE = "TransformerLensNative"
@@ -48,16 +47,18 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
     """
     check_folder(folder)
     if (folder / NATIVE_CONFIG).exists():
-        with reading(folder, "make the model again by `acdc model`"):
+        with reading(folder / NATIVE_CONFIG, "make the model again by `acdc model`"):
             bridge = boot_native(json.loads((folder / NATIVE_CONFIG).read_text()))
+        with reading(folder / "model.safetensors", "make the model again by `acdc model`"):
             bridge.load_state_dict(load_file(folder / "model.safetensors"))
     else:
-        bridge = boot(load_hugging_face(folder), load_tokenizer(folder))
+        tokenizer = load_tokenizer(folder)  # before the weights, which take longer
+        bridge = boot(load_hugging_face(folder), tokenizer)
     compatible(bridge, process and (folder / PROCESSED).exists())
     if (folder / RESET).exists():
         with reading(folder / RESET, "make the model again by `acdc model`"):
             settings = json.loads((folder / RESET).read_text())
-        reset(bridge, **settings)
+            reset(bridge, **settings)
     return bridge.requires_grad_(False).eval()
 
 
@@ -77,17 +78,18 @@ def load_hugging_face(folder: Path) -> PreTrainedModel:
     """Load a Hugging Face folder as Transformers does, in float32.
 
     Raises:
-        InputError: Transformers does not load it, or only with code that comes with the model, which is not run.
+        InputError: Transformers does not load it, or only with code that comes with the model, which is not run, or
+            with random weights for those that the folder lacks.
     """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **NO_CODE)
-    except Exception as error:  # whatever a library raises for a model that it does not know, or for broken files
-        if "trust_remote_code" in str(error):
-            raise InputError(
-                f"model folder {folder} brings code of its own, which is not run: take a model whose architecture"
-                " Transformers has"
-            ) from error
-        raise InputError(f"Transformers cannot load model folder {folder}: {first_line(error)[:300]}") from error
+    with loading(folder):
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, **NO_CODE
+        )
+    if missing := sorted(loaded["missing_keys"]):
+        raise InputError(
+            f"model folder {folder} lacks weights, {missing[0]} and {len(missing) - 1} more, which Transformers draws"
+            " at random: take a model that is whole"
+        )
     return model.requires_grad_(False).eval()
 
 
@@ -195,16 +197,6 @@ def add_positions(
     """Add to q or k, as a hook, what position embeddings in their input make of them."""
     positions = bridge.pos_embed.W_pos[: x.shape[1]]
     return x + torch.einsum("pm,hmd->phd", positions, getattr(attention, weight))
-
-
-def check_folder(folder: Path) -> None:
-    """Raise InputError where ``folder`` holds no model; the message says what is missing."""
-    if not folder.is_dir():
-        raise InputError(f"model folder {folder} does not exist: check the path in the config")
-    if not any((folder / name).exists() for name in (NATIVE_CONFIG, "config.json")):
-        raise InputError(f"model folder {folder} has no config.json: it must be as save_pretrained writes it")
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"model folder {folder} has no weights: it needs *.safetensors beside its config.json")
 
 
 def save_native(bridge: TransformerBridge, config: dict[str, Any], folder: Path) -> None:

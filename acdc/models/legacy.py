@@ -6,8 +6,7 @@ first and refuses the second, whose positions are a shortformer's. This module c
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,14 @@ from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_check
 from transformers import AutoTokenizer
 
 from acdc.errors import InputError, reading
+from acdc.models import hub
 from acdc.models.bridge import SHORTFORMER, boot_native, save_native
+from acdc.models.files import read_config
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
+from acdc.tensor_files import load_torch
 
+GET_AGAIN = "get the model again"
 KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn", "attn_only")
-
-
-def is_legacy(folder: Path) -> bool:
-    """Return whether the folder's config.json is TransformerLens's own and not Hugging Face's."""
-    config = folder / "config.json"
-    with reading(config, "get the model again"):
-        return config.exists() and "model_type" not in json.loads(config.read_text())
 
 
 def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
@@ -39,15 +35,19 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
     Raises:
         InputError: a setting or the weights are missing.
     """
-    config = native_config(json.loads((source / "config.json").read_text()), shortformer)
-    bridge = boot_native(config)
-    weights = convert_tl_checkpoint(read_weights(source), TransformerBridgeConfig(**for_conversion(config)))
+    with reading(source / "config.json", GET_AGAIN):
+        config = native_config(read_config(source), shortformer)
+        bridge = boot_native(config)
+    file, state = read_weights(source)
+    with reading(file, GET_AGAIN):
+        weights = convert_tl_checkpoint(state, TransformerBridgeConfig(**for_conversion(config)))
     missing = [name for name in bridge.state_dict() if name not in weights and name != "unembed.bias"]
     if missing:
         raise InputError(f"model folder {source}: the weights lack {missing[0]}")
     # Some of these repositories leave the bias out. TransformerLens 1.x then took 0 for it.
     weights.setdefault("unembed.bias", torch.zeros(config["d_vocab"]))
-    bridge.load_state_dict({name: weights[name] for name in bridge.state_dict()})
+    with reading(file, GET_AGAIN):
+        bridge.load_state_dict({name: weights[name] for name in bridge.state_dict()})
     save_native(bridge, config, folder)
     save_tokenizer(source, folder)
 
@@ -71,21 +71,33 @@ def for_conversion(config: dict[str, Any]) -> dict[str, Any]:
     return kept | {"positional_embedding_type": "standard", "architecture": "TransformerLensNative"}
 
 
-def read_weights(source: Path) -> dict[str, torch.Tensor]:
-    """Load the final state dict, and nothing but tensors. Raises InputError where there is none or more than one."""
+def read_weights(source: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Load the final state dict, and nothing but tensors; return its file too.
+
+    Raises:
+        InputError: there is none or more than one, or it is damaged.
+    """
     files = sorted(source.glob("*final.pth")) or sorted(source.glob("*.pth"))
     if len(files) != 1:
         raise InputError(f"model folder {source} has {len(files)} files *.pth: it needs one, the final weights")
-    state = torch.load(files[0], map_location="cpu", weights_only=True)
-    return {name: tensor.float() for name, tensor in state.items()}
+    state = load_torch(files[0], GET_AGAIN)
+    with reading(files[0], GET_AGAIN):
+        return files[0], {name: tensor.float() for name, tensor in state.items()}
 
 
 def save_tokenizer(source: Path, folder: Path) -> None:
-    """Save the folder's own tokenizer, or else the one that the config names; nothing where neither can be had."""
-    name = json.loads((source / "config.json").read_text()).get("tokenizer_name")
+    """Save the folder's own tokenizer, or else the one that the config names; where neither can be had, say so."""
+    name = read_config(source).get("tokenizer_name")
     own = load_tokenizer(source)
     if own:
         own.save_pretrained(folder)
     elif name:
-        with suppress(OSError):
+        try:
             AutoTokenizer.from_pretrained(name, **NO_CODE).save_pretrained(folder)
+        except Exception as error:  # whatever libraries raise of the hub
+            reason, remedy = hub.explained(error)
+            warnings.warn(
+                f"the model has no tokenizer and reads numbers alone, for that of {name}, which its config.json names, "
+                f"could not be had ({reason}): {remedy}, and make the model again",
+                stacklevel=2,
+            )

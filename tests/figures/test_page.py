@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from acdc.figures.page import page
 from acdc.found import Found
 from acdc.graph import Circuit, Edge, Graph
 from acdc.trace import key_of
+from tests.checkout import ROOT
 
 GRAPH = Graph(2, 4, 2)  # each key and value head is shared by two heads
 LARGE = ["embed a0.h0.q", "embed a0.h3.q", "a0.h0 a1.h1.k", "a0.h0 m0", "m0 logits", "a1.h2 logits", "embed a1.h2.q"]
@@ -57,6 +61,12 @@ def test_the_sweep_goes_from_large_circuits_to_small_ones_and_starts_where_it_is
     assert [c["value"] for c in data["circuits"]] == ["0.01", "0.3"] and data["start"] == 1
 
 
+def test_nodes_stand_in_one_order_from_the_embedding_up():
+    """In the order of a set, a page would be other bytes on every run."""
+    names = ["embed", "a0.h0", "a0.h3", "m0", "a1.h2", "a1.h3", "m1", "logits"]
+    assert [*data_of(page(SWEEP, {}, "", "0.3"))["positions"]] == names
+
+
 def test_edges_of_a_method_that_scores_are_as_wide_as_their_scores_and_have_no_effect():
     one = found("3", circuit(SMALL), size_by="n_edges")
     one.trace = None
@@ -75,6 +85,23 @@ def test_a_node_has_its_hook_points_and_its_effect():
     assert ["sends along", "3 edges"] in facts  # its two ends of the key that a1.h2 and a1.h3 share, and m0
     assert facts[-1][1] == "+0.375" and nodes["a0.h0"]["effect"] == 0.375
     assert nodes["m1"]["effect"] is None and not any("effect" in term for term, _ in nodes["m1"]["facts"])
+
+
+def test_the_page_is_the_same_bytes_in_every_run():
+    """A set's order changes with Python's seed of hashes."""
+    program = "from tests.figures.test_page import *; print(page(SWEEP, NODES, 'a title', start='0.3'))"
+    pages = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in "12"
+    }
+    (html,) = pages
+    assert html.startswith(b"<!doctype html>")
 
 
 def test_effects_of_nodes_are_those_of_the_circuit():

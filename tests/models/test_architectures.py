@@ -55,9 +55,14 @@ from acdc.engine.model import Engine
 from acdc.engine.runs import run
 from acdc.engine.weights import Weights, rotary_tables
 from acdc.errors import InputError
+from acdc.graph import Circuit
+from acdc.methods.acdc_fast import acdc_fast
+from acdc.metrics import KLDivergence
 from acdc.models.bridge import of_hugging_face
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
+from tests.pretend_device import DEVICE, PretendDevice
+from tests.search import assert_same
 from tests.small_models import random_circuit
 
 FLOAT_ERROR = 1e-4
@@ -224,6 +229,24 @@ def test_circuits_are_the_oracles(kind, ablation):
         circuit = random_circuit(setup.graph, seed, 0.7, 0.9)
         expected = oracle.logits(circuit)
         torch.testing.assert_close(setup.circuit_logits(circuit), expected, atol=FLOAT_ERROR, rtol=0)
+
+
+@configs
+@torch.no_grad()
+def test_a_pretended_gpu_decides_as_the_cpu(kind):
+    """A layer at a time, which is how engines compute on it, and a head at a time; in float64."""
+
+    def setup(device: str | torch.device) -> Engine:
+        return Engine(converted(kind).to(device, torch.float64), random_prompts(), ablation="corrupted")
+
+    usual = setup("cpu")
+    threshold = 0.2 * usual.value(Circuit.empty(usual.graph), KLDivergence)
+    expected = acdc_fast(usual, KLDivergence, threshold)
+    with PretendDevice():
+        other = setup(DEVICE)
+        assert other.batched and not usual.batched
+        assert_same(acdc_fast(other, KLDivergence, threshold), expected, 1e-9)
+    assert 0 < sum(row.removed for row in expected.trace) < len(expected.trace)
 
 
 @pytest.mark.parametrize("reason", REFUSED)

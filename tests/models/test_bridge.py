@@ -7,17 +7,19 @@ from dataclasses import asdict
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import BertConfig, BertLMHeadModel
 
 from acdc.errors import InputError
-from acdc.models.bridge import boot_native, check_folder, load_bridge
+from acdc.models.bridge import boot_native, load_bridge
 from acdc.models.convert import architecture_of, weights_of
+from acdc.models.files import check_folder
 from acdc.models.tokenizer import load_tokenizer
 from acdc.models.toy import tiny_llama
 from acdc.models.toy.word_tokenizer import task_tokenizer
 from tests.plain_model import OTHERS, assert_described
-from tests.small_models import COUPLED, KINDS, NATIVE, bridge, prompts, save_hugging_face
+from tests.small_models import COUPLED, KINDS, NATIVE, bridge, build, prompts, save_hugging_face
 
 
 def native(**changes) -> TransformerBridge:
@@ -153,6 +155,15 @@ def test_folder_that_is_missing_or_incomplete_is_refused_with_what_is_missing(tm
         load_bridge(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"no weights.*\.safetensors"):
+        load_bridge(tmp_path)
+
+
+def test_weights_that_a_folder_lacks_are_not_drawn_at_random(tmp_path):
+    build("gpt2", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["transformer.h.0.ln_1.bias"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks weights, transformer\.h\.0\.ln_1\.bias and 0 more"):
         load_bridge(tmp_path)
 
 

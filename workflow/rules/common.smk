@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,10 +20,29 @@ sys.path.insert(0, workflow.basedir)
 from acdc import study as studies
 from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.errors import InputError
+from acdc.resources import Needs
 from acdc.study import COSTS, SPLITS, TABLE_FORMATS
 
-# Every job knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a killed one.
-shell.prefix(f"set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; ")
+OWN_SOFTWARE = ("CONDA_PREFIX", "SINGULARITY_CONTAINER", "LOADEDMODULES")
+"""Variables that tell which software a shell has: conda, Apptainer and Singularity, and environment modules set them."""
+
+
+def start_of_jobs():
+    """What every shell command begins with.
+
+    `python` is the interpreter that runs this Snakemake and finds this repository's acdc, whatever PATH and
+    PYTHONSAFEPATH say: a cluster's node may have no environment on its PATH. A rule with software of its own keeps the
+    `python` of that. And every job knows its workflow, so that workflow/scripts/unlock.py can tell the orphans of a
+    killed one.
+    """
+    here = shlex.quote("".join(os.environ.get(name, "") for name in OWN_SOFTWARE))
+    there = "".join(f"${{{name}:-}}" for name in OWN_SOFTWARE)
+    root, python = shlex.quote(str(workflow.basedir)), shlex.quote(sys.executable)
+    ours = f'export PYTHONPATH={root}"${{PYTHONPATH:+:$PYTHONPATH}}"; python() {{ {python} "$@"; }};'
+    return f'set -euo pipefail; export ACDC_WORKFLOW_PID={os.getpid()}; if [ "{there}" = {here} ]; then {ours} fi; '
+
+
+shell.prefix(start_of_jobs().replace("{", "{{").replace("}", "}}"))  # Snakemake formats it
 
 try:
     for file in map(Path, workflow.configfiles):
@@ -78,6 +98,19 @@ def has_gpu():
     """Asked once, not for every job."""
     command = ["nvidia-smi", "-L"]
     return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+NEEDS = Needs(STUDY, on_gpu=bool(gpus(None)))
+
+
+def mem_mb(need, batch=None):
+    """The memory of a job as a resource. It grows with the attempts. A batch stands for the wildcards of its rule."""
+    return lambda w, input, attempt: need(batch or w, input).mem_mb(attempt)
+
+
+def runtime(need, batch=None):
+    """The minutes of a job as a resource, likewise."""
+    return lambda w, input, attempt: need(batch or w, input).runtime(attempt, config["max_minutes"])
 
 
 ENGINE = (

@@ -51,6 +51,9 @@ rule behaviour:
     benchmark:
         f"{BENCHMARKS}/behaviour/{TASK}.tsv"
     priority: lambda w: FIRST + STUDY.is_large(w.model)
+    resources:
+        mem_mb=mem_mb(NEEDS.behaviour),
+        runtime=runtime(NEEDS.behaviour),
     params:
         task=STUDY.task_flags,
         identity=model_identity,

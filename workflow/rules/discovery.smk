@@ -31,6 +31,8 @@ for rank, batch in enumerate(STUDY.batches):
         resources:
             gpu=gpus,
             memory_gib=config["memory_gib"],
+            mem_mb=mem_mb(NEEDS.search, batch),
+            runtime=runtime(NEEDS.search, batch),
         params:
             engine=STUDY.engine_flags(batch.search.wildcards),
             metric=batch.search.entry["metric"],
@@ -59,6 +61,8 @@ rule stability:
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
+        mem_mb=mem_mb(NEEDS.resampling),
+        runtime=runtime(NEEDS.resampling),
     params:
         engine=STUDY.engine_flags,
         methods=lambda w: STUDY.resampled(w).flags,

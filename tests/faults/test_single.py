@@ -1,14 +1,13 @@
-"""Damaged files, impossible values and readers that leave end in one sentence, and lose nothing."""
+"""Single faults: damaged files, impossible values and readers that leave end in one sentence, and lose nothing."""
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,17 +21,19 @@ from acdc.engine.check import Expected
 from acdc.engine.load import Options
 from acdc.engine.weights import Weights
 from acdc.errors import InputError
-from acdc.exchange import EAP_JSON, ORIGINAL
+from acdc.exchange import EAP_JSON, EAP_PT, ORIGINAL
 from acdc.figures.page import as_json
+from acdc.fingerprint import write_digests
 from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.methods import driver
-from acdc.models import sources
 from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
+from acdc.models.legacy import read_weights
 from acdc.tables import read_table, write_json, write_table
 from acdc.trace import original_lines
 from tests.checkout import ROOT
+from tests.faults.damage import flipped
 from tests.small_models import bridge, build, engine, prompts
 
 SETTINGS = {
@@ -60,16 +61,17 @@ def test_names_stay_the_texts_they_are(tmp_path, name):
 
 def test_a_table_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "table.csv"
-    write_table([{"a": 1}], path)
+    write_table([{"a": 1, "b": 1}], path)
     before = path.read_bytes()
 
-    def full(frame: pd.DataFrame, partial: Path, **_) -> None:
-        partial.write_text("a\n")
-        raise OSError("no space left on device")
+    def full(partial: Path, text: str, **_) -> None:
+        partial.write_bytes(text[:1].encode())
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space") as ended:
         write_table([{"a": 2}], path)
+    assert ended.value.filename == str(path)
     with pytest.raises(TypeError):
         write_json({"a": object()}, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
@@ -208,26 +210,6 @@ def test_a_cut_trace_has_no_log(change, said):
         list(original_lines(change(found.trace), setup.graph))
 
 
-def hub(monkeypatch: pytest.MonkeyPatch, folder: Path, sha256: str | None) -> None:
-    """Let the hub give a folder, and state a digest of its weights."""
-    stated = SimpleNamespace(rfilename="model.safetensors", lfs=SimpleNamespace(sha256=sha256) if sha256 else None)
-    small = SimpleNamespace(rfilename="config.json", lfs=None)
-    monkeypatch.setattr(sources, "snapshot_download", lambda *_, **__: str(folder))
-    monkeypatch.setattr(sources, "model_info", lambda *_, **__: SimpleNamespace(siblings=[small, stated]))
-
-
-def test_a_file_that_was_damaged_on_its_way_from_the_hub_is_refused_and_removed(tmp_path, monkeypatch):
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"weights")
-    for stated in (hashlib.sha256(b"weights").hexdigest(), None):
-        hub(monkeypatch, tmp_path, stated)
-        assert sources.downloaded("name", "main", "") == tmp_path
-    hub(monkeypatch, tmp_path, hashlib.sha256(b"other weights").hexdigest())
-    with pytest.raises(InputError, match=r"model.safetensors of model name was damaged on its way from the hub"):
-        sources.downloaded("name", "main", "")
-    assert not weights.exists()
-
-
 # Files that a stage reads.
 
 
@@ -267,9 +249,32 @@ def test_a_damaged_file_is_named_in_one_sentence(written, tmp_path, name, read, 
     shutil.copytree(written, folder)
     read(folder)
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
-    if name == "table.csv" and damage is not DAMAGES["empty"]:
-        pytest.skip("a cut table is a shorter table, and any text is one")
     with pytest.raises(InputError) as refused:
         read(folder)
     assert Path(name).parts[-1] in str(refused.value) or str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_weights_that_changed_since_the_model_was_made_are_not_loaded(tmp_path):
+    build("layer_norm", tmp_path)
+    write_digests(tmp_path)
+    acdc.load_model(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(flipped(weights.read_bytes(), 0.9, 3))
+    with pytest.raises(InputError, match=r"model.safetensors is not as acdc wrote it: make the model again"):
+        acdc.load_model(tmp_path)
+
+
+class Code:
+    """What runs code when pickle reads it."""
+
+    def __reduce__(self) -> tuple:
+        return print, ("code of the file has run",)
+
+
+@pytest.mark.parametrize("read", (ORIGINAL.read, EAP_PT.read, lambda path, _: read_weights(path.parent)))
+def test_code_in_a_file_is_refused_without_torchs_advice_to_run_it(tmp_path, read, capsys):
+    torch.save({"a": Code()}, tmp_path / "file.pth")
+    with pytest.raises(InputError, match="no code of a file is run") as refused:
+        read(tmp_path / "file.pth", None)
+    assert "weights_only" not in str(refused.value) and capsys.readouterr().out == ""

@@ -1,0 +1,30 @@
+"""Count the bytes that a search holds from start to end, for the engine and for what jobs ask of clusters. No torch."""
+
+from __future__ import annotations
+
+from acdc.graph import Graph
+from acdc.models.architecture import Architecture
+
+FLOAT64 = 8
+"""Bytes of a number in double precision."""
+
+
+def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:
+    """Return an upper bound of the bytes that a search holds from start to end.
+
+    It holds every sender's change, and in float64 the sum of those below each layer. Of the current circuit it holds
+    the input and the value of every port, z, and the MLPs' inputs and outputs. Of the clean and the ablated run it
+    holds the same, but a layer's ports share one input. And it holds the whole model's logits, with the two tensors
+    that KL makes of them.
+
+    Args:
+        rows: positions of all prompts together.
+        scored: those of them that the metric reads.
+    """
+    a = architecture
+    values = (graph.n_ports + a.n_heads) * a.d_head
+    current = a.n_layers * ((graph.n_ports + 2) * a.d_model + values)
+    plain = a.n_layers * (3 * a.d_model + values)
+    per_row = len(graph.senders) * a.d_model + current + 2 * plain
+    totals = FLOAT64 * rows * (a.n_layers + 1) * a.d_model
+    return totals + itemsize * (rows * per_row + scored * (3 * a.d_vocab + 3 * a.d_model))

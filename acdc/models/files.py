@@ -1,0 +1,90 @@
+"""Know which files a model has, in a folder or in a repository, before any of them is loaded. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from acdc.errors import InputError, first_line, reading
+from acdc.models.tokenizer import NO_CODE
+
+CONFIG = "config.json"
+NATIVE_CONFIG = "native.json"
+"""The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
+WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"
+"""The file that says which shard holds which weights; models in one file have none."""
+LEGACY_WEIGHTS = "*final.pth"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError where ``folder`` holds no model; the message says what is missing."""
+    if not folder.is_dir():
+        raise InputError(f"model folder {folder} does not exist: check the path in the config")
+    if not any((folder / name).exists() for name in (NATIVE_CONFIG, CONFIG)):
+        raise InputError(f"model folder {folder} has no {CONFIG}: it must be as save_pretrained writes it")
+    check_weights(folder, {path.name for path in folder.iterdir()})
+
+
+def check_weights(folder: Path, names: Collection[str]) -> None:
+    """Raise InputError where a Hugging Face model has no weights that are read, or not all of them.
+
+    Args:
+        folder: of its config and of the index of its shards, where there is one.
+        names: of all of the model's files, be they in the folder or still to be downloaded.
+    """
+    if not any(fnmatch(name, WEIGHTS) for name in names):
+        others = [name for name in names if fnmatch(name, "*.bin") or fnmatch(name, "*.gguf")]
+        beside = f", and {sorted(others)[0]} is not read: save the model by save_pretrained" if others else ""
+        raise InputError(f"model folder {folder} has no weights: it needs {WEIGHTS} beside its {CONFIG}{beside}")
+    for name in shards(folder):
+        if name not in names:
+            raise InputError(f"model folder {folder} lacks {name}, which {INDEX} names: take a model that is whole")
+
+
+def shards(folder: Path) -> list[str]:
+    """Return the files of a model's weights that its index names; none where it has no index."""
+    if not (folder / INDEX).exists():
+        return []
+    with reading(folder / INDEX, "get the model again"):
+        return sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+
+
+def is_legacy(folder: Path) -> bool:
+    """Return whether the folder's config.json is TransformerLens 1.x's and not Hugging Face's."""
+    return (folder / CONFIG).exists() and "model_type" not in read_config(folder)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what a model's config.json says. Raises InputError where it is damaged."""
+    with reading(folder / CONFIG, "get the model again"):
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError("it is no object")
+        return config
+
+
+def check_config(folder: Path) -> None:
+    """Raise InputError where Transformers does not know the model, by its config alone."""
+    from transformers import AutoConfig
+
+    with loading(folder):
+        AutoConfig.from_pretrained(folder, **NO_CODE)
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turn what Transformers raises of a model into one sentence that names its folder."""
+    try:
+        yield
+    except Exception as error:  # whatever a library raises for a model that it does not know, or for broken files
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"model folder {folder} brings code of its own, which is not run: take a model whose architecture"
+                " Transformers has"
+            ) from error
+        raise InputError(f"Transformers cannot load model folder {folder}: {first_line(error)[:300]}") from error

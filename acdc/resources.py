@@ -1,0 +1,172 @@
+"""Say how much memory and time a job asks of a cluster, from what is known before it runs. No torch.
+
+Known are the config and, of what the job reads, the files that are there: where a model or a dataset is still to be
+made, as in a dry run, defaults stand in. An estimate that is too small costs an attempt: the next one asks for more,
+and a search goes on from its checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from acdc.study import Batch, Study
+
+if TYPE_CHECKING:
+    from acdc.models.architecture import Architecture
+
+GIB = 2**30
+PROCESSES = 1.5 * GIB
+"""Python with its libraries, the Snakemakes that a cluster's node runs around a job, and some to spare."""
+ON_GPU = 4 * GIB
+"""What CUDA's libraries take beside, on the node itself."""
+COPIES = 3
+"""How often a job on a CPU has the weights: twice (``acdc.engine.memory.copies``), and once more at the start."""
+UNKNOWN = 2 * GIB
+"""The weights of a large model that is not there yet: half a billion numbers."""
+UNPACKED = 8
+"""How much more bytes the engine's weights have than a file of 4-bit ones."""
+TOKENS = 32
+"""Tokens of a prompt in a dataset that is not there yet."""
+CANDIDATES = 2
+"""The GiB for candidates on a CPU where the config says auto (``acdc.engine.memory.DEFAULT``)."""
+SECONDS = 1e-4
+"""Of a search, for an edge and a token: between a sparse and a dense one in GPT-2 small on a core (docs/cluster.md)."""
+HOUR = 60
+
+
+class Need(NamedTuple):
+    """Hold what one attempt at a job needs.
+
+    Attributes:
+        bytes: of memory.
+        minutes: of wall time.
+    """
+
+    bytes: float
+    minutes: float
+
+    def mem_mb(self, attempt: int) -> int:
+        """Return the memory that an attempt asks for: half as much again each time."""
+        return math.ceil(self.bytes * (attempt + 1) / 2 / 1e6)
+
+    def runtime(self, attempt: int, most: int) -> int:
+        """Return the minutes that an attempt asks for, ``most`` at the longest."""
+        return min(most, math.ceil(self.minutes) * attempt)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Estimate what the jobs of a study need.
+
+    Attributes:
+        on_gpu: whether engines are on a GPU, whose own memory is nothing that Slurm counts.
+    """
+
+    study: Study
+    on_gpu: bool
+
+    def model(self, w: Any, inputs: Mapping[str, Any]) -> Need:
+        """Return what making a model needs: it is held as its own programs read it and as the engine does."""
+        return self.of_programs(w, self.to_be_made(w.model, inputs))
+
+    def behaviour(self, w: Any, inputs: Mapping[str, Any]) -> Need:
+        """Return what running a model by its own programs needs."""
+        return self.of_programs(w, self.weights(w.model, inputs))
+
+    def of_programs(self, w: Any, weights: float) -> Need:
+        return Need(PROCESSES + COPIES * weights, self.usual_minutes(w.model))
+
+    def resampling(self, w: Any, inputs: Mapping[str, Any]) -> Need:
+        """Return what searching again on resamples of the prompts needs."""
+        return self.search(self.study.resampled(w), inputs, self.study.search(w).entry["resamples"])
+
+    def search(self, batch: Batch, inputs: Mapping[str, Any], repeats: int = 1) -> Need:
+        """Return what finding a batch's circuits needs, once or several times."""
+        task = batch.search.task
+        runs = repeats * sum(max(1, len(values)) for values in batch.values.values())
+        seconds = SECONDS * runs * self.edge_tokens(task, inputs)
+        return Need(self.engine_bytes(task, inputs), HOUR + seconds / 60)
+
+    def measuring(self, w: Any, inputs: Mapping[str, Any]) -> Need:
+        """Return what measuring circuits needs."""
+        return Need(self.engine_bytes(self.study.task(w), inputs), self.usual_minutes(w.model))
+
+    def usual_minutes(self, model: str) -> int:
+        return 2 * HOUR if self.study.is_large(model) else HOUR
+
+    # Of one model and one dataset.
+
+    def engine_bytes(self, task: Mapping[str, Any], inputs: Mapping[str, Any]) -> float:
+        """Return the memory of a job that makes an engine."""
+        itemsize = {"float32": 4, "float64": 8}[task["precision"]]
+        weights = self.weights(task["model"], inputs) * itemsize / 4
+        if self.on_gpu:
+            return PROCESSES + ON_GPU + 2 * weights
+        memory = self.study.config["memory_gib"]
+        candidates = (CANDIDATES if memory == "auto" else memory) * GIB
+        held = self.held(task, inputs, weights, itemsize) + size(inputs["logits"])
+        return PROCESSES + COPIES * weights + candidates + held
+
+    def held(self, task: Mapping[str, Any], inputs: Mapping[str, Any], weights: float, itemsize: int) -> float:
+        """Return the bytes of activations: a tenth of the weights' where the model is not there yet."""
+        from acdc.engine.resident import resident  # imports NumPy, which a dry run has no time for
+
+        shape = architecture(inputs["model"], task)
+        if shape is None:
+            return weights / 10
+        return resident(shape, shape.graph(task["split_embed"]), *tokens(inputs["dataset"], task), itemsize)
+
+    def edge_tokens(self, task: Mapping[str, Any], inputs: Mapping[str, Any]) -> float:
+        """Return the edges that a search may try, times the tokens of its prompts; 0 where it is not known yet."""
+        shape = architecture(inputs["model"], task)
+        return 0 if shape is None else shape.graph(task["split_embed"]).n_edges * tokens(inputs["dataset"], task)[0]
+
+    def weights(self, model: str, inputs: Mapping[str, Any]) -> float:
+        """Return the bytes of a model's weights in float32."""
+        return size(Path(inputs["model"], "engine.safetensors")) or self.unknown(model)
+
+    def to_be_made(self, model: str, inputs: Mapping[str, Any]) -> float:
+        """Return the bytes that the weights of a model will have which is still to be made."""
+        entry = self.study.models[model]
+        if "folder" in entry:  # of 16-bit numbers, most of them
+            kinds = ("*.safetensors", "*.pth")
+            return 2 * sum(size(file) for kind in kinds for file in Path(entry["folder"]).glob(kind))
+        if "reset" in entry:
+            return size(Path(inputs["reset"], "engine.safetensors")) or self.unknown(model)
+        return UNPACKED * sum(map(size, inputs.get("wheel", []))) or self.unknown(model)
+
+    def unknown(self, model: str) -> float:
+        return UNKNOWN if self.study.is_large(model) else 0
+
+
+def size(path: str | Path) -> int:
+    """Return the bytes of a file; 0 where it is not there yet."""
+    return Path(path).stat().st_size if Path(path).is_file() else 0
+
+
+def architecture(model: str | Path, task: Mapping[str, Any]) -> Architecture | None:
+    """Return what a task's engine knows of a model's folder; None where it is not there yet, or is damaged."""
+    from acdc.models.architecture import Architecture
+
+    try:
+        found = Architecture.from_json(json.loads(Path(model, "architecture.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # the job says what is wrong with it
+        return None
+    return found if task["kv_heads"] == "grouped" else found.per_query_head()
+
+
+def tokens(dataset: str | Path, task: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the tokens of a dataset's prompts, and how many of them are scored; a guess where it is not there yet."""
+    try:
+        with safe_open(dataset, "numpy") as file:
+            return math.prod(file.get_slice("clean").get_shape()), int(file.get_tensor("scored").sum())
+    except (OSError, SafetensorError):  # the job says what is wrong with it
+        n_prompts = max(task["n_prompts"], task["n_test_prompts"])
+        return n_prompts * TOKENS, n_prompts

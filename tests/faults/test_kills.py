@@ -1,0 +1,131 @@
+"""Every rule's command, killed as it writes and run again, gives the bytes of a run without a break."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from acdc.models import wheel
+from tests.checkout import ROOT
+from tests.faults import forks
+from tests.faults.commands import TO_FILES, TO_FOLDERS
+from tests.faults.table import a_copy
+
+WHEEL = b"a wheel"
+FETCH = ["download", "--requirement", "none==1", "--out", "o.whl", "--sha256", hashlib.sha256(WHEEL).hexdigest()]
+RULES = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+CALLED = set(re.findall(r"python -m acdc ([\w-]+)", RULES)) - {"download"}
+COMMANDS: dict[str, list[str]] = {
+    **{name: [*given, out] for name, (given, out) in TO_FILES.items() if given[0] in CALLED},
+    **{name: [*given, "o"] for name, given in TO_FOLDERS.items()},
+}
+TIMED = {"circuits, timing": "o.csv"}
+"""Outputs that say how long something took."""
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_replacing(nth: int, after: bool) -> Callable[[], None]:
+    """Return what lets a process kill itself before or after it puts its nth file or folder in its place."""
+    seen: list[int] = []
+
+    def counted(move: Callable) -> Callable:
+        def moved(*places: object) -> None:
+            seen.append(1)
+            if len(seen) == nth and not after:
+                kill()
+            move(*places)
+            if len(seen) == nth:
+                kill()
+
+        return moved
+
+    def spoil() -> None:
+        os.replace, os.rename = counted(os.replace), counted(os.rename)
+
+    return spoil
+
+
+def while_writing() -> None:
+    """Let the process kill itself in the middle of the first file that it writes, or where a library has written it."""
+
+    def half(path: Path, data: str | bytes, **_: object) -> None:
+        with path.open("wb") as file:
+            written = data.encode() if isinstance(data, str) else bytes(data)
+            file.write(written[: len(written) // 2])
+        kill()
+
+    Path.write_text = Path.write_bytes = half
+    at_replacing(1, after=False)()
+
+
+MOMENTS: dict[str, Callable[[], None]] = {
+    "while it writes": while_writing,
+    "after the first output": at_replacing(1, after=True),
+    "before the third output": at_replacing(3, after=False),
+}
+
+
+def outputs(folder: Path, before: dict[str, tuple[int, ...]], name: str) -> dict[str, bytes | None]:
+    """Return what a command made, but for what says how long it took."""
+    return {file: data for file, data in forks.changes(before, folder).items() if file != TIMED.get(name)}
+
+
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS.items(), ids=COMMANDS)
+def test_a_killed_command_is_run_again_to_the_same_bytes(name, arguments):
+    with a_copy() as folder:
+        before = forks.signatures(folder)
+        assert forks.run(arguments, folder).status == 0
+        expected = outputs(folder, before, name)
+    moments = list(MOMENTS.values()) if len(expected) > 1 else [while_writing]
+    assert was_killed(name, arguments, moments[0], expected)
+    for spoil in moments[1:]:
+        was_killed(name, arguments, spoil, expected)  # it may have fewer outputs
+
+
+def was_killed(name: str, arguments: list[str], spoil: Callable[[], None], expected: dict[str, bytes | None]) -> bool:
+    """Kill a command, see that what it left is whole, and run it again; return whether it came to the kill."""
+    with a_copy() as folder:
+        before = forks.signatures(folder)
+        status = forks.run(arguments, folder, spoil).status
+        assert status in (-signal.SIGKILL, 0)
+        left = outputs(folder, before, name)
+        assert {file: data for file, data in left.items() if expected.get(file, data) != data} == {}  # no halves
+        again = forks.run(arguments, folder)
+        assert again.status == 0, again.err
+        assert outputs(folder, before, name) == expected
+        return status != 0
+
+
+def test_every_rule_is_killed_here():
+    assert CALLED and {arguments[0] for arguments in COMMANDS.values()} >= CALLED
+
+
+def test_a_killed_download_leaves_no_half_of_a_wheel():
+    """Nothing is asked of an index: pip is replaced."""
+
+    def fetched(command: list[str]) -> str:
+        Path(command[command.index("--dest") + 1], "none-1-py3-none-any.whl").write_bytes(WHEEL)
+        return ""
+
+    def replace_pip() -> None:
+        wheel.failure = fetched
+
+    def replace_pip_and_kill() -> None:
+        replace_pip()
+        at_replacing(1, after=False)()
+
+    with a_copy() as folder:
+        before = forks.signatures(folder)
+        assert forks.run(FETCH, folder, replace_pip_and_kill).status == -signal.SIGKILL
+        assert not (folder / "o.whl").exists()
+        assert forks.run(FETCH, folder, replace_pip).status == 0
+        assert forks.changes(before, folder) == {"o.whl": WHEEL}
