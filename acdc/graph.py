@@ -442,6 +442,10 @@ class Circuit:
                 sends[[graph.sender_index[node] for node in graph.consumers(receiver)]] = True
         return fed
 
+    def starves_beside(self, larger: Circuit) -> bool:
+        """Return whether a receiver with present edges gets nothing from an embedding, and does in ``larger``."""
+        return bool((larger.is_fed() & ~self.is_fed() & any_along(self.present, 0)).any())
+
     @property
     def is_connected(self) -> bool:
         """Return whether a path of present edges leads from an embedding to the logits, through whichever ports."""
@@ -474,6 +478,12 @@ class Circuit:
             self.direct[index] = False
         else:
             self.present[:, index] = False
+
+    def without(self, edge: Edge) -> Circuit:
+        """Return the circuit less one edge."""
+        circuit = self.copy()
+        circuit.set(edge, False)
+        return circuit
 
     def set(self, edge: Edge, is_present: bool) -> None:
         """Put one edge in or take it out."""

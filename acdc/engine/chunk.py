@@ -76,6 +76,12 @@ class Chunk:
             changes.add(sender, all_live, partial(Tensor.copy_, other=self.delta_at(sender, all_live)))
         return Patch(self.weights, self.rows, plan, state, changes, everything=True)
 
+    def patch(self, plan: Plan, state: State, layer: int, n_states: int) -> Patch:
+        """Return a patch without changes, for ``n_states`` candidates that change something in a layer."""
+        capacity = plan.capacity(slice(self.graph.first_sender(layer), None))
+        changes = Changes.none(plan, self.rows, capacity, n_states, self.scratch)
+        return Patch(self.weights, self.rows, plan, state, changes)
+
     def delta_at(self, sender: int, all_live: bool) -> Float[Tensor, "row d_model"]:
         """Return ``delta`` of one sender, at all live rows or at the scored ones."""
         delta = self.delta[sender]

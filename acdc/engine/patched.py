@@ -24,7 +24,7 @@ from acdc.engine import layers
 from acdc.engine.linear import sums
 from acdc.engine.runs import Rows, State, attend, place_together, project, scale_after
 from acdc.engine.weights import Weights
-from acdc.graph import Circuit, any_along
+from acdc.graph import Circuit, Graph, any_along
 
 
 class Plan:
@@ -77,6 +77,15 @@ class Plan:
             all_live = self.mlp_at_all_live(layer) if kind.startswith("mlp") else self.port_at_all_live(layer, i)
             if not (all_live or is_key):
                 state[kind, layer, i] = value[rows.scored if kind == "port" else rows.scored_in_live]
+
+
+def input_key(graph: Graph, receiver: int) -> tuple[str, int, int]:
+    """Return the key of a receiver's input in ``State``."""
+    node = graph.receivers[receiver]
+    if node.component == "logits":
+        return "final", 0, 0
+    port = receiver - graph.first_receiver(node.layer)
+    return ("port_in", node.layer, port) if node.port else ("mlp_in", node.layer, 0)
 
 
 @dataclass
@@ -174,6 +183,13 @@ class Patch:
             self.attention(layer)
             self.mlp(layer)
         return self.final()
+
+    def from_input(self, receiver: int, x: Float[Tensor, "state row d_model"]) -> Tensor:
+        """Start from a receiver's new input, at the rows that ``Plan.all_live`` says of it."""
+        kind, layer, port = input_key(self.graph, receiver)
+        if kind == "final":
+            return self.from_final(x)
+        return self.from_mlp(layer, x) if kind == "mlp_in" else self.from_port_input(layer, port, x)
 
     def from_port_input(self, layer: int, port: int, x: Float[Tensor, "state row d_model"]) -> Tensor:
         """Start from a port's new input, at the rows that ``Plan.all_live`` says of the port."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from acdc.engine.chunk import Chunk
 from acdc.engine.memory import per_candidate
 from acdc.engine.model import Engine
-from acdc.engine.patched import Changes, Patch, Plan
+from acdc.engine.patched import Patch, Plan, input_key
 from acdc.engine.runs import State
-from acdc.graph import Circuit, Node, any_along
+from acdc.graph import Circuit, Node
 from acdc.metrics import Metric
 
 CPU_BYTES = 2**29
@@ -71,7 +71,7 @@ class Removals:
         if self.is_outdated:
             self.plan = Plan(self.circuit)
             self.drop_rows()
-            self.most_states = self.states_that_fit()
+            self.most_states = states_that_fit(self.engine, self.plan, self.layer)
         self.is_outdated = receiver.component == "mlp"
         self.node = receiver
         self.receiver = self.engine.graph.receiver_index[receiver]
@@ -90,22 +90,14 @@ class Removals:
         When most edges are gone, the input is a small difference of large numbers. A norm then blows up its rounding
         (zero ablation leaves nothing else).
         """
-        kind = {"logits": "final", "mlp": "mlp_in", "head": "port_in"}[self.node.component]
-        key = (kind, 0 if kind == "final" else self.layer, 0)
+        kind, layer, _ = input_key(self.engine.graph, self.receiver)
+        key = (kind, layer, 0)  # the ports of a layer read one tensor
         if (id(chunk), key) not in self.whole:
             total = chunk.total(int(self.engine.graph.exists[:, self.receiver].sum()))
             total = total[chunk.rows.scored_in_live] if key[0] == "final" else total
             self.whole[id(chunk), key] = chunk.ablated[key] + total
         whole = self.whole[id(chunk), key]
         return whole if self.all_live or key[0] == "final" else whole[chunk.rows.scored_in_live]
-
-    def states_that_fit(self) -> int:
-        """Return how many candidates fit into ``Engine.memory`` at once; at least one."""
-        engine = self.engine
-        architecture, itemsize = engine.weights.architecture, engine.weights.embed.element_size()
-        needs = (per_candidate(architecture, self.plan, self.layer, c.rows, itemsize) for c in engine.chunks)
-        memory = min(engine.memory, CPU_BYTES) if engine.device.type == "cpu" else engine.memory
-        return max(1, memory // max(needs))
 
     def try_removing(self, senders: list[int], stays: list[bool]) -> list[float]:
         """Measure one candidate for each of these senders, and return their metrics.
@@ -131,11 +123,7 @@ class Removals:
         senders, stays = self.tried
         x = self.inputs_without(i, senders, stays, range(len(senders))[which])
         patch = self.new_patch(i, len(x))
-        if self.node.component == "logits":
-            return patch, patch.from_final(x)
-        if self.node.component == "mlp":
-            return patch, patch.from_mlp(self.layer, x)
-        return patch, patch.from_port_input(self.layer, self.port, x)
+        return patch, patch.from_input(self.receiver, x)
 
     def inputs_without(
         self, i: int, senders: list[int], stays: list[bool], which: range
@@ -187,8 +175,7 @@ class Removals:
             return False
         if candidate.present[:, self.receiver].any() and (candidate.direct[self.receiver] or not self.node.port):
             return False
-        starved = self.circuit.is_fed() & ~candidate.is_fed()
-        return bool((starved & any_along(candidate.present, 0)).any())
+        return candidate.starves_beside(self.circuit)
 
     def commit(self, i: int, metric: float) -> None:
         """Go on with candidate ``i`` of those just tried, whose metric is ``metric``."""
@@ -220,7 +207,12 @@ class Removals:
 
     def new_patch(self, i: int, n_states: int) -> Patch:
         """Return a patch without changes on chunk ``i``, for ``n_states`` candidates."""
-        rows = self.engine.chunks[i].rows
-        capacity = self.plan.capacity(slice(self.engine.graph.first_sender(self.layer), None))
-        changes = Changes.none(self.plan, rows, capacity, n_states, self.engine.scratch)
-        return Patch(self.engine.weights, rows, self.plan, self.states[i], changes)
+        return self.engine.chunks[i].patch(self.plan, self.states[i], self.layer, n_states)
+
+
+def states_that_fit(engine: Engine, plan: Plan, layer: int) -> int:
+    """Return how many candidates that change something in a layer fit into ``Engine.memory`` at once; at least one."""
+    architecture, itemsize = engine.weights.architecture, engine.weights.embed.element_size()
+    needs = (per_candidate(architecture, plan, layer, chunk.rows, itemsize) for chunk in engine.chunks)
+    memory = min(engine.memory, CPU_BYTES) if engine.device.type == "cpu" else engine.memory
+    return max(1, memory // max(needs))

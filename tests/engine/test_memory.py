@@ -14,7 +14,7 @@ from acdc.engine import memory
 from acdc.engine.load import Options, device_of
 from acdc.engine.memory import for_candidates, of_weights, per_candidate, resident
 from acdc.engine.model import Engine
-from acdc.engine.removals import Removals
+from acdc.engine.removals import Removals, states_that_fit
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph, Node
 from acdc.metrics import KLDivergence
@@ -75,7 +75,7 @@ def test_a_search_tries_no_more_at_once_than_fits():
     bound = per_candidate(setup.weights.architecture, removals.plan, 1, setup.chunks[0].rows, FLOAT)
     before, setup.memory = setup.memory, 3 * bound + 1
     try:
-        assert removals.states_that_fit() == 3
+        assert states_that_fit(setup, removals.plan, removals.layer) == 3
     finally:
         setup.memory = before
 
