@@ -489,6 +489,12 @@ class Circuit:
         else:
             self.present[:, index] = False
 
+    def without(self, edge: Edge) -> Circuit:
+        """Return the circuit less one edge."""
+        circuit = self.copy()
+        circuit.set(edge, False)
+        return circuit
+
     def set(self, edge: Edge, is_present: bool) -> None:
         """Put one edge in or take it out."""
         receiver = self.graph.receiver_index[edge.receiver]

@@ -98,6 +98,12 @@ class Needs:
         """Return what measuring circuits needs."""
         return Need(self.engine_bytes(self.study.task(w), inputs), self.usual_minutes(w.model))
 
+    def testing(self, w: Any, inputs: Mapping[str, Any]) -> Need:
+        """Return what testing circuits needs: some six runs for each random circuit beside each."""
+        n_circuits = len(self.study.tested(self.study.search(w))) * self.study.config["significance"]["random_circuits"]
+        minutes = self.usual_minutes(w.model) * max(1, n_circuits / 1000)
+        return Need(self.engine_bytes(self.study.task(w), inputs), minutes)
+
     def usual_minutes(self, model: str) -> int:
         return 2 * HOUR if self.study.is_large(model) else HOUR
 

@@ -331,17 +331,21 @@ class Study:
         """Return the fingerprint of the code that a stage runs.
 
         Args:
-            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), or a module that makes a
-                table.
+            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, or a module
+                that makes a table.
         """
         if stage == "dataset":
             return fingerprint.code(*self.task_sources(w.task))
-        if stage in ("behaviour", "evaluate"):
-            by = {"behaviour": "acdc.models.programs", "evaluate": "acdc.analysis.recovery"}[stage]
+        measuring = {
+            "behaviour": ("acdc.analysis.evaluation", "acdc.models.programs"),
+            "evaluate": ("acdc.analysis.evaluation", "acdc.analysis.recovery"),
+            "significance": ("acdc.analysis.significance",),
+        }
+        if stage in measuring:
             added = [metric.source for metric in METRICS.values() if w.task in metric.tasks]
             sources = dict.fromkeys(ABLATIONS[name].source for name in self.ablations(w))
             known = self.task_sources(w.task) if self.task(w)["known_circuit"] else []
-            return fingerprint.code("acdc.engine.load", "acdc.analysis.evaluation", by, *sources, *added, *known)
+            return fingerprint.code("acdc.engine.load", *measuring[stage], *sources, *added, *known)
         return fingerprint.code(stage)
 
     def code_of(self, batch: Batch) -> str:
@@ -419,6 +423,18 @@ class Study:
         """Return the model whose circuit is known, as a flag; nothing where none is."""
         return ["--known-of", self.trained(w.model)] if self.task(w)["known_circuit"] else []
 
+    def significance_flags(self) -> list[str]:
+        """Return with how many random circuits a circuit is compared, and their seed, as flags."""
+        asked = self.config["significance"]
+        return ["--random-circuits", str(asked["random_circuits"]), "--seed", str(asked["seed"])]
+
+    def tested(self, search: Search) -> list[str]:
+        """Return the files of a search's circuits that are to be tested; none where the config asks for no tests."""
+        if "significance" not in self.config:
+            return []
+        asked = self.config["significance"].get("methods", METHODS)
+        return [file for method in search.methods if method.name in asked for file in self.circuits(search, method)]
+
     def pareto_tables(self, task: Mapping[str, Any]) -> list[str]:
         """Return the evaluations of a task's circuits: its controls, and those of every search."""
         ours = [search for search in self.searches if search.task is task]
@@ -444,6 +460,11 @@ class Study:
             if "resamples" in search.entry and method.uses_prompts
         ]
 
+    def significances(self) -> list[str]:
+        """Return a table for every search with circuits that are to be tested."""
+        pattern = f"results/{SEARCH}/significance.csv"
+        return [pattern.format(**search.labels) for search in self.searches if self.tested(search)]
+
     def all_circuits(self) -> list[str]:
         return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
 
@@ -467,6 +488,7 @@ class Study:
         names = ["behaviour", "evaluation", "faithfulness", "timing", "methods"]
         names += ["recovery", "auc"] if self.has_known else []
         names += ["stability"] if any("resamples" in search.entry for search in self.searches) else []
+        names += ["significance"] if self.significances() else []
         return names + self.areas()
 
     def areas(self) -> list[str]:
@@ -582,6 +604,9 @@ def schema(root: Path) -> dict[str, Any]:
     parts["seed"]["maximum"] = MOST_SEED
     search = parts["search"]["properties"]
     search["scores"]["items"]["enum"] = [method.name for method in methods("score")]
+    significance = found["properties"]["significance"]["properties"]
+    significance["seed"]["maximum"] = MOST_SEED
+    significance["methods"]["items"]["enum"] = list(METHODS)
     search |= {method.values_key: {"$ref": "#/$defs/values"} for method in methods("search")}
     parts["methods"]["properties"] = {
         name: {
@@ -702,7 +727,15 @@ def check(study: Study) -> None:
         for entry in task["searches"]:
             check_search(task, entry)
         check_declared(study, task)
+    check_significance(study)
     check_rules(study)
+
+
+def check_significance(study: Study) -> None:
+    """Raise InputError where tests are asked for and there is no circuit to test."""
+    if "significance" in study.config and not study.significances():
+        names = ", ".join(study.config["significance"]["methods"])
+        raise InputError(f"significance is asked of the methods {names}, and no search has one of them: name others")
 
 
 def check_model(study: Study, entry: Mapping[str, Any]) -> None:

@@ -130,6 +130,24 @@ class TestJobs:
         other = job(model="tiny-llama", task="ioi")
         assert one.prompt_files(other) == [] and one.prompt_flags(other) == ["--bos", "auto"]
 
+    def test_circuits_are_tested_where_the_config_asks_for_it(self):
+        folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
+        acdc = [f"{folder}/acdc/0.3/circuit.json"]
+        scored = [f"{folder}/{name}/circuits.json" for name in ("hisp", "eap")]
+        one = study()
+        assert one.tested(one.search(self.IOI)) == acdc
+        assert one.significance_flags() == ["--random-circuits", "30", "--seed", "0"]
+        config = merged(read("default"), read("test")) | {"significance": {"random_circuits": 99, "seed": 7}}
+        every = Study(config, ROOT)
+        tested = every.tested(every.search(self.IOI))
+        assert sorted(tested) == sorted([*acdc, f"{folder}/sp/1/circuit.json", *scored])
+        assert every.significance_flags() == ["--random-circuits", "99", "--seed", "7"]
+        config["significance"]["methods"] = ["hisp"]
+        hisp = Study(config, ROOT)
+        assert hisp.significances() == [f"{folder}/significance.csv"] and "significance" in hisp.tables()
+        default = study("default")
+        assert "significance" not in default.tables() and not default.significances()
+
     def test_a_reset_networks_source_is_its_own_and_its_trained_models(self):
         one = study()
         assert one.model_flags(job(model="tracr_reverse_reset")) == [
@@ -353,6 +371,20 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "task twice": (twice("tasks"), "tasks has ioi twice"),
     "model twice": (twice("models"), "models has tiny-llama twice"),
     "metric twice": (twice("tasks", 0, "searches"), "task ioi: a metric has two entries"),
+    "few random circuits": (
+        at_top(significance={"random_circuits": 28}),
+        r"random_circuits' is wrong: 28 is less than",
+    ),
+    "tests of an unknown method": (
+        at_top(significance={"random_circuits": 30, "methods": ["guess"]}),
+        r"'significance\.methods\[0\]' is wrong: 'guess' is not one of \['acdc'",
+    ),
+    "tests of a method that no search has": (
+        lambda config: config.update(
+            tasks=config["tasks"][:1], significance={"random_circuits": 30, "methods": ["eap_ig", "random"]}
+        ),
+        "significance is asked of the methods eap_ig, random, and no search has one of them: name others",
+    ),
     "no value to a job": (in_search(values_per_job=0), r"searches\[0\]\.values_per_job' is wrong: 0 is less than"),
     "study that leaves its folder": (at_top(study="../x"), "key 'study' is wrong: '../x' is not a name"),
 }

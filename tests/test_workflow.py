@@ -65,7 +65,7 @@ class TestEndToEnd:
         again = finished.snakemake("--configfile", CONFIG)
         assert again.returncode == 0 and "Nothing to be done" in again.stdout
 
-    @pytest.mark.parametrize("name", ["recovery", "stability"])
+    @pytest.mark.parametrize("name", ["recovery", "stability", "significance"])
     def test_a_table_is_there_and_has_no_gap(self, finished, name):
         table = finished.table(f"results/test/{name}.csv")
         assert len(table) and not table.isna().any(axis=None)
@@ -142,6 +142,17 @@ class TestEndToEnd:
         assert table.jaccard.between(0, 1).all() and set(table.n_resamples) == {2}
         assert not list((finished.root / "results/test").rglob("resamples"))
 
+    def test_every_circuit_of_acdc_is_tested(self, finished):
+        table = finished.table("results/test/significance.csv")
+        names = table.model + "/" + table.task + "/" + table.metric + "/" + table.ablation + "/acdc"
+        of_circuits = table.groupby([names, "value"]).test.agg(list)
+        assert sorted(of_circuits.index) == sorted(searches()) and set(table.method) == {"acdc"}
+        assert all(tests == of_circuits.iloc[0] for tests in of_circuits) and len(of_circuits.iloc[0]) == 7
+        assert set(table.random_circuits) == {30} and set(table.seed) == {0}
+        assert set(table.scored_by) == {"logit_difference", "output_difference"}
+        planted = table.query("task == 'planted' and value == '1'").set_index("test").passes
+        assert planted[["equivalence", "minimality", "sufficiency_edges", "sufficiency_paths"]].all()
+
     def test_all_edges_are_the_model_itself(self, finished):
         table = finished.table("results/test/evaluation.csv")
         full, empty = (table[table.method == method] for method in ("full", "empty"))
@@ -215,7 +226,7 @@ class TestEndToEnd:
 HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
 """Libraries that take long to import."""
 MAY_IMPORT = {
-    **dict.fromkeys(("circuits", "stability", "evaluate", "controls"), {"torch"}),
+    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance"), {"torch"}),
     "dataset": {"torch", "transformers"},  # a model's tokenizer is Transformers'
     "draw": {"matplotlib"},
     **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclopts.types import PositiveInt
+
 from acdc.catalogue import ABLATIONS
-from acdc.cli.flags import AblationFlags, EngineFlags, OutFile, TaskFlags
+from acdc.cli.flags import AblationFlags, EngineFlags, OutFile, Seed, TaskFlags
 from acdc.errors import InputError
 from acdc.found import CONTROL, Found
 from acdc.tables import write_table
@@ -130,3 +132,41 @@ def nodes(flags: AblationFlags, task: TaskFlags, *, metric: str, circuits: list[
 
     kind = task.metrics()[metric]
     write_table(node_table(flags.load(), kind, Found.load_all(circuits)), out)
+
+
+def significance(
+    flags: AblationFlags,
+    task: TaskFlags,
+    *,
+    circuits: list[Path],
+    random_circuits: PositiveInt,
+    out: OutFile,
+    seed: Seed = 0,
+) -> None:
+    """Test whether found circuits are circuits, on held-out prompts (Shi et al. 2024).
+
+    Writes a row per circuit and test: the statistic, the p-value after correction, whether the null hypothesis is
+    rejected at 0.05, and whether the circuit passes: where the null hypothesis is that it is as it should be
+    (equivalence, independence, minimality), by not being rejected, and else (sufficiency, partial necessity) by being
+    rejected. Prompts are scored by the metric that the circuit was found with or, where that is a distance to the
+    model, by the first of the task's that is none; the column scored_by names it. What cannot be tested is empty.
+
+    Args:
+        circuits: circuit.json of each, or a circuits.json
+        random_circuits: random circuits, and random edges, that each circuit is compared with; with fewer than 29 no
+            circuit can pass sufficiency or partial necessity
+        out: the table, .csv
+        seed: of all that is random
+    """
+    from acdc.analysis.significance import Scorer, judged_by, significance_rows
+
+    engine, metrics, found = flags.load(), task.metrics(), list(Found.load_all(circuits))
+    judged = {own: judged_by(engine, metrics, own) for own in dict.fromkeys(one.settings["metric"] for one in found)}
+    scorers = {name: Scorer(engine, metrics[name]) for name in dict.fromkeys(judged.values())}
+    drawn, rows = {"random_circuits": random_circuits, "seed": seed}, list[dict[str, Any]]()
+    for one in found:
+        name = judged[one.settings["metric"]]
+        labels = {**one.labels, "n_edges": one.circuit.n_edges, "scored_by": name}
+        tests = significance_rows(scorers[name], one.circuit, n_random=random_circuits, seed=seed)
+        rows += [{**labels, **row, **drawn} for row in tests]
+    write_table(rows, out)

@@ -1,7 +1,8 @@
 """Metrics of circuits. Requires: the circuits that a search found, and the held-out prompts with the model's logits.
 
-Gives: of every search evaluation.csv (every metric of the task on held-out prompts, per circuit) and recovery.csv (the
-comparison with the known circuit; without a row where none is known), of every task controls.csv (the same metrics of
+Gives: of every search evaluation.csv (every metric of the task on held-out prompts, per circuit), recovery.csv (the
+comparison with the known circuit; without a row where none is known) and, where the config asks for it, significance.csv
+(hypothesis tests of every circuit), of every task controls.csv (the same metrics of
 random circuits, all edges, no edges), and the study's joined tables; auc.csv has the areas under the ROC curves beside
 the published ones, faithfulness.csv those under faithfulness over sizes.
 """
@@ -64,6 +65,33 @@ rule controls:
         " --fractions {params.fractions:q} --out {output:q} 2> {log:q}"
 
 
+rule significance:
+    input:
+        model=MODEL,
+        dataset=DATASET["test"],
+        logits=LOGITS["test"],
+        circuits=lambda w: STUDY.tested(STUDY.search(w)),
+    output:
+        f"{RESULTS}/{SEARCH}/significance.csv",
+    log:
+        f"{LOGS}/significance/{SEARCH}.log",
+    benchmark:
+        f"{BENCHMARKS}/significance/{SEARCH}.tsv"
+    resources:
+        gpu=gpus,
+        memory_gib=config["memory_gib"],
+        mem_mb=mem_mb(NEEDS.measuring),
+        runtime=runtime(NEEDS.testing),
+    params:
+        engine=STUDY.engine_flags,
+        drawn=lambda w: STUDY.significance_flags(),
+        identity=model_identity,
+        code=code("significance"),
+    shell:
+        f"python -m acdc significance {ENGINE} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
+        " {params.drawn:q} --out {output:q} 2> {log:q}"
+
+
 rule behaviour_table:
     input:
         STUDY.of_searches(f"{RESULTS}/{TASK}/behaviour.csv"),
@@ -118,6 +146,17 @@ rule stability_table:
         f"{RESULTS}/stability.csv",
     log:
         f"{LOGS}/tables/stability.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule significance_table:
+    input:
+        STUDY.significances(),
+    output:
+        f"{RESULTS}/significance.csv",
+    log:
+        f"{LOGS}/tables/significance.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
