@@ -17,10 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
-_setup_privateuseone_for_python_backend(NAME)
+
+
+class Backend(_DummyBackendModule):
+    """What torch asks of a device, also in tests that do without this one: it draws nothing at random."""
+
+    def get_rng_state(self, device: object = None) -> Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: object = None) -> None:
+        pass
+
+
+_setup_privateuseone_for_python_backend(NAME, Backend())
 DEVICE = torch.device(NAME, 0)
 
 NO_KERNEL = {

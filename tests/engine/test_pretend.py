@@ -121,9 +121,10 @@ def test_a_metric_of_a_notebook_and_prompts_in_chunks_decide_as_on_the_cpu(devic
 
 
 @pytest.mark.parametrize("kind", ("gpt2", "gemma2"))
-def test_an_engine_is_placed_and_compared_with_the_models_own_logits(kind, device):
+def test_an_engine_is_placed_and_compared_with_the_models_own_logits(kind, device, monkeypatch):
+    monkeypatch.setattr("acdc.engine.load.device_of", lambda name: DEVICE)
     (expected,) = Expected.of({"TransformerLens": lambda: bridge(kind)}, prompts(True))
-    options = Options(device="pretend")
+    options = Options()
     made = options.engine(options.place(weights_of(bridge(kind))), prompts(True), lambda: expected)
     assert made.device == DEVICE and made.batched
 
