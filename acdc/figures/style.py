@@ -18,8 +18,8 @@ from acdc.errors import InputError
 BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 INK, GREY, PALE = "#1A1A1A", "#6E6E6E", "#F2F2F2"
 
-SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, "#332288", "#882255", "#8C6D31", "#117733")
-SPARE_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d")
+SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, "#332288", "#882255", "#8C6D31", "#117733", "#3B528B")
+SPARE_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "H")
 """What methods without a look of their own get: those that nobody declares, one after the other."""
 UNKNOWN = (GREY, "X")
 """The look of what the catalogue has not, such as circuits of another tool."""
