@@ -113,7 +113,7 @@ class Setting:
         schema: dict[str, Any] = {"type": {int: "integer", float: "number", str: "string"}[type(self.default)]}
         schema |= {"enum": list(self.choices)} if self.choices else {}
         if self.off is not None:
-            schema |= {"anyOf": [{"const": self.off}, {"minimum": self.least}]}
+            schema |= {"if": {"not": {"const": self.off}}, "then": {"minimum": self.least}}
         elif self.least is not None:
             schema |= {"minimum": self.least}
         schema |= {"exclusiveMinimum": self.above} if self.above is not None else {}

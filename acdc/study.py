@@ -795,7 +795,7 @@ def check_settings(study: Study) -> None:
     for name, own in study.config["methods"].items():
         sentences = [METHODS[name].idle(own, study.settings(task, name)) for task in study.tasks]
         if all(sentences):
-            raise InputError(sentences[0])
+            raise InputError(f"key 'methods': {sentences[0]}")
 
 
 def check_declared(study: Study, task: Mapping[str, Any]) -> None:

@@ -230,6 +230,19 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
         in_task(methods={"acdc": {"head_order": "up"}}),
         r"head_order' is wrong: 'up' is not one of \['descending', 'ascending'\]",
     ),
+    "two resamples": (at_top(methods={"eap": {"bootstraps": 2}}), r"'methods.eap.bootstraps' is wrong: 2 is less than"),
+    "a share without the rule": (
+        in_task(methods={"eap": {"positive_share": 0.3}}),
+        "task ioi: method eap: positive_share does nothing where select is absolute: give select=ratio too, or leave",
+    ),
+    "a solver in no task": (
+        at_top(methods={"gim": {"select": "ratio", "solver_gap": 0}}),
+        "key 'methods': method gim: solver_gap does nothing where select is ratio: give select=program too",
+    ),
+    "another rule than the name's": (
+        at_top(methods={"eap_ig_program": {"select": "signed"}}),
+        r"'methods.eap_ig_program.select' is wrong: 'signed' is not one of \['program'\]",
+    ),
     "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores everything 0"),
     "hisp by a distance": (in_search(scores=["hisp"]), "task ioi: hisp by kl_divergence scores everything 0"),
     "to draw what is not searched": (in_task(draw=["7"]), "task ioi: draw has 7, which is none of the values"),
@@ -361,6 +374,15 @@ def test_a_bad_config_is_refused_in_one_sentence(edit, sentence):
     with pytest.raises(InputError, match=sentence) as refused:
         Study(config, ROOT)
     assert "\n" not in str(refused.value)
+
+
+def test_a_setting_of_the_study_may_do_something_in_one_task_alone():
+    config = copy.deepcopy(merged(read("default"), read("test")))
+    config["methods"]["eap"] = {"positive_share": 0.3}
+    config["tasks"][0]["methods"] = {"eap": {"select": "ratio"}}
+    one = Study(config, ROOT)
+    flags = one.method_flags(one.searches[1], {"eap": []})
+    assert flags[:3] == ["--settings", "eap.select=ratio", "eap.positive_share=0.3"]
 
 
 EXTENSION = """

@@ -236,8 +236,8 @@ def score(
         one.seconds = time.monotonic() - started
     if empty := [one.value for one in found if one.result[PRUNED] and not len(one.circuit)]:
         warnings.warn(
-            f"no path leads from the embedding to the logits at {method.size_by} {', '.join(empty)}: all edges there are"
-            " dead, and without them the circuit does what the ablated run does",
+            f"no path leads from the embedding to the logits at {method.size_by} {', '.join(empty)}: all edges there"
+            " are dead, and without them the circuit does what the ablated run does",
             stacklevel=2,
         )
     return found
