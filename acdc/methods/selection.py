@@ -134,7 +134,7 @@ def by_program(scores: EdgeScores, n: int, *, seconds: float, gap: float) -> Cut
 
     Connected means that every sender but the embeddings has an edge into one of its ports, and that of the senders that
     read an edge's receiver one has an edge on. By the graph's order a path leads through every edge then, from an
-    embedding to the logits.
+    embedding to the logits, and some edge does so.
 
     The paper's program is solved by HiGHS. Where that stops before it has proven the optimum, the circuit is the better
     one of its own and that of ``greedy``, and has not converged.
@@ -187,6 +187,8 @@ def solve(ranked: EdgeScores, n: int, seconds: float, gap: float) -> OptimizeRes
     limits = constraints(ranked.graph)
     n_edges = len(ranked.values)
     is_edge = np.arange(limits.shape[1]) < n_edges
+    is_last = np.zeros(len(is_edge))
+    is_last[:n_edges] = np.nonzero(ranked.graph.exists)[1] == len(ranked.graph.receivers) - 1
     objective = np.zeros(len(is_edge))
     # The solver's tolerances are absolute: scores of 1e-9 would count as 0.
     objective[:n_edges] = -ranked.values / max(ranked.values.max(), np.finfo(float).tiny)
@@ -194,7 +196,11 @@ def solve(ranked: EdgeScores, n: int, seconds: float, gap: float) -> OptimizeRes
         objective,
         integrality=is_edge,
         bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(limits, -np.inf, 0), LinearConstraint(csr_array(is_edge[None] * 1.0), 0, n)],
+        constraints=[
+            LinearConstraint(limits, -np.inf, 0),
+            LinearConstraint(csr_array(is_edge[None] * 1.0), 0, n),
+            LinearConstraint(csr_array(is_last[None]), 1, n),
+        ],
         options={"time_limit": seconds, "mip_rel_gap": gap},
     )
 
