@@ -80,14 +80,13 @@ class TestJobs:
             b for b in study().batches if b.search.labels.items() >= vars(self.IOI).items() - {("method", "sp")}
         )
         assert batch.rule == "circuits_ioi_tiny_llama_logit_difference_corrupted"
-        assert batch.flags == ["acdc=0.3", "sp=1", "eap", "hisp"]
+        assert batch.flags == ["acdc=0.3", "sp=1", "eap", "eap_ig_program", "hisp"]
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         assert batch.timing == f"{folder}/timing/all.csv"
         assert batch.outputs == [
             *(f"{folder}/acdc/0.3/{name}" for name in ("circuit.json", "trace.csv", "nodes.csv")),
             *(f"{folder}/sp/1/{name}" for name in ("circuit.json", "trace.csv")),
-            *(f"{folder}/{name}" for name in ("eap/circuits.json", "eap/scores.csv")),
-            *(f"{folder}/{name}" for name in ("hisp/circuits.json", "hisp/scores.csv")),
+            *(f"{folder}/{m}/{name}" for m in batch.search.entry["scores"] for name in ("circuits.json", "scores.csv")),
         ]
 
     def test_a_search_is_split_into_jobs_of_so_many_values(self):
@@ -102,7 +101,7 @@ class TestJobs:
             "acdc_2": ["acdc=0.1,3"],
             "acdc_3": ["acdc=0.3"],
             "sp_1": ["sp=1"],
-            "scores": ["eap", "hisp"],
+            "scores": ["eap", "eap_ig_program", "hisp"],
         }
         assert by_label["acdc_2"].rule == "circuits_ioi_tiny_llama_logit_difference_corrupted_acdc_2"
         assert len({batch.rule for batch in one.batches}) == len(one.batches)
