@@ -15,8 +15,8 @@ import importlib.machinery
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -65,6 +65,8 @@ class Setting:
         least: the smallest value of a number.
         above: what a number must be larger than.
         most: the largest value of a number.
+        off: a value that is smaller than the least, and means that there is none.
+        needs: another setting and its value, without which this one does nothing.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Setting:
     least: float | None = None
     above: float | None = None
     most: float | None = None
+    off: int | None = None
+    needs: tuple[str, str] | None = None
 
     @property
     def flag(self) -> str:
@@ -95,8 +99,9 @@ class Setting:
         if isinstance(value, (int, float)):
             if not math.isfinite(value):
                 raise InputError(f"{self.flag} must be a number, not {text!r}")
-            if self.least is not None and value < self.least:
-                raise InputError(f"{self.flag} must be at least {self.least:g}, not {text}")
+            if self.least is not None and value < self.least and value != self.off:
+                none = "" if self.off is None else f", or {self.off} for none"
+                raise InputError(f"{self.flag} must be at least {self.least:g}{none}, not {text}")
             if self.above is not None and value <= self.above:
                 raise InputError(f"{self.flag} must be more than {self.above:g}, not {text}")
             if self.most is not None and value > self.most:
@@ -107,7 +112,10 @@ class Setting:
         """Return the JSON schema of the setting's value."""
         schema: dict[str, Any] = {"type": {int: "integer", float: "number", str: "string"}[type(self.default)]}
         schema |= {"enum": list(self.choices)} if self.choices else {}
-        schema |= {"minimum": self.least} if self.least is not None else {}
+        if self.off is not None:
+            schema |= {"if": {"not": {"const": self.off}}, "then": {"minimum": self.least}}
+        elif self.least is not None:
+            schema |= {"minimum": self.least}
         schema |= {"exclusiveMinimum": self.above} if self.above is not None else {}
         schema |= {"maximum": self.most} if self.most is not None else {}
         return schema | {"default": self.default, "description": self.help}
@@ -165,7 +173,30 @@ class Method(Declared):
             if name not in known:
                 own = ", ".join(setting.flag for setting in self.settings) or "none"
                 raise InputError(f"method {self.name} has no setting --{name.replace('_', '-')}: it has {own}")
-        return {s.name: s.parse(flags[s.name]) if s.name in flags else s.default for s in self.settings}
+        parsed = {s.name: s.parse(flags[s.name]) if s.name in flags else s.default for s in self.settings}
+        if sentence := self.idle(flags, parsed):
+            raise InputError(sentence)
+        return parsed
+
+    def idle(self, given: Iterable[str], own: Mapping[str, Any]) -> str:
+        """Return a sentence about a setting that is given and does nothing, for another one has not the value it needs.
+
+        Args:
+            given: names of settings.
+            own: settings with their values; defaults where one is left out.
+
+        Returns:
+            The sentence, empty where every setting does something.
+        """
+        values = {setting.name: setting.default for setting in self.settings} | dict(own)
+        for setting in self.settings:
+            other, value = setting.needs or ("", None)
+            if setting.name in given and values.get(other) != value:
+                return (
+                    f"method {self.name}: {setting.name} does nothing where {other} is {values[other]}: give"
+                    f" {other}={value} too, or leave {setting.name} out"
+                )
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +301,87 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
         return len(self.entries)
 
 
+SELECTION = (
+    Setting(
+        name="select",
+        default="absolute",
+        choices=("absolute", "signed", "ratio", "program"),
+        help="which edges make a circuit: of largest size, of largest score, a share of positive ones, or by a program",
+    ),
+    Setting(
+        name="positive_share",
+        default=0.5,
+        least=0,
+        most=1,
+        help="by ratio, share of the edges that are those of largest positive score",
+        needs=("select", "ratio"),
+    ),
+    Setting(
+        name="bootstraps",
+        default=0,
+        least=3,
+        off=0,
+        help="resamples of the prompts to score on; edges whose sign is consistent come first",
+    ),
+    Setting(
+        name="solver_seconds",
+        default=300.0,
+        above=0,
+        help="by program, what the solver may take for a circuit",
+        needs=("select", "program"),
+    ),
+    Setting(
+        name="solver_gap",
+        default=1e-4,
+        least=0,
+        help="by program, how far a circuit's scores may stay below the best sum, as a share of it",
+        needs=("select", "program"),
+    ),
+)
+"""Settings of methods that score edges: how these are taken, see ``acdc.methods.selection``."""
+
+
+def variant(
+    method: Method, *, name: str, label: str, help: str, color: str = "", marker: str = "", **changed: Mapping[str, Any]
+) -> Method:
+    """Return a method that scores as another one does, and has some settings of its own.
+
+    A setting that does nothing then is left out.
+
+    Args:
+        changed: by setting, what is changed of its declaration. Where it has one choice, it has that value for good.
+    """
+    settings = [replace(setting, **changed.get(setting.name, {})) for setting in method.settings]
+    fixed = {setting.name: setting.default for setting in settings if len(setting.choices) == 1}
+    kept = [s for s in settings if s.needs is None or fixed.get(s.needs[0], s.needs[1]) == s.needs[1]]
+    return replace(method, name=name, label=label, help=help, color=color, marker=marker, settings=tuple(kept))
+
+
+def only(choice: str) -> dict[str, Any]:
+    """Return what makes a setting have one value for good, for ``variant``."""
+    return {"default": choice, "choices": (choice,)}
+
+
+EAP_IG = Method(
+    name="eap_ig",
+    label="EAP-IG",
+    help="EAP with integrated gradients, Hanna et al. 2024",
+    code="acdc.methods.eap:eap_ig",
+    kind="score",
+    settings=(
+        Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean inputs"),
+        Setting(
+            name="ig_ends",
+            default="ablated",
+            choices=("ablated", "clean", "both"),
+            help="which ends are among the inputs",
+        ),
+        *SELECTION,
+    ),
+    color="#CC79A7",
+    marker="v",
+)
+
 METHODS: Catalogue[Method] = Catalogue(
     "method",
     "METHOD",
@@ -328,27 +440,47 @@ METHODS: Catalogue[Method] = Catalogue(
         help="edge attribution patching, Syed et al. 2023",
         code="acdc.methods.eap:eap",
         kind="score",
+        settings=SELECTION,
         needs_slope=True,
         color="#E69F00",
         marker="D",
     ),
-    Method(
-        name="eap_ig",
-        label="EAP-IG",
-        help="EAP with integrated gradients, Hanna et al. 2024",
-        code="acdc.methods.eap:eap_ig",
-        kind="score",
-        settings=(
-            Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean inputs"),
-            Setting(
-                name="ig_ends",
-                default="ablated",
-                choices=("ablated", "clean", "both"),
-                help="which ends are among the inputs",
-            ),
-        ),
-        color="#CC79A7",
-        marker="v",
+    EAP_IG,
+    variant(
+        EAP_IG,
+        name="eap_ig_signed",
+        label="EAP-IG, signed",
+        help="EAP-IG, and edges of largest score instead of largest size, as MIB's CPR takes them",
+        select=only("signed"),
+        color="#44AA99",
+        marker=">",
+    ),
+    variant(
+        EAP_IG,
+        name="eap_ig_ratio",
+        label="EAP-IG, ratio",
+        help="EAP-IG, and a share of edges of positive score, Nikankin et al. 2025",
+        select=only("ratio"),
+        color="#999933",
+        marker="*",
+    ),
+    variant(
+        EAP_IG,
+        name="eap_ig_program",
+        label="EAP-IG, program",
+        help="EAP-IG, and the connected circuit of the largest sum, Nikankin et al. 2025",
+        select=only("program"),
+        color="#AA4499",
+        marker="8",
+    ),
+    variant(
+        EAP_IG,
+        name="eap_ig_consistent",
+        label="EAP-IG, consistent",
+        help="EAP-IG on resamples of the prompts, and edges of one sign in them first, Nikankin et al. 2025",
+        bootstraps={"default": 10, "off": None},
+        color="#661100",
+        marker="d",
     ),
     Method(
         name="eap_ig_activations",
@@ -356,7 +488,7 @@ METHODS: Catalogue[Method] = Catalogue(
         help="EAP with integrated gradients over what components write, Hanna et al. 2024",
         code="acdc.methods.eap:eap_ig_activations",
         kind="score",
-        settings=(Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean outputs"),),
+        settings=(Setting(name="ig_steps", default=5, least=1, help="steps from ablated to clean outputs"), *SELECTION),
         color="#7A4988",
         marker="<",
     ),
@@ -366,6 +498,8 @@ METHODS: Catalogue[Method] = Catalogue(
         help="EAP with gradient interaction modifications, Edin et al. 2025",
         code="acdc.methods.gim:gim",
         kind="score",
+        settings=SELECTION,
+        settings=SELECTION,
         needs_slope=True,
         color="#56B4E9",
         marker="P",
@@ -376,6 +510,7 @@ METHODS: Catalogue[Method] = Catalogue(
         help="EAP with coefficients of relevance propagation, Jafari et al. 2025",
         code="acdc.methods.relp:relp",
         kind="score",
+        settings=SELECTION,
         needs_slope=True,
         color="#8C6D31",
         marker=">",

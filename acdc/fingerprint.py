@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -35,15 +36,16 @@ MADE_AGAIN = "make the model again by `acdc model`"
 
 
 def of_search(method: str, metric: str, ablation: str) -> str:
-    """Return the fingerprint of the code by which a method finds circuits.
+    """Return the fingerprint of the code by which a method finds circuits, and of its settings' defaults.
 
     Args:
         method, metric, ablation: names in the catalogue.
     """
     entries = (catalogue.METHODS[method], catalogue.METRICS[metric], catalogue.ABLATIONS[ablation])
     found_by = code("acdc.engine.load", "acdc.methods.driver", *(entry.source for entry in entries))
+    defaults = json.dumps({setting.name: setting.default for setting in entries[0].settings})
     function = catalogue.METRICS[metric].function
-    return of_text(found_by + of_function(function)) if function else found_by
+    return of_text(found_by + defaults + (of_function(function) if function else ""))
 
 
 def code(*modules: str | Path) -> str:

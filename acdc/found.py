@@ -50,6 +50,8 @@ RESULT: dict[str, Any] = {
     "origin": str | None,
 }
 """What every method says of its result, by name, with its kind; None where nobody knows."""
+PRUNED = "n_edges_pruned"
+"""Column that counts the dead edges that a cut by scores had beside its circuit's, see ``Engine.without_dead``."""
 MOST_VALUES = 20
 """Values that a message lists."""
 
@@ -57,8 +59,8 @@ MOST_VALUES = 20
 def sizes_of(circuit: Circuit) -> dict[str, int]:
     """Return a circuit's numbers of edges, of those of them that lead on to the logits, and of nodes.
 
-    ACDC leaves no other edges. Where the best are taken by their scores, some end in nodes that send nothing on; they
-    change nothing that the circuit does.
+    ACDC leaves no other edges, and of the best by score the others are pruned. In other circuits some may end in nodes
+    that send nothing on; they change nothing that the circuit does.
     """
     counts = circuit.n_edges, circuit.reaching_logits().n_edges, len(circuit.nodes)
     return dict(zip(COUNTS, counts, strict=True))
@@ -120,8 +122,8 @@ class Found:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Return the numbers of edges and nodes, see ``sizes_of``."""
-        return sizes_of(self.circuit)
+        """Return the numbers of edges and nodes, see ``sizes_of``, and of the edges that were pruned from its cut."""
+        return {**sizes_of(self.circuit), PRUNED: self.result.get(PRUNED, 0)}
 
     @cached_property
     def effects(self) -> Effects:
@@ -246,7 +248,11 @@ class Found:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the tables and the model, with a SHA-256 of it by which what was changed is told."""
-        parts = {"settings": self.settings, "result": self.result | self.sizes, "circuit": self.circuit.to_json()}
+        parts = {
+            "settings": self.settings,
+            "result": self.result | sizes_of(self.circuit),
+            "circuit": self.circuit.to_json(),
+        }
         return parts | {"sha256": sha256_of(parts)}
 
     @classmethod

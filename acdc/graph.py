@@ -7,10 +7,10 @@ receiver (Conmy et al. 2023, section 2.2; node set of the original's ``TLACDCCor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -459,12 +459,34 @@ class Circuit:
     @property
     def is_connected(self) -> bool:
         """Return whether a path of present edges leads from an embedding to the logits, through whichever ports."""
+        return bool((self.present[:, -1] & self.reached_senders(self.graph.consumers)).any())
+
+    def reached_senders(self, change: Callable[[Node], Iterable[Node]]) -> Bool[np.ndarray, "sender"]:
+        """Return to which senders a path of present edges leads from an embedding, through whichever ports.
+
+        Args:
+            change: returns the senders that change with what a receiver reads.
+        """
         graph = self.graph
         reached = np.array([node.layer < 0 for node in graph.senders])
         for r, receiver in enumerate(graph.receivers):
             if (self.present[:, r] & reached).any() and (self.direct[r] or not graph.has_direct[r]):
-                reached[[graph.sender_index[node] for node in graph.consumers(receiver)]] = True
-        return bool((self.present[:, -1] & reached).any())
+                reached[[graph.sender_index[node] for node in change(receiver)]] = True
+        return reached
+
+    def from_embeddings(self) -> Circuit:
+        """Return the circuit without edges from nodes to which no present edge leads on from an embedding.
+
+        A port's direct edge stays while some edge enters the port or, where a norm takes the heads of a layer together,
+        one of these heads.
+        """
+        graph, reached = self.graph, self.reached_senders(self.graph.influenced)
+        present = self.present & reached[:, None]
+        changes = any_along(present, 0)
+        if graph.coupled:
+            influenced = ([graph.sender_index[n] for n in graph.influenced(node)] for node in graph.receivers)
+            changes = changes | np.array([bool(reached[senders].any()) for senders in influenced])
+        return Circuit(graph, present, self.direct & changes)
 
     def is_read(self, receiver: int) -> bool:
         """Return whether a component that changes with this receiver sends along some edge; True for the logits."""
@@ -557,7 +579,7 @@ class Scores:
     graph: Graph
     score: Float[np.ndarray, "..."]
 
-    def absolute(self) -> Scores:
+    def absolute(self) -> Self:
         """Return the scores without their signs, for what matters most, whether it helps or harms."""
         return replace(self, score=np.abs(self.score))
 

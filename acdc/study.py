@@ -275,8 +275,7 @@ class Study:
         Args:
             values: by method, as of a batch.
         """
-        of_study, of_task = self.config["methods"], search.task["methods"]
-        given = {name: of_study.get(name, {}) | of_task.get(name, {}) for name in values}
+        given = {name: self.settings(search.task, name) for name in values}
         settings = [
             f"{name}.{setting.name}={own[setting.name]}"
             for name, own in given.items()
@@ -288,6 +287,10 @@ class Study:
             *(["--settings", *settings] if settings else []),
             *(["--fractions", *self.config["scores"]["fractions"]] if scores else []),
         ]
+
+    def settings(self, task: Mapping[str, Any], method: str) -> dict[str, Any]:
+        """Return the settings of a method that the config gives, and over them those that a task does."""
+        return self.config["methods"].get(method, {}) | task["methods"].get(method, {})
 
     @cached_property
     def batches(self) -> list[Batch]:
@@ -728,6 +731,7 @@ def check(study: Study) -> None:
             check_search(task, entry)
         check_declared(study, task)
     check_significance(study)
+    check_settings(study)
     check_rules(study)
 
 
@@ -817,6 +821,18 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
     for value in task.get("draw", []):
         if value not in drawable:
             raise InputError(f"task {name}: draw has {value}, which is none of the values that its searches run with")
+
+
+def check_settings(study: Study) -> None:
+    """Raise InputError where a method's setting does nothing: a task's own there, one of the study in every task."""
+    for task in study.tasks:
+        for name, own in task["methods"].items():
+            if sentence := METHODS[name].idle(own, study.settings(task, name)):
+                raise InputError(f"task {task['name']}: {sentence}")
+    for name, own in study.config["methods"].items():
+        sentences = [METHODS[name].idle(own, study.settings(task, name)) for task in study.tasks]
+        if all(sentences):
+            raise InputError(f"key 'methods': {sentences[0]}")
 
 
 def check_declared(study: Study, task: Mapping[str, Any]) -> None:

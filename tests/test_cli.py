@@ -177,10 +177,23 @@ class TestFind:
         assert found.labels["value"] == "1" and found.labels["task"] == "prompts"
         assert len(found.trace) == found.result["tried"] and "edges: " in capsys.readouterr().out
 
-    def test_a_scoring_method_is_told_how_many_edges(self, folder):
-        main(self.command(folder, "--method", "eap", "--n-edges", "9", "--out", folder / "eap"))
+    def test_a_scoring_method_is_told_how_many_edges_and_says_how_many_are_dead(self, folder, capsys):
+        main(self.command(folder, "--method", "eap", "--n-edges", "40", "--out", folder / "eap"))
         found = Found.load(folder / "eap/circuit.json")
-        assert found.circuit.present.sum() == 9 and (folder / "eap/scores.csv").exists()
+        dead = found.row()["n_edges_pruned"]
+        assert (
+            0 < found.circuit.present.sum() < 40 < found.circuit.n_edges + dead and (folder / "eap/scores.csv").exists()
+        )
+        assert f" of 214 edges ({dead} dead ones pruned): " in capsys.readouterr().out
+        main(["show", str(folder / "eap/circuit.json")])
+        assert f"; dead edges pruned: {dead}" in capsys.readouterr().out
+
+    def test_a_rule_of_selection_is_told_by_its_settings(self, folder):
+        rule = ("--method", "eap", "--n-edges", "20", "--select", "program", "--solver-gap", "0", "--bootstraps", "3")
+        main(self.command(folder, *rule, "--out", folder / "rule"))
+        found = Found.load(folder / "rule/circuit.json")
+        assert (found.settings["select"], found.result["solver_gap_left"]) == ("program", 0)
+        assert found.row()["n_edges_pruned"] == 0 and {"score", "consistent"} < set(found.scores)
 
     def test_what_is_missing_or_wrong_is_named(self, refused, folder, tmp_path):
         out = ["--out", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""What docs/extending.md says is done: five files, one of each, and a study that has them in every table and figure."""
+"""What docs/extending.md says is done: six files, and a study that has what they declare in every table and figure."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ def extended(tmp_path_factory) -> Checkout:
     return checkout
 
 
-def test_five_files_and_a_config_are_all(extended):
-    assert len(FILES) == 6 and sum(name.startswith("workflow/extensions/") for name in FILES) == 5
+def test_six_files_and_a_config_are_all(extended):
+    assert len(FILES) == 7 and sum(name.startswith("workflow/extensions/") for name in FILES) == 6
 
 
 @pytest.mark.parametrize("name", ["evaluation", "faithfulness", "timing", "methods", "recovery", "auc", "stability"])
 def test_methods_metric_and_ablation_are_in_every_table(extended, name):
     table = extended.table(f"results/extended/{name}.csv")
     rows = table[(table.task == "planted") & (table.metric == "total_variation")]
-    assert {"acdc", "single", "change"} <= set(rows.method) and set(rows.ablation) == {"first"}
+    assert {"acdc", "single", "change", "activations_program"} <= set(rows.method) and set(rows.ablation) == {"first"}
 
 
 def test_labels_are_in_the_papers_tables(extended):
-    assert {"ACDC", "Single", "Change"} <= set(extended.table("results/extended/auc_first.csv"))
+    assert {"ACDC", "Single", "Change", "EAP-IG of activations, program"} <= set(
+        extended.table("results/extended/auc_first.csv")
+    )
 
 
 def test_circuits_are_as_their_methods_say(extended):
@@ -66,7 +68,7 @@ def test_every_figure_is_there(extended):
 
 
 def test_a_method_that_needs_a_slope_refuses_the_new_distance(extended):
-    text = FILES["extended.yaml"].replace("scores: [change]", "scores: [eap]")
+    text = FILES["extended.yaml"].replace("scores: [change, activations_program]", "scores: [eap]")
     result = extended.snakemake("-n", "--configfile", extended.write("refused.yaml", text))
     assert "task planted: eap by total_variation scores everything 0" in result.stdout
 

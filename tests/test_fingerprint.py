@@ -7,6 +7,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,16 @@ def test_an_extensions_file_counts(monkeypatch, tmp_path):
     search = ("mine", "kl_divergence", "corrupted")
     assert fingerprint.of_search(*search) != fingerprint.of_search("random", *search[1:])
     assert changes(search, lambda: append(path))
+
+
+def test_a_default_of_a_methods_settings_counts_and_its_label_does_not(monkeypatch):
+    method = catalogue.METHODS["eap"]
+    for change, counts in (({"label": "EAP!"}, False), ({"settings": method.settings[1:]}, True)):
+        with monkeypatch.context() as patch:
+            edit = partial(patch.setitem, catalogue.METHODS.own, "eap", replace(method, **change))
+            assert changes(OF_EAP, edit) == counts
+    of_rules = {fingerprint.of_search(name, *OF_EAP[1:]) for name in ("eap_ig", "eap_ig_ratio", "eap_ig_program")}
+    assert len(of_rules) == 3
 
 
 def test_searches_of_different_code_have_different_fingerprints():

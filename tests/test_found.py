@@ -206,7 +206,11 @@ def test_a_row_has_labels_and_sizes_that_are_those_of_the_circuit(tmp_path: Path
         "n_edges": one.circuit.n_edges,
         "n_edges_reaching": one.circuit.reaching_logits().n_edges,
         "n_nodes": len(one.circuit.nodes),
+        "n_edges_pruned": 0,
     }
+    one.result["n_edges_pruned"] = 3
+    one.save(tmp_path)
+    assert Found.load(tmp_path / Found.FILE).row()["n_edges_pruned"] == 3
     assert row["n_edges_reaching"] < row["n_edges"]
     assert Found(one.settings, Circuit.empty(GRAPH), one.result).row()["n_edges"] == 0
 

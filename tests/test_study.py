@@ -80,14 +80,13 @@ class TestJobs:
             b for b in study().batches if b.search.labels.items() >= vars(self.IOI).items() - {("method", "sp")}
         )
         assert batch.rule == "circuits_ioi_tiny_llama_logit_difference_corrupted"
-        assert batch.flags == ["acdc=0.3", "sp=1", "eap", "hisp"]
+        assert batch.flags == ["acdc=0.3", "sp=1", "eap", "eap_ig_program", "hisp"]
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         assert batch.timing == f"{folder}/timing/all.csv"
         assert batch.outputs == [
             *(f"{folder}/acdc/0.3/{name}" for name in ("circuit.json", "trace.csv", "nodes.csv")),
             *(f"{folder}/sp/1/{name}" for name in ("circuit.json", "trace.csv")),
-            *(f"{folder}/{name}" for name in ("eap/circuits.json", "eap/scores.csv")),
-            *(f"{folder}/{name}" for name in ("hisp/circuits.json", "hisp/scores.csv")),
+            *(f"{folder}/{m}/{name}" for m in batch.search.entry["scores"] for name in ("circuits.json", "scores.csv")),
         ]
 
     def test_a_search_is_split_into_jobs_of_so_many_values(self):
@@ -102,7 +101,7 @@ class TestJobs:
             "acdc_2": ["acdc=0.1,3"],
             "acdc_3": ["acdc=0.3"],
             "sp_1": ["sp=1"],
-            "scores": ["eap", "hisp"],
+            "scores": ["eap", "eap_ig_program", "hisp"],
         }
         assert by_label["acdc_2"].rule == "circuits_ioi_tiny_llama_logit_difference_corrupted_acdc_2"
         assert len({batch.rule for batch in one.batches}) == len(one.batches)
@@ -247,6 +246,19 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "wrong setting": (
         in_task(methods={"acdc": {"head_order": "up"}}),
         r"head_order' is wrong: 'up' is not one of \['descending', 'ascending'\]",
+    ),
+    "two resamples": (at_top(methods={"eap": {"bootstraps": 2}}), r"'methods.eap.bootstraps' is wrong: 2 is less than"),
+    "a share without the rule": (
+        in_task(methods={"eap": {"positive_share": 0.3}}),
+        "task ioi: method eap: positive_share does nothing where select is absolute: give select=ratio too, or leave",
+    ),
+    "a solver in no task": (
+        at_top(methods={"gim": {"select": "ratio", "solver_gap": 0}}),
+        "key 'methods': method gim: solver_gap does nothing where select is ratio: give select=program too",
+    ),
+    "another rule than the name's": (
+        at_top(methods={"eap_ig_program": {"select": "signed"}}),
+        r"'methods.eap_ig_program.select' is wrong: 'signed' is not one of \['program'\]",
     ),
     "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores everything 0"),
     "hisp by a distance": (in_search(scores=["hisp"]), "task ioi: hisp by kl_divergence scores everything 0"),
@@ -397,6 +409,15 @@ def test_a_bad_config_is_refused_in_one_sentence(edit, sentence):
     with pytest.raises(InputError, match=sentence) as refused:
         Study(config, ROOT)
     assert "\n" not in str(refused.value)
+
+
+def test_a_setting_of_the_study_may_do_something_in_one_task_alone():
+    config = copy.deepcopy(merged(read("default"), read("test")))
+    config["methods"]["eap"] = {"positive_share": 0.3}
+    config["tasks"][0]["methods"] = {"eap": {"select": "ratio"}}
+    one = Study(config, ROOT)
+    flags = one.method_flags(one.searches[1], {"eap": []})
+    assert flags[:3] == ["--settings", "eap.select=ratio", "eap.positive_share=0.3"]
 
 
 EXTENSION = """

@@ -96,12 +96,12 @@ class TestEndToEnd:
 
     def test_every_search_is_timed(self, finished):
         table = finished.table("results/test/timing.csv")
-        assert set(table.method) == {"acdc", "sp", "eap", "eap_ig", "hisp", "random"}
+        assert set(table.method) == {"acdc", "sp", "eap", "eap_ig", "eap_ig_program", "hisp", "random"}
         assert (table.seconds > 0).all() and (table.max_rss_mib > 100).all() and set(table.device) == {"cpu"}
         of_acdc = table[table.method == "acdc"]
         names = of_acdc.model + "/" + of_acdc.task + "/" + of_acdc.metric + "/" + of_acdc.ablation + "/acdc"
         assert sorted(zip(names, of_acdc.value, strict=True)) == sorted(searches()) and set(of_acdc.n_circuits) == {1}
-        of_scores = table[table.method.isin(["eap", "eap_ig", "hisp", "random"])]
+        of_scores = table[table.method.isin(["eap", "eap_ig", "eap_ig_program", "hisp", "random"])]
         assert of_scores.value.isna().all() and (of_scores.n_circuits > 1).all()
 
     def test_every_search_is_evaluated_beside_its_controls(self, finished):
@@ -109,7 +109,8 @@ class TestEndToEnd:
         found = table[table.method == "acdc"]
         names = found.model + "/" + found.task + "/" + found.metric + "/" + found.ablation + "/acdc"
         assert sorted(zip(names, found.value, strict=True)) == sorted(searches())
-        assert set(table[table.origin == "found"].method) == {"acdc", "sp", "eap", "eap_ig", "hisp", "random"}
+        methods = {"acdc", "sp", "eap", "eap_ig", "eap_ig_program", "hisp", "random"}
+        assert set(table[table.origin == "found"].method) == methods
         assert set(table[table.origin == "control"].method) == {"full", "empty", "random"}
         assert set(found.size_by) == {"threshold"} and set(table[table.method == "sp"].size_by) == {"regularisation"}
 
@@ -120,12 +121,14 @@ class TestEndToEnd:
         n_edges = len(finished.table("results/test/tiny-llama/ioi/logit_difference/corrupted/eap/scores.csv"))
         assert sizes == sorted(set(sizes)) and sizes[0] > 0 and sizes[-1] == n_edges
         assert set(of_eap.size_by) == {"n_edges"} and set(table[table.method == "hisp"].size_by) == {"n_nodes"}
-        assert (table.n_edges_reaching <= table.n_edges).all()
-        assert (of_eap.n_edges_reaching < of_eap.n_edges).any()
+        assert (of_eap.n_edges_reaching == of_eap.n_edges).all() and (of_eap.n_edges_pruned > 0).any()
+        assert set(table[table.origin == "control"].n_edges_pruned) == {0}
+        of_program = table[table.method == "eap_ig_program"]
+        assert set(of_program.n_edges_pruned) == {0} and (of_program.n_edges > 0).all() and of_program.converged.all()
         recovered = finished.table("results/test/recovery.csv").query("method == 'eap_ig' and level == 'edge'")
         assert recovered.tpr.max() == recovered.fpr.max() == 1 and recovered.tpr.min() < 1
         kept = finished.table("results/test/faithfulness.csv")
-        assert set(kept[kept.task == "ioi"].method) == {"acdc", "sp", "eap", "hisp", "random"}
+        assert set(kept[kept.task == "ioi"].method) == {"acdc", "sp", "eap", "eap_ig_program", "hisp", "random"}
 
     def test_sp_says_that_so_few_steps_have_not_converged(self, finished):
         table = finished.table("results/test/evaluation.csv").query("method == 'sp'")

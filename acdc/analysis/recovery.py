@@ -10,7 +10,7 @@ import numpy as np
 
 from acdc.catalogue import LEVELS
 from acdc.errors import InputError
-from acdc.found import COUNTS, LABELS, SIZE, Found
+from acdc.found import COUNTS, LABELS, PRUNED, SIZE, Found
 from acdc.graph import Circuit, Graph
 
 Point = tuple[float | int, float | int]
@@ -87,7 +87,7 @@ def original_nodes(circuit: Circuit) -> set[tuple[str, tuple]]:
 
 COLUMNS = [
     *(*LABELS, *SIZE, "known", "known_of", "level", "tp", "fp", "fn", "tn", "tpr", "fpr", "precision"),
-    *(*COUNTS, "final_metric", "evaluations", "converged", "origin", "test_metric"),
+    *(*COUNTS, PRUNED, "final_metric", "evaluations", "converged", "origin", "test_metric"),
 ]
 """The columns of a table of recovery; ``test_metric`` is the search's metric on held-out prompts."""
 

@@ -72,6 +72,7 @@ def find(
         settings: what sets the circuit's size, and the method's settings
     """
     from acdc import api
+    from acdc.found import PRUNED
 
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
@@ -90,7 +91,9 @@ def find(
         folder=out,
         **own,
     )
-    print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges: {out / found.FILE}")
+    pruned = found.sizes[PRUNED]
+    without = f" ({pruned:,} dead ones pruned)" if pruned else ""
+    print(f"{found.circuit.n_edges:,} of {found.circuit.graph.n_edges:,} edges{without}: {out / found.FILE}")
 
 
 def circuits(flags: AblationFlags, search: SearchFlags, *, out: OutFolder, timing: OutFile | None = None) -> None:

@@ -11,7 +11,7 @@ from cyclopts.types import PositiveInt
 from acdc.catalogue import ABLATIONS
 from acdc.cli.flags import AblationFlags, EngineFlags, OutFile, Seed, TaskFlags
 from acdc.errors import InputError
-from acdc.found import CONTROL, Found
+from acdc.found import CONTROL, PRUNED, Found
 from acdc.tables import write_table
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def controls(
     for name in ablations:
         engine = flags.engine(ABLATIONS[name].name)
         labels = {"task": task.task, "model": flags.model_name, "metric": None, "ablation": name}
-        ends = {"converged": None, "origin": CONTROL}
+        ends = {"converged": None, "origin": CONTROL, PRUNED: 0}
         named = (
             (
                 {

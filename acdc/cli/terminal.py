@@ -11,7 +11,7 @@ from rich.text import Text
 
 from acdc.analysis.stability import OVERLAPS
 from acdc.catalogue import label
-from acdc.found import FOUND, Found
+from acdc.found import FOUND, PRUNED, Found
 from acdc.graph import Circuit, Edge, Node
 from acdc.trace import Effects, key_of
 
@@ -41,6 +41,8 @@ def heading(found: Found) -> str:
     how = f"{where}, {label(settings['size_by'])} {found.value}, {settings['ablation']} ablation"
     reaching = found.sizes["n_edges_reaching"]
     notes = [f"edges that reach the logits: {reaching:,}"] if reaching < circuit.n_edges else []
+    pruned = found.sizes[PRUNED]
+    notes += [f"dead edges pruned: {pruned:,}"] if pruned else []
     notes += [result["origin"]] if result["origin"] != FOUND else []
     notes += ["not converged"] if result["converged"] is False else []
     if result["final_metric"] is not None:

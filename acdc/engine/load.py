@@ -21,7 +21,7 @@ from acdc.engine.weights import Weights
 from acdc.errors import InputError
 from acdc.models.architecture import KvHeads
 
-LIBRARIES = ("torch", "transformer_lens", "transformers", "numpy")
+LIBRARIES = ("torch", "transformer_lens", "transformers", "numpy", "scipy")
 
 
 @dataclass(frozen=True)

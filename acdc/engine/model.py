@@ -17,7 +17,7 @@ from acdc.engine import layers
 from acdc.engine.batched import suits
 from acdc.engine.chunk import Chunk
 from acdc.engine.linear import multiply_in_full
-from acdc.engine.memory import prompts_per_chunk
+from acdc.engine.memory import check_memory, held, prompts_per_chunk
 from acdc.engine.patched import Scratch
 from acdc.engine.runs import final_norm, fixed_outputs
 from acdc.engine.weights import Weights
@@ -123,6 +123,27 @@ class Engine:
             raise InputError(f"the circuit is of another model: its graph is {circuit.graph}, this one's {self.graph}")
         circuit = circuit.reaching_logits()
         return [chunk.final(circuit) for chunk in self.chunks]
+
+    def without_dead(self, circuit: Circuit) -> Circuit:
+        """Return a circuit without edges that change nothing.
+
+        These are edges that do not lead on to the logits and, where a node without inputs writes what it writes in the
+        ablated run, those that no path from an embedding leads to. Under zero and mean ablation it writes something
+        else: biases act in it.
+        """
+        alive = circuit.reaching_logits()
+        return alive if self.fixed is not None else alive.from_embeddings()
+
+    def on(self, dataset: Dataset) -> Engine:
+        """Return an engine of the same model and ablation on other prompts, beside this one.
+
+        Raises:
+            InputError: the device's memory does not hold both.
+        """
+        weights, graph = self.weights, self.graph
+        needed = held(weights.architecture, graph, dataset, weights.embed.element_size())
+        check_memory(needed, self.device, f"{len(dataset)} more prompts of up to {dataset.clean.shape[1]} tokens")
+        return Engine(weights, dataset, ablation=self.ablation, split_embed=graph.split_embed, memory=self.memory)
 
     def metric(self, kind: MetricKind) -> list[Metric]:
         """Return a metric for this model and dataset, one for each chunk."""

@@ -18,11 +18,11 @@ from acdc.catalogue import ABLATIONS, METRICS, label
 from acdc.errors import InputError
 from acdc.figures.layout import MANY, RANDOM, REACHING, canvas, draw_random, refuse_not_finite
 from acdc.figures.style import DASHES, GREY, INK, LEVEL_DASH, PAGE, look, style
-from acdc.found import CONTROL, COUNTS, LABELS, SIZE
+from acdc.found import CONTROL, COUNTS, LABELS, PRUNED, SIZE
 
 KEYS = (*LABELS, *SIZE, "origin", "seed", REACHING)
 """Columns that the figure needs."""
-NO_METRICS = {*KEYS, *COUNTS, "converged"}
+NO_METRICS = {*KEYS, *COUNTS, PRUNED, "converged"}
 """Every other column is a metric."""
 FILLS = (("full", False), ("full", True), ("bottom", False), ("left", False))
 """How markers of the first minimised metric are filled, of the second and so on: which part, and whether in white."""

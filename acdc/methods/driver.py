@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from acdc.catalogue import METHODS, METRICS, Method, check_suits
+from acdc.catalogue import METHODS, METRICS, SELECTION, Method, check_suits
 from acdc.engine.model import Engine
 from acdc.errors import InputError, first_line, reading
 from acdc.files import check_outputs
-from acdc.found import FOUND, Found
+from acdc.found import FOUND, PRUNED, Found
 from acdc.graph import Circuit, Scores
+from acdc.methods.selection import Selection, consistent_first, mean_and_consistent, of_edges
 from acdc.metrics import Metric, MetricKind
 from acdc.tensor_files import load_torch, save_torch
 
@@ -234,21 +235,54 @@ def score(
     method, metric, started = METHODS[settings["method"]], METRICS[settings["metric"]], time.monotonic()
     check_suits(method, metric)
     own = {setting.name: settings[setting.name] for setting in method.settings}
-    code: Score = method.load()
     bound = engine.metric(metric.load())
     if method.needs_slope and is_zero_at_model(engine, bound):
         check_suits(method, replace(metric, is_distance=True))
-    scores, evaluations = code(engine, metric.load(), **own)
-    ranked, rows = scores.absolute(), pd.DataFrame(scores.rows())
+    selection = Selection.of(own)
+    scores, evaluations, more, rows = scored(engine, method, metric.load(), own)
     found = []
-    for n in sizes or sizes_of(ranked, fractions):
-        circuit = ranked.top(n)
+    for n in sizes or sizes_of(selection.ranked(scores), fractions):
+        cut = selection.cut(scores, n)
+        circuit = engine.without_dead(cut.circuit)
         (final,) = engine.measure(bound, engine.finals(circuit))
-        result = {"final_metric": final, "evaluations": evaluations, "converged": True, "origin": FOUND}
+        result = {"final_metric": final, "evaluations": evaluations, "converged": cut.converged, "origin": FOUND}
+        result |= {PRUNED: len(cut.circuit) - len(circuit)} | more | cut.more
         found.append(Found(settings | {"size_by": method.size_by, "value": str(n)}, circuit, result, scores=rows))
     for one in found:
         one.seconds = time.monotonic() - started
+    if empty := [one.value for one in found if one.result[PRUNED] and not len(one.circuit)]:
+        warnings.warn(
+            f"no path leads from the embedding to the logits at {method.size_by} {', '.join(empty)}: all edges there"
+            " are dead, and without them the circuit does what the ablated run does",
+            stacklevel=2,
+        )
     return found
+
+
+def scored(
+    engine: Engine, method: Method, kind: MetricKind, own: Mapping[str, Any]
+) -> tuple[Scores, int, dict[str, Any], pd.DataFrame]:
+    """Score everything on an engine's prompts, or on bootstrap resamples of them where the settings ask for some.
+
+    Args:
+        own: the method's settings.
+
+    Returns:
+        The scores that rank edges or nodes; how many runs of the model they took; what else the circuits' files say;
+        and a table of the scores, with whether each is consistent where there are resamples.
+    """
+    code: Score = method.load()
+    of_rule = {setting.name for setting in SELECTION}
+    how = {name: value for name, value in own.items() if name not in of_rule}
+    n = Selection.of(own).bootstraps
+    if not n:
+        scores, evaluations = code(engine, kind, **how)
+        return scores, evaluations, {}, pd.DataFrame(scores.rows())
+    resampled = [code(engine.on(engine.dataset.resample(i)), kind, **how) for i in range(n)]
+    mean, consistent = mean_and_consistent([of_edges(one.scores) for one in resampled])
+    rows = pd.DataFrame(mean.rows()).assign(consistent=consistent[mean.graph.exists])
+    more = {"n_consistent": int(consistent.sum())}
+    return consistent_first(mean, consistent), sum(one.evaluations for one in resampled), more, rows
 
 
 def is_zero_at_model(engine: Engine, bound: list[Metric]) -> bool:

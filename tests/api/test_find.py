@@ -68,11 +68,11 @@ SIZES = {"acdc": {"threshold": "0.1"}, "sp": {"regularisation": 1, "steps": 5}, 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_finds_a_circuit(method, model, data):
-    size = SIZES.get(method, {"n_edges": 5})
+    size = SIZES.get(method, {"n_edges": 40})
     found = acdc.find(model, data, metric="logit_difference", method=method, **size)
     assert found.settings["method"] == method and found.result["origin"] == "found"
     if "n_edges" in size:
-        assert found.circuit.present.sum() == 5
+        assert 0 < found.circuit.present.sum() <= 40
 
 
 # Sweeps.

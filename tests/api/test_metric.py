@@ -89,7 +89,7 @@ def test_a_distance_is_noticed_where_a_slope_is_needed(model, data):
 
     with pytest.raises(InputError, match="eap by far scores everything 0"):
         acdc.find(model, data, metric=far, method="eap", n_edges=5)
-    assert acdc.find(model, data, metric=far, method="eap_ig", n_edges=5).circuit.n_edges
+    assert acdc.find(model, data, metric=far, method="eap_ig", n_edges=40).circuit.n_edges
 
 
 # Nothing is reused of another function.

@@ -14,7 +14,7 @@ from acdc.catalogue import METHODS, METRICS, methods
 from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.found import Found
-from acdc.graph import EdgeScores, Graph
+from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.methods import driver
 from acdc.methods.driver import CHECKPOINT, EVERY_SIZE, load_state, save_state, sizes_of
 from tests.small_models import engine
@@ -180,27 +180,31 @@ def score(method: str, metric: str = "logit_difference", setup: Engine | None = 
 def test_circuits_of_a_scoring_nest_and_are_measured(method):
     setup = engine("llama")
     metric = setup.metric(METRICS["logit_difference"].load())
-    found = score(method, sizes=[1, 9, 20])
-    keeps = METHODS[method].keeps
-    assert [(one.settings["size_by"], one.value) for one in found] == [(f"n_{keeps}", n) for n in ("1", "9", "20")]
+    n_scored = int(setup.graph.exists.sum()) if METHODS[method].keeps == "edges" else len(setup.graph.receivers) - 1
+    found = score(method, sizes=[9, 20, n_scored])
+    size_by = f"n_{METHODS[method].keeps}"
+    assert [(one.settings["size_by"], one.value) for one in found] == [(size_by, str(n)) for n in (9, 20, n_scored)]
     for one in found:
         (expected,) = setup.measure(metric, setup.finals(one.circuit))
         assert one.result["final_metric"] == pytest.approx(expected)
-        if keeps == "edges":
-            assert one.circuit.present.sum() == int(one.value)
+        if METHODS[method].keeps == "edges":
+            assert one.circuit.present.sum() <= int(one.value)
     small, middle, large = (one.circuit.present for one in found)
-    assert (small <= middle).all() and (middle <= large).all() and middle.sum() < large.sum()
-    n_scored = setup.graph.exists.sum() if keeps == "edges" else len(setup.graph.receivers) - 1
-    assert len(found[0].scores) == n_scored
+    assert (middle <= large).all() and 0 < middle.sum() < large.sum()
+    assert (small <= middle).all() or found[0].settings.get("select") in ("ratio", "program")
+    assert found[-1].circuit == Circuit.full(setup.graph) and len(found[0].scores) == n_scored
 
 
-def test_the_first_edge_is_that_of_the_largest_effect_whichever_its_sign():
-    (one,) = score("eap", sizes=[1])
-    largest = one.scores.iloc[one.scores["score"].abs().argmax()]
-    (edge,) = (edge for edge in one.circuit.edges if edge.kind == "addition")
-    assert (edge.sender.name, edge.receiver.name) == (largest["sender"], largest["receiver"])
-    signs = np.sign(one.scores["score"])
-    assert (signs > 0).any() and (signs < 0).any()
+def test_the_edges_are_those_of_the_largest_effects_whichever_their_sign_without_dead_ones():
+    setup = engine("llama")
+    (one,) = score("eap", sizes=[20])
+    rows = one.scores
+    assert one.settings["select"] == "absolute" and (rows["score"] > 0).any() and (rows["score"] < 0).any()
+    matrix = np.full(setup.graph.exists.shape, np.nan)
+    matrix[setup.graph.exists] = rows["score"]
+    cut = EdgeScores(setup.graph, np.abs(matrix)).top(20)
+    assert one.circuit == setup.without_dead(cut)
+    assert one.row()["n_edges_pruned"] == len(cut) - len(one.circuit) > 0
 
 
 def test_a_slope_by_a_distance_is_refused_before_anything_is_computed(monkeypatch):
