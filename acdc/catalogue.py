@@ -499,7 +499,6 @@ METHODS: Catalogue[Method] = Catalogue(
         code="acdc.methods.gim:gim",
         kind="score",
         settings=SELECTION,
-        settings=SELECTION,
         needs_slope=True,
         color="#56B4E9",
         marker="P",
