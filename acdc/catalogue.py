@@ -512,7 +512,7 @@ METHODS: Catalogue[Method] = Catalogue(
         settings=SELECTION,
         needs_slope=True,
         color="#8C6D31",
-        marker=">",
+        marker="h",
     ),
     Method(
         name="random",

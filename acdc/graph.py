@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -572,6 +572,9 @@ class Circuit:
         return circuit
 
 
+AnyScores = TypeVar("AnyScores", bound="Scores")
+
+
 @dataclass(eq=False)
 class Scores:
     """Hold a score for every edge or every node. What has the largest score is kept first."""
@@ -579,7 +582,7 @@ class Scores:
     graph: Graph
     score: Float[np.ndarray, "..."]
 
-    def absolute(self) -> Self:
+    def absolute(self: AnyScores) -> AnyScores:
         """Return the scores without their signs, for what matters most, whether it helps or harms."""
         return replace(self, score=np.abs(self.score))
 

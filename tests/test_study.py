@@ -132,7 +132,7 @@ class TestJobs:
     def test_circuits_are_tested_where_the_config_asks_for_it(self):
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         acdc = [f"{folder}/acdc/0.3/circuit.json"]
-        scored = [f"{folder}/{name}/circuits.json" for name in ("hisp", "eap")]
+        scored = [f"{folder}/{name}/circuits.json" for name in ("hisp", "eap", "eap_ig_program")]
         one = study()
         assert one.tested(one.search(self.IOI)) == acdc
         assert one.significance_flags() == ["--random-circuits", "30", "--seed", "0"]

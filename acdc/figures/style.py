@@ -20,9 +20,10 @@ from acdc.files import whole
 BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 INK, GREY, PALE = "#1A1A1A", "#6E6E6E", "#F2F2F2"
 
-# Tol (2021), but for the third.
-MORE = ("#332288", "#882255", "#8C6D31", "#117733", "#44AA99", "#999933", "#AA4499")
-SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, *MORE)
+# Tol (2021), "muted" and "light".
+MUTED = ("#332288", "#882255", "#117733", "#44AA99", "#999933", "#AA4499", "#88CCEE", "#CC6677", "#DDCC77")
+LIGHT = ("#EE8866", "#77AADD")
+SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, *MUTED, *LIGHT)
 SPARE_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "*", "H")
 """What methods without a look of their own get: those that nobody declares, one after the other."""
 UNKNOWN = (GREY, "X")

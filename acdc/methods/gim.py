@@ -48,7 +48,8 @@ class GimModel(MaskedModel):
     def attention(self, layer: int, ports: Float[Tensor, "port row d_head"]) -> Float[Tensor, "head row d_head"]:
         n_heads, n_kv = self.graph.n_heads, self.graph.n_kv_heads
         parts = [OF_QUERIES] * n_heads + [OF_KEYS] * n_kv + [OF_VALUES] * n_kv
-        return super().attention(layer, partly(ports, ports.new_tensor(parts)[:, None, None]))
+        part = torch.tensor(parts).to(ports)[:, None, None]
+        return super().attention(layer, partly(ports, part))
 
 
 class Softmax(torch.autograd.Function):

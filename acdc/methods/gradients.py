@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor
 
 from acdc.engine.masked import NOTHING, Given, Mask, MaskedModel, masked_models
 from acdc.engine.model import Engine
-from acdc.graph import Circuit, Scores
+from acdc.graph import AnyScores, Circuit
 from acdc.metrics import Metric
-
-AnyScores = TypeVar("AnyScores", bound=Scores)
 
 PROMPTS_AT_ONCE = 8
 """A gradient needs every activation of the masked forward pass: half a gigabyte for two prompts of SmolLM2-135M."""

@@ -12,6 +12,7 @@ from tests.faults.small_study import (
     FOUND,
     LABELS,
     SEARCH,
+    SIGNIFICANCE,
     STABILITY,
     TEST,
 )
@@ -25,6 +26,7 @@ TO_FILES: dict[str, tuple[list[str], str]] = {
     "behaviour": ([*BEHAVIOUR, "--logits", "o1", "o2", "--out"], "o.csv"),
     "circuits, timing": ([*CIRCUITS, "--out", "o", "--timing"], "o.csv"),
     "stability": ([*STABILITY, "--work", "o", "--out"], "o.csv"),
+    "significance": ([*SIGNIFICANCE, "--out"], "o.csv"),
     "evaluate": ([*EVALUATE, "--recovery", "r.csv", "--out"], "o.csv"),
     "evaluate, recovery": ([*EVALUATE, "--out", "o.csv", "--recovery"], "r.csv"),
     "controls": ([*CONTROLS, "--out"], "o.csv"),

@@ -29,6 +29,8 @@ OF_NODES = "found/hisp/circuits.json"
 EVALUATE = ["evaluate", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST]
 EVALUATE += ["--known-of", "planted", "--circuits", FOUND, "found/acdc/1/circuit.json", SEVERAL, OF_NODES]
 STABILITY = ["stability", *ENGINE, *SEARCH, *DISCOVERY, "--methods", "acdc=1", "--resamples", "2"]
+SIGNIFICANCE = ["significance", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND]
+SIGNIFICANCE += ["--random-circuits", "2"]
 LABELS = ["--task", "planted", "--model-name", "planted", "--metric", "logit_difference", "--ablation", "corrupted"]
 DATASET = ["dataset", "--task", "planted", "--model", "planted", "--n-prompts", "4", "--n-test-prompts", "4"]
 DATASET += ["--seed", "0", "--metrics", "kl_divergence", "logit_difference"]
