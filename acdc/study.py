@@ -334,8 +334,8 @@ class Study:
         """Return the fingerprint of the code that a stage runs.
 
         Args:
-            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, or a module
-                that makes a table.
+            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, ``mib``, or
+                a module that makes a table.
         """
         if stage == "dataset":
             return fingerprint.code(*self.task_sources(w.task))
@@ -343,6 +343,7 @@ class Study:
             "behaviour": ("acdc.analysis.evaluation", "acdc.models.programs"),
             "evaluate": ("acdc.analysis.evaluation", "acdc.analysis.recovery"),
             "significance": ("acdc.analysis.significance",),
+            "mib": ("acdc.analysis.mib",),
         }
         if stage in measuring:
             added = [metric.source for metric in METRICS.values() if w.task in metric.tasks]
@@ -438,6 +439,16 @@ class Study:
         asked = self.config["significance"].get("methods", METHODS)
         return [file for method in search.methods if method.name in asked for file in self.circuits(search, method)]
 
+    def of_mib(self, search: Search) -> list[str]:
+        """Return the files of a search's circuits that have CPR and CMD; none where the config does not ask for them.
+
+        MIB's graph has one input and edges alone, so that circuits by scores of nodes have none.
+        """
+        if not self.config["mib"] or search.task["split_embed"]:
+            return []
+        by_edges = [method for method in search.methods if method.kind == "search" or method.keeps == "edges"]
+        return [file for method in by_edges for file in self.circuits(search, method)]
+
     def pareto_tables(self, task: Mapping[str, Any]) -> list[str]:
         """Return the evaluations of a task's circuits: its controls, and those of every search."""
         ours = [search for search in self.searches if search.task is task]
@@ -468,6 +479,11 @@ class Study:
         pattern = f"results/{SEARCH}/significance.csv"
         return [pattern.format(**search.labels) for search in self.searches if self.tested(search)]
 
+    def mibs(self) -> list[str]:
+        """Return a table for every search with circuits that have CPR and CMD."""
+        pattern = f"results/{SEARCH}/mib.csv"
+        return [pattern.format(**search.labels) for search in self.searches if self.of_mib(search)]
+
     def all_circuits(self) -> list[str]:
         return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
 
@@ -492,6 +508,7 @@ class Study:
         names += ["recovery", "auc"] if self.has_known else []
         names += ["stability"] if any("resamples" in search.entry for search in self.searches) else []
         names += ["significance"] if self.significances() else []
+        names += ["mib"] if self.mibs() else []
         return names + self.areas()
 
     def areas(self) -> list[str]:

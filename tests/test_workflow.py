@@ -158,6 +158,18 @@ class TestEndToEnd:
         planted = table.query("task == 'planted' and value == '1'").set_index("test").passes
         assert planted[["equivalence", "minimality", "sufficiency_edges", "sufficiency_paths"]].all()
 
+    def test_methods_that_keep_edges_have_cpr_and_cmd(self, finished):
+        table = finished.table("results/test/mib.csv").set_index(["task", "metric", "method"])
+        assert set(table.index) == {
+            ("ioi", "kl_divergence", "acdc"),
+            *(("ioi", "logit_difference", method) for method in ("acdc", "sp", "eap", "eap_ig_program")),
+            ("months", "kl_divergence", "acdc"),
+            ("planted", "logit_difference", "acdc"),
+        }
+        # The planted circuit is a tenth of the edges, and does all that the model does.
+        planted = table.loc[("planted", "logit_difference", "acdc")]
+        assert planted.cpr > 0.8 and planted.cmd < 0.2
+
     def test_all_edges_are_the_model_itself(self, finished):
         table = finished.table("results/test/evaluation.csv")
         full, empty = (table[table.method == method] for method in ("full", "empty"))
@@ -231,7 +243,7 @@ class TestEndToEnd:
 HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
 """Libraries that take long to import."""
 MAY_IMPORT = {
-    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance"), {"torch"}),
+    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance", "mib"), {"torch"}),
     "dataset": {"torch", "transformers"},  # a model's tokenizer is Transformers'
     "draw": {"matplotlib"},
     **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),

@@ -28,7 +28,13 @@ COMMANDS = {
     "A study": ("checking:check",),
     "Models and prompts": ("making:download", "making:model", "making:dataset", "making:behaviour"),
     "Stages that find circuits": ("finding:circuits", "finding:stability"),
-    "What circuits do": ("measuring:evaluate", "measuring:controls", "measuring:nodes", "measuring:significance"),
+    "What circuits do": (
+        "measuring:evaluate",
+        "measuring:controls",
+        "measuring:nodes",
+        "measuring:significance",
+        "measuring:mib",
+    ),
     "Tables": (
         *("tabulating:table", "tabulating:faithfulness", "tabulating:methods"),
         *("tabulating:auc", "tabulating:auc_tables", "tabulating:readable"),

@@ -26,6 +26,10 @@ TO_FILES: dict[str, tuple[list[str], str]] = {
     "behaviour": ([*BEHAVIOUR, "--logits", "o1", "o2", "--out"], "o.csv"),
     "circuits, timing": ([*CIRCUITS, "--out", "o", "--timing"], "o.csv"),
     "stability": ([*STABILITY, "--work", "o", "--out"], "o.csv"),
+    "mib": (
+        ["mib", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND, "--out"],
+        "o.csv",
+    ),
     "significance": ([*SIGNIFICANCE, "--out"], "o.csv"),
     "evaluate": ([*EVALUATE, "--recovery", "r.csv", "--out"], "o.csv"),
     "evaluate, recovery": ([*EVALUATE, "--out", "o.csv", "--recovery"], "r.csv"),

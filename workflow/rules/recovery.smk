@@ -1,7 +1,7 @@
 """Metrics of circuits. Requires: the circuits that a search found, and the held-out prompts with the model's logits.
 
 Gives: of every search evaluation.csv (every metric of the task on held-out prompts, per circuit), recovery.csv (the
-comparison with the known circuit; without a row where none is known) and, where the config asks for it, significance.csv
+comparison with the known circuit; without a row where none is known) and, where the config asks for them, significance.csv
 (hypothesis tests of every circuit), of every task controls.csv (the same metrics of
 random circuits, all edges, no edges), and the study's joined tables; auc.csv has the areas under the ROC curves beside
 the published ones, faithfulness.csv those under faithfulness over sizes.
@@ -92,6 +92,32 @@ rule significance:
         " {params.drawn:q} --out {output:q} 2> {log:q}"
 
 
+rule mib:
+    input:
+        model=MODEL,
+        dataset=DATASET["test"],
+        logits=LOGITS["test"],
+        circuits=lambda w: STUDY.of_mib(STUDY.search(w)),
+    output:
+        f"{RESULTS}/{SEARCH}/mib.csv",
+    log:
+        f"{LOGS}/mib/{SEARCH}.log",
+    benchmark:
+        f"{BENCHMARKS}/mib/{SEARCH}.tsv"
+    resources:
+        gpu=gpus,
+        memory_gib=config["memory_gib"],
+        mem_mb=mem_mb(NEEDS.measuring),
+        runtime=runtime(NEEDS.measuring),
+    params:
+        engine=STUDY.engine_flags,
+        identity=model_identity,
+        code=code("mib"),
+    shell:
+        f"python -m acdc mib {ENGINE} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
+        " --out {output:q} 2> {log:q}"
+
+
 rule behaviour_table:
     input:
         STUDY.of_searches(f"{RESULTS}/{TASK}/behaviour.csv"),
@@ -157,6 +183,17 @@ rule significance_table:
         f"{RESULTS}/significance.csv",
     log:
         f"{LOGS}/tables/significance.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule mib_table:
+    input:
+        STUDY.mibs(),
+    output:
+        f"{RESULTS}/mib.csv",
+    log:
+        f"{LOGS}/tables/mib.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 
