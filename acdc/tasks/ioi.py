@@ -7,8 +7,9 @@ corrupted ("baseline") prompt names three other people, so that nobody is repeat
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from math import perm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from acdc.data import Dataset
 from acdc.errors import InputError
@@ -65,27 +66,64 @@ def make_dataset(
     Raises:
         InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.
     """
+    prompts = made("ioi", tokenizer, n_prompts, seed, n_templates, lambda names: names.others)
+    return to_dataset(tokenizer, prompts, task="ioi", seed=seed)
+
+
+class Names(NamedTuple):
+    """The names that a prompt can have.
+
+    Attributes:
+        first, second: the indirect object and the subject in the order in which the clean prompt has them.
+        others: three that it has not.
+    """
+
+    io: str
+    subject: str
+    first: str
+    second: str
+    others: tuple[str, str, str]
+
+
+def made(
+    task: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    n_prompts: int,
+    seed: int,
+    n_templates: int,
+    corrupted: Callable[[Names], tuple[str, str, str]],
+) -> list[Prompt]:
+    """Make prompts of which half names the indirect object first (ABBA), half second (BABA).
+
+    Args:
+        n_templates: how many of ``TEMPLATES`` are used, from the first on.
+        corrupted: the names in the corrupted prompt: the first, the second and the giver.
+
+    Raises:
+        InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.
+    """
     if not 0 < n_templates <= len(TEMPLATES):
-        raise InputError(f"task ioi: n_templates is {n_templates}: it must be 1 to {len(TEMPLATES)}")
+        raise InputError(f"task {task}: n_templates is {n_templates}: it must be 1 to {len(TEMPLATES)}")
     templates = TEMPLATES[:n_templates]
     rng = random.Random(seed)
-    names = usable_names(tokenizer)
+    usable = usable_names(tokenizer)
     places, objects = words("places"), words("objects")
 
     def draw(done: int) -> Prompt:
         template, place, item = rng.choice(templates), rng.choice(places), rng.choice(objects)
-        io, subject, *others = rng.sample(names, 5)
+        io, subject, *others = rng.sample(usable, 5)
         pair = (io, subject) if done % 2 == 0 else (subject, io)
-        clean, corrupted = (
+        names = Names(io, subject, *pair, others=(others[0], others[1], others[2]))
+        clean, corrupt = (
             template.format(first=first, second=second, giver=giver, place=place, object=item)
-            for first, second, giver in ((*pair, subject), others)
+            for first, second, giver in ((*pair, subject), corrupted(names))
         )
-        return Prompt(clean, corrupted, correct=f" {io}", incorrect=f" {subject}")
+        return Prompt(clean, corrupt, correct=f" {io}", incorrect=f" {subject}")
 
-    exist = 2 * n_templates * len(places) * len(objects) * perm(len(names), 2)
-    prompts = distinct("ioi", draw, n_prompts, exist)
+    exist = 2 * n_templates * len(places) * len(objects) * perm(len(usable), 2)
+    prompts = distinct(task, draw, n_prompts, exist)
     rng.shuffle(prompts)
-    return to_dataset(tokenizer, prompts, task="ioi", seed=seed)
+    return prompts
 
 
 TASK = Task(make_dataset=make_dataset, bos=False)
