@@ -25,7 +25,7 @@ from acdc.models.architecture import KvHeads
 from acdc.models.model import Model, load_model
 from acdc.prompt_files import read
 from acdc.reference import Reference
-from acdc.text import Bos, Unfit, begun, fitting, to_dataset
+from acdc.text import Answers, Bos, Unfit, begun, fitting, to_dataset
 
 __all__ = ["find", "load", "load_model", "metric", "prompts", "task_prompts"]
 
@@ -48,6 +48,7 @@ def prompts(
     columns: Mapping[str, str] | None = None,
     bos: Bos = "auto",
     unfit: Unfit = "refuse",
+    answers: Answers = "whole",
 ) -> Dataset:
     """Make a dataset of clean prompts, a corrupted one for each, and answers that are right and wrong after them.
 
@@ -61,7 +62,10 @@ def prompts(
         columns: what a table calls the four, see ``acdc.prompt_files.read``.
         bos: whether the tokenizer's token for the beginning is put before every prompt. ``auto``: before texts, where
             the tokenizer itself does so; token ids are taken as they are.
-        unfit: whether prompts that do not fit the tokenizer are refused, or left out with a warning.
+        unfit: whether prompts that do not fit the tokenizer are refused, or left out with a warning; likewise rows that
+            lack an entry.
+        answers: ``first_token``: texts of answers stand for the first tokens of what they are by themselves, as in MIB,
+            and prompts may end with a space.
 
     Returns:
         The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts. ``targets``
@@ -73,7 +77,8 @@ def prompts(
             for the beginning.
     """
     lists = {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": incorrect}
-    rows = read(lists if table is None else table, columns)
+    read_rows = read(lists if table is None else table, columns, skip_empty=unfit == "leave_out")
+    rows = [row._replace(first_token=answers == "first_token") for row in read_rows]
     of_text = isinstance(rows[0].clean, str)
     if unfit == "leave_out":
         rows = fitting(model.tokenizer, rows)

@@ -35,7 +35,7 @@ LAYOUTS: tuple[dict[str, str], ...] = (
     {**CORRUPTED, "correct": "answers_idx", "incorrect": "corrupted_answers_idx"},
     # auto-circuit.
     {"clean": "clean", "corrupted": "corrupt", "correct": "answers", "incorrect": "wrong_answers"},
-    # MIB's circuit track: indirect objects, arithmetic.
+    # MIB's circuit track: indirect objects, arithmetic, and questions with choices (colours, ARC).
     {
         **{"clean": "prompt", "corrupted": "s2_io_flip_counterfactual.prompt"},
         **{"correct": " {metadata.indirect_object}", "incorrect": " {metadata.subject}"},
@@ -44,8 +44,15 @@ LAYOUTS: tuple[dict[str, str], ...] = (
         **{"clean": "prompt", "corrupted": "random_counterfactual.prompt"},
         **{"correct": "{label}", "incorrect": "{random_counterfactual.label}"},
     },
+    {
+        **{"clean": "prompt", "corrupted": "symbol_counterfactual.prompt"},
+        "correct": "choices.label[answerKey]",
+        "incorrect": "symbol_counterfactual.choices.label[symbol_counterfactual.answerKey]",
+    },
 )
 """By our columns, those of files that are known. How a column is written: see ``values``."""
+CHOSEN = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
+"""An entry of a list, by its number: ``choices.label[answerKey]``."""
 
 
 class Prompt(NamedTuple):
@@ -56,6 +63,7 @@ class Prompt(NamedTuple):
         correct, incorrect: an answer or a list of answers: a text as it stands after the clean text, with its space
             where one belongs there; or a token id.
         where: the file and the row, for messages.
+        first_token: answers stand for the first tokens of their texts, each encoded by itself.
     """
 
     clean: Any
@@ -63,6 +71,7 @@ class Prompt(NamedTuple):
     correct: Any
     incorrect: Any
     where: str = ""
+    first_token: bool = False
 
 
 class Table(NamedTuple):
@@ -84,14 +93,16 @@ class Table(NamedTuple):
 # Prompts.
 
 
-def read(source: Any, columns: Mapping[str, str] | None = None) -> list[Prompt]:
+def read(source: Any, columns: Mapping[str, str] | None = None, *, skip_empty: bool = False) -> list[Prompt]:
     """Return the prompts of a file or a table, in its order.
 
     Args:
         source: the path of a file; or columns by name: a dictionary, a pandas DataFrame, a ``datasets.Dataset``.
         columns: by ``clean``, ``corrupted``, ``correct`` and ``incorrect`` what they are in the source, where that is
             another layout than those that are known: a column's name, a path into nested entries
-            (``metadata.subject``), or a text around these in braces (``" {metadata.subject}"``).
+            (``metadata.subject``), an entry of a list there by its number, which stands elsewhere
+            (``choices.label[answerKey]``), or a text around these in braces (``" {metadata.subject}"``).
+        skip_empty: leave out rows that lack one of the four.
 
     Raises:
         InputError: the file does not exist or cannot be read, a column is missing, or an entry is empty or neither text
@@ -104,8 +115,9 @@ def read(source: Any, columns: Mapping[str, str] | None = None) -> list[Prompt]:
     if len(set(lengths.values())) > 1 or not lengths["clean"]:
         said = ", ".join(f"{n} {name}" for name, n in lengths.items())
         raise InputError(f"{table.where}prompts need one entry of each kind: there are {said}")
-    rows = zip(*entries.values(), strict=True)
-    return [prompt(table, layout, row, f"{table.where}row {i}: ") for i, row in enumerate(rows, 1)]
+    rows = enumerate(zip(*entries.values(), strict=True), 1)
+    kept = ((i, row) for i, row in rows if not (skip_empty and any(map(is_missing, row))))
+    return [prompt(table, layout, row, f"{table.where}row {i}: ") for i, row in kept]
 
 
 def layout_of(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
@@ -134,19 +146,31 @@ def missing(table: Table, written: str) -> list[str]:
     if written in table.names:
         return []
     fields = re.findall(r"\{([^{}]+)\}", written) or [written]
-    return [field for field in fields if field not in table.names and field.partition(".")[0] not in table.names]
+    chosen = ((field, CHOSEN.fullmatch(field)) for field in fields)
+    paths = [path for field, parts in chosen for path in (parts.groups() if parts else [field])]
+    return [path for path in paths if path not in table.names and path.partition(".")[0] not in table.names]
 
 
 def values(table: Table, written: str) -> list[Any]:
-    """Return an entry a row: of a column, of a path into nested entries, or a text around these in braces."""
+    """Return an entry a row: of a column, of a path into nested entries or a list there, or a text around these."""
     if written in table.names:
         return list(table.column(written))
     fields = re.findall(r"\{([^{}]+)\}", written)
     if fields:
         parts = [values(table, field) for field in fields]
         return [filled(written, row) for row in zip(*parts, strict=True)]
+    if chosen := CHOSEN.fullmatch(written):
+        return [entry_of(*row) for row in zip(*(values(table, part) for part in chosen.groups()), strict=True)]
     name, *path = written.split(".")
     return [inside(entry, path) for entry in table.column(name)]
+
+
+def entry_of(entries: Any, number: Any) -> Any:
+    """Return the entry of a list at a number; None where there is none."""
+    try:
+        return list(entries)[operator.index(number)]
+    except (TypeError, IndexError):
+        return None
 
 
 def filled(written: str, parts: Iterable[Any]) -> str | None:
@@ -255,10 +279,10 @@ def in_order(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     return random.Random(seed).sample(prompts, len(prompts))
 
 
-def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None) -> list[Prompt]:
+def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None, *, skip_empty: bool = False) -> list[Prompt]:
     """Return the prompts of a file, each once, so that none is searched on and tested on; see ``read``."""
     first: dict[str, Prompt] = {}
-    for one in read(path, columns):
+    for one in read(path, columns, skip_empty=skip_empty):
         first.setdefault(repr(one[:4]), one)
     return list(first.values())
 

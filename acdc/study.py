@@ -54,6 +54,8 @@ COSTS = ("seconds", "evaluations")
 MODEL_FLAGS = ("file", "hub", "revision", "folder", "build", "seed")
 PATHS = ("folder", "module", "prompts")
 """Keys of models and tasks that are paths."""
+OF_PROMPTS = ("columns", "unfit", "answers")
+"""Keys of tasks that are files of prompts."""
 MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
 
 
@@ -327,8 +329,8 @@ class Study:
         task = self.task(w)
         file = [part for path in self.prompt_files(w) for part in ("--prompts", path)]
         columns = ["--columns", json.dumps(task["columns"])] if "columns" in task else []
-        unfit = ["--unfit", task["unfit"]] if "unfit" in task else []
-        return [*file, *columns, *unfit, "--bos", str(task["bos"]).lower()]
+        how = [part for key in ("unfit", "answers") if key in task for part in (f"--{key}", task[key])]
+        return [*file, *columns, *how, "--bos", str(task["bos"]).lower()]
 
     def code(self, stage: str, w: Any = None) -> str:
         """Return the fingerprint of the code that a stage runs.
@@ -821,7 +823,7 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
         raise InputError(f"task {name}: model {task['model']} is not among models")
     if "module" in task and not Path(task["module"]).is_file():
         raise InputError(f"task {name}: its module {task['module']} does not exist: give the path of a Python file")
-    if "prompts" not in task and (extra := [key for key in ("columns", "unfit") if key in task]):
+    if "prompts" not in task and (extra := [key for key in OF_PROMPTS if key in task]):
         raise InputError(f"task {name}: {extra[0]} is of a file of prompts: give the file with the key prompts")
     if "prompts" in task:
         check_prompts(study, task)
@@ -890,7 +892,8 @@ def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
     if extra := [key for key in ("module", "known_circuit", "options") if task.get(key)]:
         raise InputError(f"task {name}: {extra[0]} is for tasks in Python, and with prompts it is a file: leave it out")
     try:
-        check_count(distinct_prompts(path, task.get("columns")), path, task["n_prompts"], task["n_test_prompts"])
+        rows = distinct_prompts(path, task.get("columns"), skip_empty=task.get("unfit") == "leave_out")
+        check_count(rows, path, task["n_prompts"], task["n_test_prompts"])
     except InputError as error:
         raise InputError(f"task {name}: {error}") from None
 

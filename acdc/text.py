@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Unfit = Literal["refuse", "leave_out"]
 """Choose between refusing prompts that do not fit the model's tokenizer and leaving them out."""
+Answers = Literal["whole", "first_token"]
+"""Choose between answers that are one token where they stand, and the first tokens of what they are by themselves."""
 Bos = bool | Literal["auto"]
 """Whether prompts begin with the token that marks the beginning; ``auto``: as the tokenizer itself does it."""
 
@@ -168,14 +170,37 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> 
     Raises:
         InputError: an answer is not one token, or both correct and incorrect.
     """
-    correct, incorrect = (
-        [answer_token(tokenizer, prompt.clean, one) for one in ([given] if isinstance(given, (str, int)) else given)]
-        for given in (prompt.correct, prompt.incorrect)
-    )
+    own = first_tokens if prompt.first_token else whole_tokens
+    correct, incorrect = own(tokenizer, prompt)
     if both := set(correct) & set(incorrect):
         said = pieces(tokenizer, sorted(both)) if tokenizer else str(min(both))
         raise InputError(f"{said} is both a correct and an incorrect answer of {prompt.clean!r}: take another one")
     return correct, incorrect
+
+
+def several(given: Any) -> list[Any]:
+    """Return a list of what is given, an answer or several."""
+    return [given] if isinstance(given, (str, int)) else list(given)
+
+
+def whole_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> list[list[int]]:
+    """Return the tokens of a prompt's answers, each one token. Raises InputError as ``answer_token``."""
+    both = prompt.correct, prompt.incorrect
+    return [[answer_token(tokenizer, prompt.clean, one) for one in several(given)] for given in both]
+
+
+def first_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> list[list[int]]:
+    """Return the first tokens of a prompt's answers, each encoded by itself; a token id is one already.
+
+    Raises:
+        InputError: answers differ in their numbers of tokens, so that their first ones are no fair choice.
+    """
+    both = (several(given) for given in (prompt.correct, prompt.incorrect))
+    tokens = [[encode(tokenizer, one) if isinstance(one, str) else [one] for one in given] for given in both]
+    if len({len(one) for side in tokens for one in side}) > 1:
+        said = " and ".join(pieces(tokenizer, one) for side in tokens for one in side)
+        raise InputError(f"the answers of {prompt.clean!r} are of different numbers of tokens ({said}): take others")
+    return [[one[0] for one in side] for side in tokens]
 
 
 def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
@@ -214,7 +239,7 @@ def check_texts(prompt: Prompt) -> None:
     for kind, text in zip(("clean", "corrupted"), prompt[:2], strict=True):
         if isinstance(text, str) and not text:
             raise InputError(f"the {kind} prompt is empty: fill it in")
-        if isinstance(text, str) and text.endswith(" "):
+        if isinstance(text, str) and text.endswith(" ") and not prompt.first_token:
             raise InputError(
                 f"the {kind} prompt {text!r} ends with a space: begin the answers with it, for tokens begin with theirs"
             )

@@ -146,6 +146,13 @@ LAYOUTS: dict[str, tuple[str, Any, tuple]] = {
          "random_counterfactual": {"prompt": "1 plus 2 is", "label": 3}},
         ("1 plus 1 is", "1 plus 2 is", ["2"], ["3"]),
     ),
+    "MIB, choices": (
+        "parquet",
+        {"prompt": "A. hay", "choices": {"label": ["A", "B"], "text": ["hay", "mice"]}, "answerKey": 1,
+         "symbol_counterfactual":
+             {"prompt": "C. hay", "choices": {"label": ["C", "D"], "text": ["hay", "mice"]}, "answerKey": 0}},
+        ("A. hay", "C. hay", ["B"], ["C"]),
+    ),
 }  # fmt: skip
 
 
@@ -164,6 +171,17 @@ def test_one_column_is_named_and_the_others_are_as_usual(tmp_path):
     row = {"clean": "one", "corrupt": "two", "answers": [" a"], "wrong_answers": [" b"], "mine": " c"}
     (prompt,) = read(write(tmp_path / "a.json", [row]), {"correct": "mine"})
     assert (prompt.correct, prompt.incorrect) == ([" c"], [" b"])
+
+
+def test_an_entry_of_a_list_is_chosen_by_its_number(tmp_path):
+    rows = [{"all": ["one", "two"], "i": i, "corrupted": "three", "correct": "a", "incorrect": "b"} for i in (1, 0, 2)]
+    columns = {"clean": "so {all[i]}"}
+    assert [prompt.clean for prompt in read(write(tmp_path / "a.json", rows[:2]), columns)] == ["so two", "so one"]
+    with pytest.raises(InputError, match=r"row 3: so \{all\[i\]\} is empty"):
+        read(write(tmp_path / "a.json", rows), columns)
+    assert len(read(tmp_path / "a.json", columns, skip_empty=True)) == 2
+    with pytest.raises(InputError, match="there is no column j"):
+        read(tmp_path / "a.json", {"clean": "all[j]"})
 
 
 def test_tables_in_memory_have_token_ids_of_any_kind():

@@ -119,11 +119,11 @@ class TestJobs:
 
     def test_a_task_of_a_file_is_told_where_its_prompts_are(self):
         config = merged(read("default"), read("test"))
-        task = entry_of_file(columns={"clean": "clean"}, unfit="leave_out", bos=False)
+        task = entry_of_file(columns={"clean": "clean"}, unfit="leave_out", answers="first_token", bos=False)
         config["tasks"].append(task)
         one, w = Study(config, ROOT), job(model="tiny-llama", task="mine")
         assert one.prompt_files(w) == [str(PROMPTS)] and one.task_flags(w) == ["--task", "mine"]
-        columns = ["--columns", '{"clean": "clean"}', "--unfit", "leave_out"]
+        columns = ["--columns", '{"clean": "clean"}', "--unfit", "leave_out", "--answers", "first_token"]
         assert one.prompt_flags(w) == ["--prompts", str(PROMPTS), *columns, "--bos", "false"]
         assert "mine" in one.tasks_by_module() and one.code("dataset", w) == fingerprint.code("acdc.tasks")
         other = job(model="tiny-llama", task="ioi")
@@ -367,6 +367,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     ),
     "unfit of nothing": (in_task(unfit="leave_out"), "task ioi: unfit is of a file of prompts: give the file"),
     "unknown column": (in_task(columns={"text": "clean"}), r"\(ioi\)\.columns' is wrong: .*'text' was unexpected"),
+    "answers of nothing": (in_task(answers="whole"), "task ioi: answers is of a file of prompts: give the file"),
     "no such prompts": (
         in_task(name="mine", prompts="no/prompts.csv", options={}),
         r"task mine: the file of prompts no/prompts\.csv does not exist: check the path",

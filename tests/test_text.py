@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import pytest
@@ -264,6 +265,26 @@ def test_rows_that_do_not_fit_the_tokenizer_are_left_out_where_that_is_asked_for
         InputError, match=r"5 prompts fit this model's tokenizer and 6 were asked for; of the others the"
     ):
         leave_out.make_dataset(WORDS, 6, 0)
+
+
+def test_answers_are_the_first_tokens_of_what_they_are_by_themselves(tmp_path):
+    """As MIB takes them: a text may end with a space, and ` Tajikistan` is three tokens to GPT-2."""
+    tokenizer = gpt2_tokenizer()
+    row = {"clean": "I am in ", "corrupted": "I was in ", "correct": " Tajikistan", "incorrect": " Vaduz"}
+    (tmp_path / "my.json").write_text(json.dumps([row]))
+    data = tasks.of_prompts("mine", tmp_path / "my.json", answers="first_token").make_dataset(tokenizer, 1, 0)
+    assert (tokens(tokenizer, data, "correct"), tokens(tokenizer, data, "incorrect")) == ([" Taj"], [" V"])
+    assert tokenizer.decode(data.clean[0]) == "I am in "
+    with pytest.raises(InputError, match="ends with a space"):
+        tasks.of_prompts("mine", tmp_path / "my.json").make_dataset(tokenizer, 1, 0)
+
+
+def test_first_tokens_of_answers_of_different_lengths_are_refused():
+    given = prompt(correct=" Tajikistan", incorrect=" Paris", first_token=True)
+    with pytest.raises(
+        InputError, match=r"row 3: the answers .* numbers of tokens \(' Taj' 'ik' 'istan' and ' Paris'\)"
+    ):
+        to_dataset(gpt2_tokenizer(), [given])
 
 
 def test_token_ids_of_a_file_are_taken_as_they_are(tmp_path):

@@ -12,6 +12,7 @@ from acdc.catalogue import ABLATIONS, METHODS, METRICS
 from acdc.cli.flags import (
     BOS,
     AblationFlags,
+    AnswersName,
     BosName,
     OutFile,
     OutFolder,
@@ -44,6 +45,7 @@ def find(
     precision: Literal["float32", "float64"] = "float32",
     columns: str | None = None,
     unfit: UnfitName = "refuse",
+    answers: AnswersName = "whole",
     bos: BosName = "auto",
     **settings: str,
 ) -> None:
@@ -68,6 +70,8 @@ def find(
         precision: precision of the arithmetic
         columns: what the file calls clean, corrupted, correct and incorrect, as JSON
         unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
+        answers: whether its answers are one token as they stand after the prompt, or stand for the first tokens of what
+            they are by themselves, as MIB takes them
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the tokenizer does it
         settings: what sets the circuit's size, and the method's settings
     """
@@ -77,7 +81,8 @@ def find(
     own: dict[str, Any] = {name.replace("-", "_"): text for name, text in settings.items()}
     api.sized(METHODS[method], own)  # refused before the model is loaded
     loaded = api.load_model(model)
-    data = api.prompts(loaded, prompts, columns=json_object(columns or "{}", "--columns"), bos=BOS[bos], unfit=unfit)
+    own_columns = json_object(columns or "{}", "--columns")
+    data = api.prompts(loaded, prompts, columns=own_columns, bos=BOS[bos], unfit=unfit, answers=answers)
     found = api.find(
         loaded,
         data,

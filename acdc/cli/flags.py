@@ -42,6 +42,7 @@ OutFolder = Annotated[Path, Parameter(validator=lambda _, folder: check_folder_o
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
 BosName = Literal["auto", "true", "false"]
 UnfitName = Literal["refuse", "leave_out"]
+AnswersName = Literal["whole", "first_token"]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lte=MOST_SEED))]
 Fraction = Annotated[float, Parameter(validator=check_fraction)]
 BOS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}

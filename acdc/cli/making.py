@@ -12,6 +12,7 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 from acdc.cli.flags import (
     BOS,
     AblationName,
+    AnswersName,
     BosName,
     OutFile,
     OutFiles,
@@ -175,6 +176,7 @@ def dataset(
     prompts: Path | None = None,
     columns: str | None = None,
     unfit: UnfitName | None = None,
+    answers: AnswersName | None = None,
     bos: BosName = "auto",
     ablations: list[AblationName] | None = None,
     split_embed: bool = False,
@@ -205,6 +207,8 @@ def dataset(
         columns: what the file calls clean, corrupted, correct and incorrect, as JSON
         unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused, as
             without this flag
+        answers: whether its answers are one token as they stand after the prompt (whole, as without this flag), or
+            stand for the first tokens of what they are by themselves, as MIB takes them
         bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
             says nothing, as the tokenizer does it
         ablations: ablations that will be asked for; refused if the prompts do not suit one
@@ -220,11 +224,12 @@ def dataset(
 
     tasks.check_metrics(task.task, metrics, task.module)
     check_model(model)
+    of_a_file = {"columns": columns, "unfit": unfit, "answers": answers}
     if prompts:
         own_columns = json_object(columns or "{}", "--columns")
-        definition = tasks.of_prompts(task.task, prompts, own_columns, unfit or "refuse")
-    elif columns or unfit:
-        raise InputError(f"--{'columns' if columns else 'unfit'} is of a file of prompts: give the file with --prompts")
+        definition = tasks.of_prompts(task.task, prompts, own_columns, unfit or "refuse", answers or "whole")
+    elif extra := [name for name, value in of_a_file.items() if value]:
+        raise InputError(f"--{extra[0]} is of a file of prompts: give the file with --prompts")
     else:
         definition = tasks.load(task.task, task.module)
     known = tasks.known_circuits(task.task, known_of, task.module) if known_of else {}

@@ -21,7 +21,7 @@ from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts, in_order
-from acdc.text import Bos, Unfit, begun, fitting, to_dataset
+from acdc.text import Answers, Bos, Unfit, begun, fitting, to_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -89,17 +89,26 @@ def of_file(path: Path) -> Task:
     return task
 
 
-def of_prompts(name: str, path: Path, columns: Mapping[str, str] | None = None, unfit: Unfit = "refuse") -> Task:
+def of_prompts(
+    name: str,
+    path: Path,
+    columns: Mapping[str, str] | None = None,
+    unfit: Unfit = "refuse",
+    answers: Answers = "whole",
+) -> Task:
     """Return the task of a file of prompts: a seed puts its distinct rows into an order, of which it takes the first.
 
     Args:
         columns: what the file calls them, see ``acdc.prompt_files.read``.
-        unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning.
+        unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning. Rows that
+            lack an entry are likewise refused or left out.
+        answers: whether they are one token as they stand after the prompt, or stand for their first tokens.
 
     Raises:
         InputError: the file cannot be read, see there.
     """
-    rows = distinct_prompts(path, columns)
+    distinct = distinct_prompts(path, columns, skip_empty=unfit == "leave_out")
+    rows = [one._replace(first_token=answers == "first_token") for one in distinct]
 
     def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
         check_count(rows, path, n_prompts)

@@ -72,6 +72,15 @@ def test_prompts_that_do_not_fit_are_left_out(model, data):
         assert acdc.prompts(model, columns, unfit="leave_out").sha256 == data.sha256
 
 
+def test_answers_by_their_first_tokens(model, data):
+    """Here `one` and ` one` are two tokens, and by itself neither follows a word."""
+    by_themselves = {name: [word.strip() for word in words] for name, words in ANSWERS.items()}
+    first = acdc.prompts(model, **COLUMNS | by_themselves, answers="first_token")
+    for name, words in by_themselves.items():
+        assert first.targets[name].tolist() == [model.tokenizer(word).input_ids[0] for word in words]
+        assert not torch.equal(first.targets[name], data.targets[name])
+
+
 def test_an_answer_that_the_model_has_not(model):
     data = acdc.prompts(model, **COLUMNS | {"correct": [50] * 3})
     with pytest.raises(
