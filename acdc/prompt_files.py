@@ -313,9 +313,8 @@ def of_file(path: Path) -> Table:
     Raises:
         InputError: it does not exist, is of no known format, or is broken.
     """
+    check_kind(path)
     kind = path.suffix.lower()
-    if kind not in READERS:
-        raise InputError(f"{path} is no file of prompts: its name must end in {', '.join(READERS)}")
     if not path.exists():
         raise InputError(f"the file of prompts {path} does not exist: check the path")
     with reading(path, "save it again"):
@@ -329,6 +328,12 @@ def of_file(path: Path) -> Table:
         raise InputError(f"{path} has no prompts: give it a row for each")
     names = list(dict.fromkeys(name for record in records for name in record))
     return Table(names, lambda name: [record.get(name) for record in records], f"{path}: ", kind in SEPARATED)
+
+
+def check_kind(path: Path) -> None:
+    """Raise InputError where a file's name does not end as a file of prompts does."""
+    if path.suffix.lower() not in READERS:
+        raise InputError(f"{path} is no file of prompts: its name must end in {', '.join(READERS)}")
 
 
 def of_separated(path: Path) -> list[dict[str, Any]]:

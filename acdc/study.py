@@ -37,7 +37,7 @@ from acdc.declared import Declaration
 from acdc.errors import InputError, first_line
 from acdc.models.files import check_weights
 from acdc.models.pinned import Wheel, wheel_of, wheels
-from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts
+from acdc.prompt_files import MOST_PROMPTS, check_count, check_kind, distinct_prompts
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 DEFAULT = Path("workflow/config/default.yaml")
@@ -48,6 +48,8 @@ FOUND = f"results/{SEARCH}/{{method}}"
 """The folder of what one method found by one search."""
 FIGURES = f"figures/{PLACE}"
 DATASETS = "data/{study}/datasets/{model}/{task}"
+PROMPTS = "data/{study}/prompts/{model}/{task}"
+"""A file of prompts from the hub, less the end of its name."""
 SPLITS = ("discovery", "test")
 TABLE_FORMATS = ("csv", "md", "tex")
 COSTS = ("seconds", "evaluations")
@@ -321,8 +323,15 @@ class Study:
         return ["--task", w.task, *(["--module", module] if module else [])]
 
     def prompt_files(self, w: Any) -> list[str]:
-        """Return the file of prompts of a task that is nothing else; none of other tasks."""
-        return [self.task(w)["prompts"]] if "prompts" in self.task(w) else []
+        """Return the file of prompts of a task that is nothing else, also where it is still on the hub; else none."""
+        given = self.task(w).get("prompts")
+        if isinstance(given, Mapping):
+            return [f"{PROMPTS.format(study=self.name, model=w.model, task=w.task)}{Path(given['file']).suffix}"]
+        return [given] if given else []
+
+    def hub_flags(self, w: Any) -> list[str]:
+        """Return where on the hub a task's prompts are, as flags of the command ``prompts``."""
+        return [part for key, value in self.task(w)["prompts"].items() for part in (f"--{key}", value)]
 
     def prompt_flags(self, w: Any) -> list[str]:
         """Return a task's file of prompts, and whether a token marks their beginning, as flags of ``dataset``."""
@@ -885,15 +894,20 @@ def check_declared(study: Study, task: Mapping[str, Any]) -> None:
 
 def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
     """Raise InputError where a task's file of prompts cannot be read or is too short, or is not all that it is."""
-    name, path = task["name"], Path(task["prompts"])
+    name, given = task["name"], task["prompts"]
+    is_on_hub = isinstance(given, Mapping)
+    path = Path(given["file"] if is_on_hub else given)
     others = [f"acdc/tasks/{name}.py", str(fingerprint.extension_path(name)), str(study.task_rule(name))]
     if taken := [other for other in others if (study.root / other).exists()]:
         raise InputError(f"task {name}: its name is that of {taken[0]}: give the task of {path} another name")
     if extra := [key for key in ("module", "known_circuit", "options") if task.get(key)]:
         raise InputError(f"task {name}: {extra[0]} is for tasks in Python, and with prompts it is a file: leave it out")
     try:
-        rows = distinct_prompts(path, task.get("columns"), skip_empty=task.get("unfit") == "leave_out")
-        check_count(rows, path, task["n_prompts"], task["n_test_prompts"])
+        if is_on_hub:
+            check_kind(path)
+        else:
+            rows = distinct_prompts(path, task.get("columns"), skip_empty=task.get("unfit") == "leave_out")
+            check_count(rows, path, task["n_prompts"], task["n_test_prompts"])
     except InputError as error:
         raise InputError(f"task {name}: {error}") from None
 

@@ -255,6 +255,17 @@ def ask(name: str, revision: str = "main") -> tuple[str, list[str], int]:
     return folder, [str(warning.message) for warning in said], of_file.call_count
 
 
+def ask_file(name: str, revision: str, file: str) -> str:
+    """Download a file of a dataset: what is in it, or the sentence on why not."""
+    from acdc.errors import InputError
+    from acdc.models import hub
+
+    try:
+        return hub.file_of_dataset(name, revision, file).read_text()
+    except InputError as refused:
+        return f"refused: {refused}"
+
+
 def load(name: str) -> tuple[str, list[str], list[int]]:
     """Load a model: the digest of its weights, or the sentence on why not; the warnings; and the tokens of a text."""
     import acdc

@@ -129,6 +129,14 @@ class TestJobs:
         other = job(model="tiny-llama", task="ioi")
         assert one.prompt_files(other) == [] and one.prompt_flags(other) == ["--bos", "auto"]
 
+    def test_prompts_on_the_hub_are_a_file_of_the_study(self):
+        config = merged(read("default"), read("test"))
+        config["tasks"].append(entry_of_file(prompts={"hub": "a/b", "revision": "v1", "file": "all/x.jsonl"}))
+        one, w = Study(config, ROOT), job(model="tiny-llama", task="mine")
+        file = "data/test/prompts/tiny-llama/mine.jsonl"
+        assert one.prompt_files(w) == [file] and one.prompt_flags(w)[:2] == ["--prompts", file]
+        assert one.hub_flags(w) == ["--hub", "a/b", "--revision", "v1", "--file", "all/x.jsonl"]
+
     def test_circuits_are_tested_where_the_config_asks_for_it(self):
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         acdc = [f"{folder}/acdc/0.3/circuit.json"]
@@ -368,6 +376,14 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "unfit of nothing": (in_task(unfit="leave_out"), "task ioi: unfit is of a file of prompts: give the file"),
     "unknown column": (in_task(columns={"text": "clean"}), r"\(ioi\)\.columns' is wrong: .*'text' was unexpected"),
     "answers of nothing": (in_task(answers="whole"), "task ioi: answers is of a file of prompts: give the file"),
+    "prompts on the hub of an unknown format": (
+        in_task(name="mine", prompts={"hub": "a/b", "file": "x.txt"}, options={}),
+        r"task mine: x\.txt is no file of prompts: its name must end in \.csv",
+    ),
+    "prompts on the hub without a file": (
+        in_task(name="mine", prompts={"hub": "a/b"}, options={}),
+        r"prompts' is wrong: 'file' is a required property",
+    ),
     "no such prompts": (
         in_task(name="mine", prompts="no/prompts.csv", options={}),
         r"task mine: the file of prompts no/prompts\.csv does not exist: check the path",

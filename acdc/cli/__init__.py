@@ -26,7 +26,10 @@ PIPE_CLOSED = 141
 COMMANDS = {
     "Circuits, from a model and prompts": ("finding:find",),
     "A study": ("checking:check",),
-    "Models and prompts": ("making:download", "making:model", "making:dataset", "making:behaviour"),
+    "Models and prompts": (
+        *("making:download", "making:model"),
+        *("making:prompts", "making:dataset", "making:behaviour"),
+    ),
     "Stages that find circuits": ("finding:circuits", "finding:stability"),
     "What circuits do": (
         "measuring:evaluate",

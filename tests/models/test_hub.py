@@ -16,7 +16,7 @@ import acdc
 from acdc import fingerprint
 from tests import hub
 from tests.gpt2 import gpt2_tokenizer
-from tests.hub import PAGE, Repository, StandIn, ask, client, error, stand_in
+from tests.hub import PAGE, Repository, StandIn, ask, ask_file, client, error, stand_in
 from tests.models.test_legacy import of_vectors
 from tests.small_models import gpt2, shaken
 
@@ -393,3 +393,37 @@ def test_a_tokenizer_that_can_not_be_had_is_said(full_server, user, folders):
     full_server.repositories["someone/old"] = with_tokenizer(Repository.of(folders["legacy"]), "someone/nothing")
     _, (warning,), tokens = user.submit(hub.load, "someone/old").result()
     assert tokens == [] and "that of someone/nothing, which its config.json names, could not be had" in warning
+
+
+class TestFilesOfDatasets:
+    FILE = "default/train/0000.jsonl"
+
+    @pytest.fixture
+    def dataset(self, server, name) -> str:
+        server.repositories[f"datasets/{name}"] = Repository({self.FILE: b"{}"})
+        return name
+
+    def test_a_file_comes_once_and_then_without_the_hub(self, user, server, home, dataset):
+        commit = server.repositories[f"datasets/{dataset}"].commit
+        assert user.submit(ask_file, dataset, "main", self.FILE).result() == "{}"
+        asked = len(server.asked)
+        assert user.submit(ask_file, dataset, commit, self.FILE).result() == "{}"
+        assert len(server.asked) == asked
+        with client(OFFLINE, home, HF_HUB_OFFLINE="1") as offline:
+            assert offline.submit(ask_file, dataset, "main", self.FILE).result() == "{}"
+            said = offline.submit(ask_file, dataset, "main", "other.jsonl").result()
+        assert said.startswith(f"refused: other.jsonl of dataset {dataset} (revision main) could not be downloaded")
+        assert said.endswith(
+            "HF_HUB_OFFLINE is set: download it once without, or give a local file with the key 'prompts'"
+        )
+
+    def test_what_is_not_there_is_said_in_a_sentence(self, user, dataset):
+        said = user.submit(ask_file, dataset, "main", "b.csv").result()
+        assert (
+            said
+            == f"refused: b.csv of dataset {dataset} (revision main) is not there: see the dataset's page for its files"
+        )
+        said = user.submit(ask_file, dataset, "v2", self.FILE).result()
+        assert "there is no such revision: check the revision, or give a local file" in said
+        said = user.submit(ask_file, "someone/nothing", "main", self.FILE).result()
+        assert "there is no such repository, or it is private: check the name" in said

@@ -1,9 +1,27 @@
-"""Datasets: a task's clean and corrupted ("baseline") prompts. Requires: the model's folder, for its tokenizer.
-A task that has its own rule in workflow/rules/tasks/{task}.smk makes these files there.
+"""Datasets: a task's clean and corrupted ("baseline") prompts. Requires: the model's folder, for its tokenizer; the hub,
+for prompts that are there. A task that has its own rule in workflow/rules/tasks/{task}.smk makes these files there.
 
 Gives: data/{study}/datasets/{model}/{task}/{discovery,test}.safetensors; a table that tells whether the model does the
 task at all; and {discovery,test}.logits.safetensors, the model's own logits, with which every engine is compared.
 """
+
+
+localrules:
+    prompts,  # a cluster's nodes may have no network
+
+
+rule prompts:
+    output:
+        f"{DATA}/prompts/{TASK}{{suffix}}",
+    log:
+        f"{LOGS}/prompts/{TASK}{{suffix}}.log",
+    wildcard_constraints:
+        suffix=r"\.[A-Za-z]+",
+    priority: FIRST
+    params:
+        source=STUDY.hub_flags,
+    shell:
+        "python -m acdc prompts {params.source:q} --out {output:q} 2> {log:q}"
 
 
 rule dataset:
