@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,13 @@ def test_an_entry_of_a_list_is_chosen_by_its_number(tmp_path):
         read(tmp_path / "a.json", {"clean": "all[j]"})
 
 
+def test_whole_numbers_stay_whole_beside_entries_that_are_missing(tmp_path):
+    rows = [{**ROWS[0], "correct": None, "other": {"n": 7}}, {**ROWS[0], "correct": None, "other": None}]
+    columns = {"correct": "{other.n}"}
+    (prompt,) = read(write(tmp_path / "a.parquet", rows), columns, skip_empty=True)
+    assert prompt.correct == ["7"]
+
+
 def test_tables_in_memory_have_token_ids_of_any_kind():
     table = {"clean": np.array([[1, 2]]), "corrupted": [(3, 4)], "correct": pd.Series([5]), "incorrect": [np.int64(6)]}
     assert fields(read(table)) == [([1, 2], [3, 4], [5], [6])]
@@ -247,16 +255,12 @@ def test_a_name_that_is_none_of_the_four_is_refused():
 
 
 def test_parquet_without_its_package_is_one_sentence(tmp_path, monkeypatch):
-    path = write(tmp_path / "a.parquet", ROWS)
-
-    def without(path: Path) -> Any:
-        raise ImportError("no pyarrow")
-
-    monkeypatch.setattr(pd, "read_parquet", without)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").touch()
     with pytest.raises(
         InputError, match=r"a\.parquet needs the package pyarrow: install it, or save the table as \.jsonl"
     ):
-        read(path)
+        read(tmp_path / "a.parquet")
 
 
 # Of a task.
