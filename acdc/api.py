@@ -12,7 +12,7 @@ import torch
 
 from acdc import ablation as ablations
 from acdc import catalogue, tasks
-from acdc.catalogue import METHODS, METRICS, Method, is_number
+from acdc.catalogue import METHODS, METRICS, Method, Precision, is_number
 from acdc.data import Dataset
 from acdc.engine.load import settings_of
 from acdc.errors import InputError
@@ -175,7 +175,7 @@ def find(
     engine: Literal["fast", "plain"] = ...,
     split_embed: bool = ...,
     device: str = ...,
-    precision: str = ...,
+    precision: Precision = ...,
     memory_gib: float | Literal["auto"] = ...,
     kv_heads: KvHeads = ...,
     task: str | None = ...,
@@ -195,7 +195,7 @@ def find(
     engine: Literal["fast", "plain"] = ...,
     split_embed: bool = ...,
     device: str = ...,
-    precision: str = ...,
+    precision: Precision = ...,
     memory_gib: float | Literal["auto"] = ...,
     kv_heads: KvHeads = ...,
     task: str | None = ...,
@@ -214,7 +214,7 @@ def find(
     engine: Literal["fast", "plain"] = "fast",
     split_embed: bool = False,
     device: str = "auto",
-    precision: str = "float32",
+    precision: Precision = "float32",
     memory_gib: float | Literal["auto"] = "auto",
     kv_heads: KvHeads = "grouped",
     task: str | None = None,
@@ -232,7 +232,7 @@ def find(
             slow, for whoever doubts the fast one.
         split_embed: token and position embeddings are two senders.
         device: ``auto`` takes CUDA where there is one; or ``cpu``, ``cuda``, ``cuda:1``.
-        precision: ``float32`` or ``float64``.
+        precision: ``float32``, ``float64``, or ``mixed``, see ``acdc.engine.load.Options``.
         memory_gib: what candidates may use, in GiB. Less is slower; decisions are the same but for rounding, see
             ``acdc.engine.load.Options``. ``auto`` is most of what a GPU has free, and 2 on a CPU.
         kv_heads: whether query heads that share a key and a value share its ports, or each has its own

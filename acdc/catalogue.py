@@ -26,6 +26,8 @@ from acdc.errors import InputError
 
 EXTENSIONS = Path(__file__).parents[1] / "workflow/extensions"
 """The folder whose files add declarations."""
+Precision = Literal["float32", "float64", "mixed"]
+"""How exactly engines compute, see ``acdc.engine.load.Options``."""
 MOST_SEED = 2**32 - 1
 """The largest seed: numpy's generators take no larger one."""
 

@@ -111,7 +111,7 @@ class Needs:
 
     def engine_bytes(self, task: Mapping[str, Any], inputs: Mapping[str, Any]) -> float:
         """Return the memory of a job that makes an engine."""
-        itemsize = {"float32": 4, "float64": 8}[task["precision"]]
+        itemsize = 8 if task["precision"] == "float64" else 4
         weights = self.weights(task["model"], inputs) * itemsize / 4
         if self.on_gpu:
             return PROCESSES + ON_GPU + 2 * weights
@@ -127,7 +127,8 @@ class Needs:
         shape = architecture(inputs["model"], task)
         if shape is None:
             return weights / 10
-        return resident(shape, shape.graph(task["split_embed"]), *tokens(inputs["dataset"], task), itemsize)
+        is_mixed = task["precision"] == "mixed"
+        return resident(shape, shape.graph(task["split_embed"]), *tokens(inputs["dataset"], task), itemsize, is_mixed)
 
     def edge_tokens(self, task: Mapping[str, Any], inputs: Mapping[str, Any]) -> float:
         """Return the edges that a search may try, times the tokens of its prompts; 0 where it is not known yet."""

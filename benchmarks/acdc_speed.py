@@ -28,13 +28,12 @@ from acdc.data import Dataset
 from acdc.engine.load import device_of
 from acdc.engine.memory import keep_freed_memory
 from acdc.engine.model import Engine
-from acdc.engine.removals import Removals
 from acdc.engine.resident import resident
 from acdc.engine.weights import Block, Weights, rotary_tables
 from acdc.graph import Circuit, Node
 from acdc.methods import speculation
 from acdc.methods.acdc import Progress, receivers_of_layer, sender_order
-from acdc.methods.acdc_fast import Acdc, Step
+from acdc.methods.acdc_fast import Acdc, Step, removals_of
 from acdc.models.architecture import Architecture
 from acdc.tasks import OF_TEXT
 from benchmarks.flops import unavoidable
@@ -218,7 +217,8 @@ def sample(engine: Engine, metric: list, threshold: float, background: Circuit, 
     result = Sample()
     for layer in sampled_layers(engine.graph, every):
         progress = Progress(at_layer(background, layer), layer)
-        removals, guesses = Removals(engine, progress.circuit, layer, metric), speculation.Speculation()
+        removals = removals_of(engine, progress.circuit, layer, metric, threshold)
+        guesses = speculation.Speculation()
         for receiver in sampled_receivers(progress.circuit, layer):
             step, before = Step(removals, guesses, progress, receiver, threshold), len(progress.trace)
             result.flops[stratum(receiver)] = flops_of(engine, metric, progress.circuit, step.index)
@@ -303,7 +303,8 @@ def ideal_seconds(found: Sample, tried: Counter, rate: dict[str, float]) -> floa
 
 def measure(name: str, setup: Setup, threshold: float, density: float | None, arguments) -> dict:
     """One row of the table."""
-    engine = Engine(setup.weights, setup.dataset, ablation="corrupted", memory=round(arguments.memory_gib * 2**30))
+    memory, is_mixed = round(arguments.memory_gib * 2**30), arguments.precision == "mixed"
+    engine = Engine(setup.weights, setup.dataset, ablation="corrupted", memory=memory, mixed=is_mixed)
     metric, every = engine.metric(setup.kind), arguments.every
     whole = full_search(engine, setup.kind, threshold, arguments.minutes) if density is None else None
     background = whole[0].circuit if whole else random_background(engine.graph, density if density else 0.03)
@@ -397,6 +398,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--metric", choices=OF_TEXT, default="kl_divergence")
     parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=regime.__doc__)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("float32", "mixed"), default="float32")
     parser.add_argument("--memory-gib", type=float, default=2, help="for candidates")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--every", type=int, default=2, help="sample every so many layers")

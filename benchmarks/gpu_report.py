@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from acdc.catalogue import METRICS
 from acdc.engine.load import device_of
 from acdc.engine.memory import for_candidates, held, of_weights
 from acdc.engine.model import Engine
-from acdc.engine.removals import Removals
 from acdc.methods.acdc import Progress, receivers_of_layer, sender_order
-from acdc.methods.acdc_fast import Step, acdc_fast
+from acdc.methods.acdc_fast import Step, acdc_fast, removals_of
 from acdc.methods.speculation import Speculation
 from acdc.models.architecture import Architecture
 from benchmarks import acdc_speed
@@ -80,6 +80,7 @@ SMALL |= {
 }
 ABLATIONS, OF_TEXT = ("corrupted", "zero", "mean"), ("kl_divergence", "logit_difference")
 THRESHOLDS = {"kl_divergence": 5e-4, "logit_difference": 0.01}
+SEARCHES = (("sparse", 3e-4, 0.03), ("dense", 4e-5, 0.3))
 GIB, N_STEPS, N_SENDERS, DENSE = 2**30, 3, 64, 0.1
 
 
@@ -90,6 +91,7 @@ def decisions(device: torch.device) -> Iterator[dict[str, Any]]:
         for ablation in ABLATIONS:
             for metric in OF_TEXT:
                 rows = [search(architecture, data, ablation, metric, where) for where in ("cpu", device)]
+                mixed = search(architecture, data, ablation, metric, device, mixed=True)
                 effects = [torch.tensor([row.effect for row in trace]) for trace in rows]
                 same = [a.removed == b.removed and a.sender == b.sender for a, b in zip(*rows, strict=False)]
                 yield {
@@ -98,6 +100,7 @@ def decisions(device: torch.device) -> Iterator[dict[str, Any]]:
                     "metric": metric,
                     "decisions": len(rows[0]),
                     "same": sum(same) if len(rows[0]) == len(rows[1]) else "another number of them",
+                    "same, mixed": sum(a[:3] + a[-1:] == b[:3] + b[-1:] for a, b in zip(rows[0], mixed, strict=False)),
                     "kept": sum(not row.removed for row in rows[0]),
                     "largest difference of an effect": (effects[0] - effects[1]).abs().max().item()
                     if all(same)
@@ -105,10 +108,10 @@ def decisions(device: torch.device) -> Iterator[dict[str, Any]]:
                 }
 
 
-def search(architecture: Architecture, data, ablation: str, metric: str, device) -> list:
+def search(architecture: Architecture, data, ablation: str, metric: str, device, mixed: bool = False) -> list:
     """Return the trace of one search."""
-    weights = random_weights(architecture).to(device, torch.float32)
-    return acdc_fast(Engine(weights, data, ablation=ablation), METRICS[metric].load(), THRESHOLDS[metric]).trace
+    engine = Engine(random_weights(architecture).to(device, torch.float32), data, ablation=ablation, mixed=mixed)
+    return acdc_fast(engine, METRICS[metric].load(), THRESHOLDS[metric]).trace
 
 
 def speeds(device: torch.device, minutes: float) -> Iterator[dict[str, Any]]:
@@ -116,12 +119,14 @@ def speeds(device: torch.device, minutes: float) -> Iterator[dict[str, Any]]:
     weights = random_weights().to(device, torch.float32)
     for n_prompts in (10, 100):
         data = random_prompts(n_prompts, 15)
-        for name, threshold, density in (("sparse", 3e-4, 0.03), ("dense", 4e-5, 0.3)):
+        needed = held(GPT2, GPT2.graph(), data, torch.float32.itemsize, mixed=True)
+        for (name, threshold, density), is_mixed in product(SEARCHES, (False, True)):
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            needed = held(GPT2, GPT2.graph(), data, torch.float32.itemsize)
-            engine = Engine(weights, data, ablation="corrupted", memory=for_candidates(device, needed))
-            yield {"prompts": n_prompts, "regime": name, **speed(engine, threshold, density, minutes)}
+            memory = for_candidates(device, needed)
+            engine = Engine(weights, data, ablation="corrupted", memory=memory, mixed=is_mixed)
+            row = {"prompts": n_prompts, "regime": name, "precision": "mixed" if is_mixed else "float32"}
+            yield row | speed(engine, threshold, density, minutes)
 
 
 def speed(engine: Engine, threshold: float, density: float, minutes: float) -> dict[str, Any]:
@@ -167,7 +172,7 @@ def middle_steps(engine: Engine, kind: type, threshold: float, density: float) -
     """Return the first steps in the middle layer of a search whose circuit keeps this share of the edges."""
     layer = engine.graph.n_layers // 2
     progress = Progress(at_layer(random_background(engine.graph, density), layer), layer)
-    removals = Removals(engine, progress.circuit, layer, engine.metric(kind))
+    removals = removals_of(engine, progress.circuit, layer, engine.metric(kind), threshold)
     readers = [
         node
         for node, kind in receivers_of_layer(engine.graph, layer)
@@ -213,7 +218,7 @@ def first_receivers(engine: Engine) -> dict[str, float]:
 def about(device: torch.device) -> str:
     """Return what the numbers were measured on."""
     name = torch.cuda.get_device_name(device)
-    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}; float32, without TF32"
+    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}; float32 without TF32 but where a row says mixed"
 
 
 def main() -> None:

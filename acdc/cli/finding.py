@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from acdc.catalogue import ABLATIONS, METHODS, METRICS
+from acdc.catalogue import ABLATIONS, METHODS, METRICS, Precision
 from acdc.cli.flags import (
     BOS,
     AblationFlags,
@@ -42,7 +42,7 @@ def find(
     ablation: Annotated[str, Parameter(choices=tuple(ABLATIONS))] = "corrupted",
     engine: Literal["fast", "plain"] = "fast",
     device: str = "auto",
-    precision: Literal["float32", "float64"] = "float32",
+    precision: Precision = "float32",
     columns: str | None = None,
     unfit: UnfitName = "refuse",
     answers: AnswersName = "whole",
@@ -67,7 +67,7 @@ def find(
         ablation: what a removed edge carries
         engine: plain runs Algorithm 1 as the paper writes it, slowly
         device: auto takes CUDA where there is one; or cpu, cuda, cuda:1
-        precision: precision of the arithmetic
+        precision: precision of the arithmetic; mixed finds float32's circuit and tries edges in less
         columns: what the file calls clean, corrupted, correct and incorrect, as JSON
         unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
         answers: whether its answers are one token as they stand after the prompt, or stand for the first tokens of what

@@ -16,7 +16,7 @@ from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
 from acdc import fingerprint
-from acdc.catalogue import ABLATIONS, METHODS, METRICS, MOST_SEED, Method, check_suits, is_number
+from acdc.catalogue import ABLATIONS, METHODS, METRICS, MOST_SEED, Method, Precision, check_suits, is_number
 from acdc.errors import InputError
 from acdc.files import check_folder_output, check_outputs
 from acdc.found import LABELS
@@ -66,8 +66,8 @@ class EngineFlags:
     """make token and position embeddings two senders"""
     device: str = "auto"
     """auto takes CUDA where there is one; or cpu, cuda, cuda:1"""
-    precision: Literal["float32", "float64"] = "float32"
-    """precision of the arithmetic"""
+    precision: Precision = "float32"
+    """precision of the arithmetic; mixed finds float32's circuit and tries edges in less"""
     kv_heads: Literal["grouped", "per_query_head"] = "grouped"
     """make keys and values that query heads share one port each, or one for each query head, as EAP-IG does"""
     memory_gib: float | Literal["auto"] = "auto"

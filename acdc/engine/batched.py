@@ -71,6 +71,11 @@ class PortsBatch:
     chosen: Chosen
     placed: Chosen
 
+    @property
+    def n_placed(self) -> int:
+        """Return how many of the ports are q or k."""
+        return len(self.placed.entries)
+
 
 @dataclass
 class HeadsBatch:
@@ -171,11 +176,17 @@ class LayerPatch(Patch):
         """Compute q, k and v of some ports from their new inputs."""
         batch, pos = self.batches.ports[step], self.rows.pos_at(step.all_live)
         value = project_many(self.weights, layer, batch.chosen.where, batch.placed.where, x, pos)
-        if step.all_live and len(self.rows.live) < self.rows.n:
-            old = self.state.stack("port", layer, step.ports)[:, None].expand(-1, x.shape[1], -1, -1)
-            value = old.index_copy(2, self.rows.live, value)
         self.stacks["port_in", layer, step.ports] = x
-        self.stacks["port", layer, step.ports] = value
+        self.stacks["port", layer, step.ports] = self.at_all_rows(layer, step, value)
+
+    def at_all_rows(
+        self, layer: int, step: PortsStep, value: Float[Tensor, "port state row d_head"]
+    ) -> Float[Tensor, "port state row d_head"]:
+        """Return new q, k and v at every row, if they are of all live rows; else at the scored ones."""
+        if not step.all_live or len(self.rows.live) == self.rows.n:
+            return value
+        old = self.state.stack("port", layer, step.ports)[:, None].expand(-1, value.shape[1], -1, -1)
+        return old.index_copy(2, self.rows.live, value)
 
     def set_input(self, layer: int, step: PortsStep, x: Float[Tensor, "state row d_model"]) -> None:
         """Compute q, k or v of the one port of a step from its new input."""

@@ -43,19 +43,31 @@ def rms_scale(architecture: Architecture, x: Float[Tensor, "... d_model"]) -> Fl
 
 def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
     """Compute an MLP's output (``hook_mlp_out``) from its input (``hook_mlp_in``), norms included."""
-    if architecture.norm_before:
-        x = norm(architecture, x, block.ln2_w, block.ln2_b)
-    out = hidden(architecture, block, x)
+    out = hidden(architecture, block, norm_before_mlp(architecture, block, x))
     return norm(architecture, out, block.ln2_post_w, None) if architecture.norm_after else out
+
+
+def norm_before_mlp(
+    architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]
+) -> Float[Tensor, "... d_model"]:
+    """Apply the norm before an MLP; return ``x`` itself where there is none."""
+    return norm(architecture, x, block.ln2_w, block.ln2_b) if architecture.norm_before else x
 
 
 def hidden(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
     """Compute an MLP without its norms."""
     if block.black_box is not None:
         return block.black_box(x)
+    return block.down(activated(architecture, block.up(x), block.gate(x) if architecture.gated else None))
+
+
+def activated(
+    architecture: Architecture, up: Float[Tensor, "... d_mlp"], gate: Float[Tensor, "... d_mlp"] | None
+) -> Float[Tensor, "... d_mlp"]:
+    """Compute an MLP's hidden layer from its projections; ``gate`` is None in ungated MLPs."""
     assert architecture.activation is not None  # only attention-only models have none, which have no MLP
     activation = ACTIVATIONS[architecture.activation]
-    return block.down(activation(block.gate(x)) * block.up(x) if architecture.gated else activation(block.up(x)))
+    return activation(up) if gate is None else activation(gate) * up
 
 
 def rotate(

@@ -12,6 +12,7 @@ import torch
 
 from acdc import __version__, fingerprint
 from acdc.ablation import Ablation, named
+from acdc.catalogue import Precision
 from acdc.data import Dataset
 from acdc.engine.check import Expected, check_engine
 from acdc.engine.linear import products
@@ -32,7 +33,8 @@ class Options:
         ablation: what a removed edge carries, or its name in the catalogue.
         split_embed: whether token and position embeddings are two senders.
         device: see ``device_of``.
-        precision: ``float32`` or ``float64``.
+        precision: ``float32``, ``float64`` or ``mixed``: float32, but for what a search only tries and that decides
+            clearly, see ``acdc.engine.mixed``. The circuit is that of float32; effects in the trace are less exact.
         memory_gib: what candidates may use, in GiB. Less is slower. Every edge is tried in the same order; effects
             differ by rounding (float32: some 1e-7 of the metric), and so does a decision only where an effect is that
             near to the threshold, which a search warns of; ``evaluations`` counts what was tried ahead, so it differs.
@@ -44,7 +46,7 @@ class Options:
     ablation: Ablation | str = "corrupted"
     split_embed: bool = False
     device: str = "auto"
-    precision: str = "float32"
+    precision: Precision = "float32"
     memory_gib: MemoryGiB = "auto"
     kv_heads: KvHeads = "grouped"
 
@@ -57,10 +59,13 @@ class Options:
         Raises:
             InputError: there is no such device, or the weights do not fit into its memory.
         """
-        device, dtype = device_of(self.device), getattr(torch, self.precision)
+        device, dtype = device_of(self.device), torch.float64 if self.precision == "float64" else torch.float32
         is_held = not are_mapped and (weights.embed.device.type, weights.embed.dtype) == (device.type, dtype)
         n_copies = copies(device, dtype) - is_held
-        check_memory(n_copies * of_weights(weights.architecture, dtype.itemsize), device, "the model's weights")
+        needed = n_copies * of_weights(weights.architecture, dtype.itemsize)
+        if self.precision == "mixed" and device.type != "cuda":
+            needed += of_weights(weights.architecture, torch.bfloat16.itemsize)
+        check_memory(needed, device, "the model's weights")
         placed = weights.to(device, dtype)
         is_shared = placed.architecture.n_kv_heads < placed.architecture.n_heads
         return placed.per_query_head() if is_shared and self.kv_heads == "per_query_head" else placed
@@ -81,10 +86,13 @@ class Options:
             raise InputError(f"memory_gib is {self.memory_gib}: give auto, or more than 0 GiB")
         named(self.ablation).check(data)
         device, graph = weights.embed.device, weights.architecture.graph(self.split_embed)
-        needed = held(weights.architecture, graph, data, weights.embed.element_size())
+        is_mixed = self.precision == "mixed"
+        needed = held(weights.architecture, graph, data, weights.embed.element_size(), is_mixed)
         check_memory(needed, device, f"{len(data)} prompts of up to {data.clean.shape[1]} tokens")
         memory = for_candidates(device, needed) if self.memory_gib == "auto" else round(self.memory_gib * 2**30)
-        made = Engine(weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory)
+        made = Engine(
+            weights, data, ablation=self.ablation, split_embed=self.split_embed, memory=memory, mixed=is_mixed
+        )
         if expected:
             check_engine(made, expected())
         return made
@@ -135,7 +143,7 @@ def settings_of(
     data: Dataset,
     *,
     split_embed: bool,
-    precision: str,
+    precision: Precision,
     kv_heads: KvHeads,
 ) -> dict[str, Any]:
     """Return all that decides what a search finds, but for the value that sets a circuit's size, and the device.

@@ -63,9 +63,9 @@ def copies(device: torch.device, dtype: torch.dtype) -> int:
     return 2 if device.type == "cpu" and dtype == torch.float32 and products() == "onednn" else 1
 
 
-def held(architecture: Architecture, graph: Graph, dataset: Dataset, itemsize: int) -> int:
+def held(architecture: Architecture, graph: Graph, dataset: Dataset, itemsize: int, mixed: bool = False) -> int:
     """Return the bytes that a search on a dataset always holds beside the weights, if all its rows are live."""
-    return resident(architecture, graph, dataset.clean.numel(), int(dataset.scored.sum()), itemsize)
+    return resident(architecture, graph, dataset.clean.numel(), int(dataset.scored.sum()), itemsize, mixed)
 
 
 def free(device: torch.device) -> int | None:
@@ -100,12 +100,17 @@ def check_memory(needed: int, device: torch.device, what: str) -> None:
         )
 
 
-def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows, itemsize: int) -> int:
+def per_candidate(
+    architecture: Architecture, plan: Plan, layer: int, rows: Rows, itemsize: int, mixed: bool = False
+) -> int:
     """Return an upper bound of the bytes that one candidate needs which changes something in ``layer``.
 
     All later nodes may change. The candidate needs the changes of senders, and the inputs and values of receivers that
     some edge enters. While the widest layer is computed it needs the sums into its ports, or its MLP's hidden layer.
     Logits come on top, see ``acdc.engine.model.LOGIT_BYTES``.
+
+    Args:
+        mixed: whether it is measured by products of changes, which are held beside what they are made of.
     """
     a, graph = architecture, plan.graph
     n_scored, n_live = plan.capacity(slice(graph.first_sender(layer), None))
@@ -116,9 +121,8 @@ def per_candidate(architecture: Architecture, plan: Plan, layer: int, rows: Rows
     changes = n_live * len(rows.live) + n_scored * len(rows.scored)
     # A port's value is kept at all rows, and with it, at most, its share of z.
     values = 2 * (all_live * rows.n + (len(alive) - all_live) * len(rows.scored))
-    busy = max(2 * graph.n_ports * a.d_model, (2 + a.gated) * a.d_mlp) * (
-        len(rows.live) if all_live else len(rows.scored)
-    )
+    busy = (1 + mixed) * max(2 * graph.n_ports * a.d_model, (2 + a.gated) * a.d_mlp)
+    busy *= len(rows.live) if all_live else len(rows.scored)
     return itemsize * ((inputs + changes) * a.d_model + values * a.d_head + busy)
 
 

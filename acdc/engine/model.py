@@ -6,6 +6,8 @@ engine with it, and with the results of the original implementation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +18,7 @@ from acdc.data import Dataset
 from acdc.engine import layers
 from acdc.engine.batched import suits
 from acdc.engine.chunk import Chunk
+from acdc.engine.coarse import Coarse
 from acdc.engine.linear import multiply_in_full
 from acdc.engine.memory import check_memory, held, prompts_per_chunk
 from acdc.engine.patched import Scratch
@@ -40,12 +43,15 @@ class Engine:
             Prompts are computed in chunks where one candidate of all prompts does not fit.
         batched: whether candidates are computed a layer at a time (``acdc.engine.batched``) or else a head at a time;
             None for what is quicker on the device. The decisions are the same.
+        mixed: whether a search may measure candidates by coarse products (``acdc.engine.mixed``), which are computed a
+            layer at a time. The decisions are the same. All else is computed in the weights' precision.
 
     Raises:
         InputError: position embeddings are to be split off or permuted, and the residual stream has none.
 
     Attributes:
         model_logits: Float[scored d_vocab], the whole model's logits on the clean prompts.
+        coarse: multiplies coarsely, where a search may; else None.
         fixed: what the senders of the ablated run write, see ``fixed_outputs``.
     """
 
@@ -58,10 +64,12 @@ class Engine:
         split_embed: bool = False,
         memory: int = 2**31,
         batched: bool | None = None,
+        mixed: bool = False,
     ) -> None:
         multiply_in_full()
         self.weights, self.dataset, self.memory = weights, dataset, memory
-        self.batched = suits(self.device) if batched is None else batched
+        self.coarse = Coarse() if mixed else None
+        self.batched = mixed or (suits(self.device) if batched is None else batched)
         self.ablation = named(ablation)
         self.graph = weights.architecture.graph(split_embed)
         if self.ablation.position_order(dataset.clean.shape[1]) is not None:
@@ -96,12 +104,17 @@ class Engine:
         self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
     ) -> Float[Tensor, "... scored column"]:
         """Compute logits from the final residual stream: those of the metric's columns, or all."""
+        return layers.cap(self.uncapped(final, metric), self.weights.architecture.logit_cap)
+
+    def uncapped(
+        self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
+    ) -> Float[Tensor, "... scored column"]:
+        """Compute what ``logits`` does, without the cap."""
         weights, x = self.weights, final_norm(self.weights, final)
         if metric is None or metric.columns is None:
-            return layers.cap(weights.readout(x), weights.architecture.logit_cap)
+            return weights.readout(x)
         logits = torch.einsum("...sd,dsc->...sc", x, self.unembed_of(metric))
-        logits = logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
-        return layers.cap(logits, weights.architecture.logit_cap)
+        return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
 
     def unembed_of(self, metric: Metric) -> Float[Tensor, "d_model scored column"]:
         """Return the unembedding of a metric's columns. They are gathered once, for they lie far apart in memory."""
@@ -162,14 +175,29 @@ class Engine:
 
     def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state _scored d_model"]]) -> list[float]:
         """Compute the metric of every state: its mean over the dataset, see ``Dataset.mean_over``."""
-        total = torch.zeros((), dtype=torch.float64)
-        for chunk, part, of_part, final in zip(self.chunks, self.parts, metric, finals, strict=True):
-            total = total + self.values(of_part, final) @ chunk.rows.weight * self.dataset.share(part)
-        return total.tolist()
+        values = [self.values(*of_chunk) for of_chunk in zip(metric, finals, strict=True)]
+        return self.mean(values).tolist()
 
-    def values(self, metric: Metric, final: Float[Tensor, "state scored d_model"]) -> Float[Tensor, "state scored"]:
-        """Compute the metric of every state at every scored position, in float64."""
+    def mean(self, values: list[Float[Tensor, "state _scored"]]) -> Float[Tensor, "state"]:
+        """Compute the mean over the dataset of one value per scored position, given chunk by chunk, in float64."""
+        total = torch.zeros((), dtype=torch.float64)
+        for chunk, part, of_chunk in zip(self.chunks, self.parts, values, strict=True):
+            total = total + of_chunk.double() @ chunk.rows.weight * self.dataset.share(part)
+        return total
+
+    def values(
+        self,
+        metric: Metric,
+        final: Float[Tensor, "state scored d_model"],
+        logits: Callable[[Float[Tensor, "state scored d_model"], Metric], Tensor] | None = None,
+    ) -> Float[Tensor, "state scored"]:
+        """Compute the metric of every state at every scored position, in float64.
+
+        Args:
+            logits: computes what the metric reads from the final residual stream; ``Engine.logits``, if left out.
+        """
+        logits = logits or self.logits
         n_columns = self.weights.unembed.shape[1] if metric.columns is None else metric.columns.shape[1]
         most = LOGIT_BYTES if self.device.type == "cpu" else max(LOGIT_BYTES, self.memory // 8)
         states = max(1, most // (final[0, :, 0].nbytes * n_columns))
-        return torch.cat([metric(self.logits(part, metric)).double() for part in final.split(states)])
+        return torch.cat([metric(logits(part, metric)).double() for part in final.split(states)])

@@ -23,6 +23,8 @@ from acdc.metrics import Metric
 CPU_BYTES = 2**29
 """A CPU gets no more memory, in bytes, for candidates: beyond this, what it has just written leaves its cache."""
 
+NewPatch = Callable[[Rows, State, int], Patch]
+"""Make a patch without changes, for so many candidates."""
 Guessed = tuple[list[int], list[bool]]
 """The senders whose edges are tried, and the guesses which of them stay; see ``Removals.try_removing``."""
 
@@ -41,12 +43,14 @@ class Removals:
         inputs: the receiver's input, by chunk, in float64.
         candidates: the circuits just tried.
         tried: what those candidates lack; None where it is a port's direct edge.
+        n_again: how many candidates were measured a second time in full precision, see ``acdc.engine.mixed``.
         starving: which of them were computed afresh, see ``starves``.
         last: the receiver's input in the last candidate, by chunk, in float64; nothing in a batched engine.
     """
 
     plan: Plan
-    new_patch: Callable[[Rows, State, int], Patch]
+    n_again = 0
+    new_patch: NewPatch
     most_states: int
     node: Node
     receiver: int
@@ -85,7 +89,11 @@ class Removals:
         self.port = self.receiver - self.engine.graph.first_receiver(self.layer)
         self.all_live = bool(self.plan.all_live[self.receiver])
         self.inputs = [self.whole_input(chunk) for chunk in self.engine.chunks]
-        self.new_patch = patcher(self.engine.weights, self.engine.scratch, self.traced(), self.engine.batched)
+        self.new_patch = self.patcher(self.traced())
+
+    def patcher(self, route: Route) -> NewPatch:
+        """Return what makes patches along a route that can be committed."""
+        return patcher(self.engine.weights, self.engine.scratch, route, self.engine.batched)
 
     def traced(self) -> Route:
         """Return what a change of the receiver's input changes."""
@@ -120,7 +128,8 @@ class Removals:
         """Return how many candidates fit into ``Engine.memory`` at once; at least one."""
         engine = self.engine
         architecture, itemsize = engine.weights.architecture, engine.weights.embed.element_size()
-        needs = (per_candidate(architecture, self.plan, self.layer, c.rows, itemsize) for c in engine.chunks)
+        is_mixed = engine.coarse is not None
+        needs = (per_candidate(architecture, self.plan, self.layer, c.rows, itemsize, is_mixed) for c in engine.chunks)
         memory = min(engine.memory, CPU_BYTES) if engine.device.type == "cpu" else engine.memory
         return max(1, memory // max(needs))
 
@@ -140,14 +149,15 @@ class Removals:
             left = left if guess else candidate
         return self.evaluate()
 
-    def attempt(self, i: int, which: slice) -> tuple[Patch, Float[Tensor, "state scored d_model"]]:
+    def attempt(self, i: int, which: slice, new_patch: NewPatch) -> tuple[Patch, Float[Tensor, "state scored d_model"]]:
         """Compute some of the candidates just tried on one of the engine's chunks."""
+        chunk = self.engine.chunks[i]
         if self.tried is None:
-            patch, key = self.patch_of(i, 1), ("port", self.layer, self.port)
-            return patch, patch.from_port(self.engine.chunks[i].ablated[key])
+            patch = new_patch(chunk.rows, self.states[i], 1)
+            return patch, patch.from_port(chunk.ablated["port", self.layer, self.port])
         senders, stays = self.tried
         x = self.inputs_without(i, senders, stays, range(len(senders))[which])
-        patch = self.patch_of(i, len(x))
+        patch = new_patch(chunk.rows, self.states[i], len(x))
         start = {"logits": patch.from_final, "mlp": patch.from_mlp, "head": patch.from_port_input}
         return patch, start[self.node.component](x)
 
@@ -199,7 +209,7 @@ class Removals:
         """Measure all candidates."""
         finals = []
         for i in range(len(self.states)):
-            self.patch, final = self.attempt(i, slice(None))
+            self.patch, final = self.attempt(i, slice(None), self.new_patch)
             finals.append(final)
         metrics = self.engine.measure(self.metric, finals)
         self.starving = [self.starves(candidate) for candidate in self.candidates]
@@ -244,10 +254,10 @@ class Removals:
             self.patch.commit(i)
         else:
             # Only the last chunk's candidates are still in memory: chunks exist so that not all of them have to be.
-            for chunk in range(len(self.states)):
-                patch, _ = self.attempt(chunk, slice(i, i + 1))
-                patch.commit(0)
+            self.accept_afresh(i)
 
-    def patch_of(self, i: int, n_states: int) -> Patch:
-        """Return a patch without changes on chunk ``i``, for ``n_states`` candidates."""
-        return self.new_patch(self.engine.chunks[i].rows, self.states[i], n_states)
+    def accept_afresh(self, i: int) -> None:
+        """Compute candidate ``i`` once more, and make its activations the states."""
+        for chunk in range(len(self.states)):
+            patch, _ = self.attempt(chunk, slice(i, i + 1), self.new_patch)
+            patch.commit(0)

@@ -9,7 +9,9 @@ FLOAT64 = 8
 """Bytes of a number in double precision."""
 
 
-def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int) -> int:
+def resident(
+    architecture: Architecture, graph: Graph, rows: int, scored: int, itemsize: int, mixed: bool = False
+) -> int:
     """Return an upper bound of the bytes that a search holds from start to end.
 
     It holds every sender's change, and in float64 the sum of those below each layer. Of the current circuit it holds
@@ -20,6 +22,7 @@ def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, i
     Args:
         rows: positions of all prompts together.
         scored: those of them that the metric reads.
+        mixed: whether it holds what products have made of the current circuit too, see ``acdc.engine.coarse``.
     """
     a = architecture
     values = (graph.n_ports + a.n_heads) * a.d_head
@@ -27,4 +30,7 @@ def resident(architecture: Architecture, graph: Graph, rows: int, scored: int, i
     plain = a.n_layers * (3 * a.d_model + values)
     per_row = len(graph.senders) * a.d_model + current + 2 * plain
     totals = FLOAT64 * rows * (a.n_layers + 1) * a.d_model
+    if mixed:
+        per_row += a.n_layers * (graph.n_ports * a.d_head + (1 + a.gated) * a.d_mlp + a.norm_after * a.d_model)
+        totals += itemsize * scored * a.d_vocab
     return totals + itemsize * (rows * per_row + scored * (3 * a.d_vocab + 3 * a.d_model))

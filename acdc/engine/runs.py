@@ -381,7 +381,7 @@ def project(
     is_value = port >= architecture.n_heads + architecture.n_kv_heads
     if not architecture.norm_before:
         out = block.ports[port](x)
-    elif architecture.norm == "rms" and architecture.positions != "shortformer":
+    elif architecture.scales_after:
         out = torch.addcmul(block.b_port[port], block.ports_after_scale[port](x), layers.rms_scale(architecture, x))
     else:
         x = layers.norm(architecture, x, block.ln1_w, block.ln1_b)
@@ -461,9 +461,26 @@ def project_many(
     Args:
         placed: the q and k among the ports; they come first.
     """
+    n_placed = len(weights.blocks[layer].b_port[placed])
+    return place_many(weights, layer, placed, project_unplaced(weights, layer, ports, n_placed, x, pos), pos)
+
+
+def project_unplaced(
+    weights: Weights,
+    layer: int,
+    ports: Where,
+    n_placed: int,
+    x: Float[Tensor, "port state row d_model"],
+    pos: Int[Tensor, "row"],
+) -> Float[Tensor, "port state row d_head"]:
+    """Compute what ``project_many`` does up to the projections, before what ``place_many`` does.
+
+    Args:
+        n_placed: how many of the ports are q or k; they come first.
+    """
     architecture, block = weights.architecture, weights.blocks[layer]
-    bias, n_placed = block.b_port[ports][:, None], len(block.b_port[placed])
-    if architecture.norm_before and architecture.norm == "rms" and architecture.positions != "shortformer":
+    bias = block.b_port[ports][:, None]
+    if architecture.scales_after:
         rows = x.flatten(1, 2)
         scaled = torch.bmm(rows, block.w_after_scale[ports])
         out = torch.addcmul(bias, scaled, layers.rms_scale(architecture, rows))
@@ -472,13 +489,29 @@ def project_many(
         if architecture.positions == "shortformer":
             x = torch.cat([x[:n_placed] + weights.position(pos), x[n_placed:]])
         out = torch.baddbmm(bias, x.flatten(1, 2), block.w_port[ports])
-    out = out.unflatten(1, x.shape[1:3])
-    parts = before = out.tensor_split([n_placed])
+    return out.unflatten(1, x.shape[1:3])
+
+
+def place_many(
+    weights: Weights,
+    layer: int,
+    placed: Where,
+    x: Float[Tensor, "port state row d_head"],
+    pos: Int[Tensor, "row"],
+) -> Float[Tensor, "port state row d_head"]:
+    """Compute what follows the projections of several ports, see ``place``.
+
+    Args:
+        placed: the q and k among the ports; they come first.
+    """
+    architecture, block = weights.architecture, weights.blocks[layer]
+    n_placed = len(block.b_port[placed])
+    parts = before = x.tensor_split([n_placed])
     if architecture.query_key_norm != "all heads" and n_placed:
         norm = None if block.qk_norm_w is None else block.qk_norm_w[placed][:, None, None]
         parts = place(weights, layer, parts[0], norm, pos), parts[1]
     parts = parts[0], clipped(architecture, parts[1])
-    return out if parts[0] is before[0] and parts[1] is before[1] else torch.cat(parts)
+    return x if parts[0] is before[0] and parts[1] is before[1] else torch.cat(parts)
 
 
 def project_all(

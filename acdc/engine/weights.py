@@ -74,8 +74,8 @@ class Block:
     def ports_after_scale(self) -> list[Linear]:
         """Return the projection of each port without its bias, with the weight of the norm before it.
 
-        It is for an RMS norm, which divides a row by one number: that can be done to the 64 numbers of a head
-        instead of those of the whole residual stream.
+        Where ``Architecture.scales_after``, the 64 numbers of a head are divided instead of those of the whole residual
+        stream.
         """
         return [Linear(w) for w in self.w_after_scale]
 

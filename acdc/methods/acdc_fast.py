@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from acdc.engine.mixed import MixedRemovals
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
 from acdc.graph import Circuit, Edge, Kind, Node
 from acdc.methods.acdc import HeadOrder, Progress, Tried, receivers_of_layer, sender_order
 from acdc.methods.driver import Outcome, Search
 from acdc.methods.speculation import Speculation
-from acdc.metrics import MetricKind
+from acdc.metrics import Metric, MetricKind
 
 N_ROUNDINGS = 16
 """Roundings of its largest logit that a metric may be off by. In 245 random searches none was off by half of it."""
@@ -49,7 +50,8 @@ class Acdc(Search):
         """Go on to the end. Yield how many edges were just decided, and whether a layer is done and can be saved."""
         progress, graph = self.progress, self.engine.graph
         while progress.layer >= 0:
-            removals, speculation = Removals(self.engine, progress.circuit, progress.layer, self.metric), Speculation()
+            removals = removals_of(self.engine, progress.circuit, progress.layer, self.metric, self.threshold)
+            speculation = Speculation()
             self.note_rounding(removals.current)
             for receiver, kind in receivers_of_layer(graph, progress.layer):
                 step = Step(removals, speculation, progress, receiver, self.threshold)
@@ -61,6 +63,7 @@ class Acdc(Search):
                     step.prune(sender_order(graph, receiver, self.head_order))
                 yield step.n_edges(kind), False
             progress.layer -= 1
+            progress.remeasured += removals.n_again
             yield 0, True
         self.note_rounding(*self.engine.measure(self.metric, self.engine.finals(progress.circuit)))
 
@@ -79,13 +82,15 @@ class Acdc(Search):
         """Return what ``restore`` needs."""
         progress = self.progress
         own = {"layer": progress.layer, "circuit": progress.circuit.to_json(), "evaluations": progress.evaluations}
-        return own | {"float_error": progress.float_error, "trace": [tuple(row) for row in progress.trace]}
+        own |= {"remeasured": progress.remeasured, "float_error": progress.float_error}
+        return own | {"trace": [tuple(row) for row in progress.trace]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from where ``state`` was taken."""
         trace = [Tried(*row) for row in state["trace"]]
         circuit = Circuit.from_json(state["circuit"])
-        self.progress = Progress(circuit, state["layer"], trace, state["evaluations"], state["float_error"])
+        counts = state["evaluations"], state["remeasured"]
+        self.progress = Progress(circuit, state["layer"], trace, *counts, state["float_error"])
 
     def outcome(self) -> Outcome:
         """Return the circuit and how it came about."""
@@ -96,6 +101,8 @@ class Acdc(Search):
             "float_error": progress.float_error,
             "near_ties": progress.near_ties(self.threshold),
         }
+        if self.engine.coarse is not None:
+            more["remeasured"] = progress.remeasured
         return Outcome(progress.circuit, progress.metric, progress.evaluations, progress.trace, more=more)
 
     def warning(self) -> str | None:
@@ -125,6 +132,13 @@ def acdc_fast(
         if layer_is_done:
             after_layer(search.progress)
     return search.progress
+
+
+def removals_of(engine: Engine, circuit: Circuit, layer: int, metric: list[Metric], threshold: float) -> Removals:
+    """Return what removes edges into a layer's receivers, as the engine may measure candidates."""
+    if engine.coarse is None:
+        return Removals(engine, circuit, layer, metric)
+    return MixedRemovals(engine, circuit, layer, metric, threshold, floor=N_ROUNDINGS * engine.rounding)
 
 
 class Step:

@@ -93,6 +93,14 @@ class Architecture:
         return self.positions in ("learned", "shortformer")
 
     @property
+    def scales_after(self) -> bool:
+        """Return whether the norm before the ports can divide their results in place of their inputs.
+
+        That is so of an RMS norm, which divides a row by one number, if nothing is added behind it.
+        """
+        return self.norm_before and self.norm == "rms" and self.positions != "shortformer"
+
+    @property
     def is_coupled(self) -> bool:
         """Return whether a layer's heads share a norm, see ``Graph``."""
         return self.norm_after or self.query_key_norm == "all heads"

@@ -14,6 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel
 
 from acdc import fingerprint
+from acdc.catalogue import Precision
 from acdc.errors import InputError
 from acdc.models import hub, sources
 from acdc.models.architecture import Architecture, KvHeads
@@ -93,7 +94,7 @@ class Model:
         ablation: Ablation | str = "corrupted",
         split_embed: bool = False,
         device: str = "auto",
-        precision: str = "float32",
+        precision: Precision = "float32",
         memory_gib: float | Literal["auto"] = "auto",
         kv_heads: KvHeads = "grouped",
     ) -> Engine:

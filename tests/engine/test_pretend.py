@@ -25,7 +25,7 @@ from acdc.models.convert import weights_of
 from benchmarks.acdc_speed import random_background, random_prompts, random_weights
 from benchmarks.launches import NARROW, REGIMES, counted
 from tests.pretend_device import DEVICE, MixedDevicesError, PretendDevice
-from tests.search import assert_same
+from tests.search import assert_same, decisions
 from tests.small_models import N_POS, N_VOCAB, SETUPS, bridge, prompts, random_circuit
 
 ERROR, SHARES = 1e-4, (0.1, 0.15, 0.2)
@@ -118,6 +118,17 @@ def test_a_metric_of_a_notebook_and_prompts_in_chunks_decide_as_on_the_cpu(devic
 
     on_both("gpt2", "corrupted", of_function, memory=1)
     on_both("gpt2", "zero", KLDivergence, split_embed=True)
+
+
+@pytest.mark.parametrize("kind", ("gpt2", "gemma2", "olmo2", "attention_only"))
+def test_searches_by_coarse_products_decide_as_on_the_cpu(kind, device):
+    """Effects that decide clearly are coarse: only decisions are compared, with those of full precision."""
+    usual = engine(kind, "corrupted", "cpu")
+    threshold = 0.1 * usual.value(Circuit.empty(usual.graph), KLDivergence)
+    found = acdc_fast(engine(kind, "corrupted", DEVICE, mixed=True), KLDivergence, threshold)
+    expected = acdc_fast(usual, KLDivergence, threshold)
+    assert decisions(found) == decisions(expected)
+    assert 0 < found.remeasured < len(found.trace)
 
 
 @pytest.mark.parametrize("kind", ("gpt2", "gemma2"))
