@@ -218,7 +218,8 @@ def first_receivers(engine: Engine) -> dict[str, float]:
 def about(device: torch.device) -> str:
     """Return what the numbers were measured on."""
     name = torch.cuda.get_device_name(device)
-    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}; float32 without TF32 but where a row says mixed"
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{name}, {versions}; float32 without TF32, but where a row says mixed"
 
 
 def main() -> None:
