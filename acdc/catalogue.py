@@ -424,6 +424,38 @@ METHODS: Catalogue[Method] = Catalogue(
         marker="s",
     ),
     Method(
+        name="edge_pruning",
+        label="Edge Pruning",
+        help="masks of edges, trained to a target of the sparsity, Bhaskar et al. 2024",
+        code="acdc.methods.edge_pruning:EdgePruning",
+        kind="search",
+        sized_by="sparsity_target",
+        settings=(
+            Setting(name="steps", default=300, least=1, help="steps of training; the original's are 3000"),
+            Setting(name="learning_rate", default=0.8, above=0, help="peak learning rate of AdamW"),
+            Setting(
+                name="multiplier_learning_rate",
+                default=0.8,
+                above=0,
+                help="the same for the two multipliers that drive the sparsity to its target",
+            ),
+            Setting(
+                name="warmup", default=0.067, least=0, most=1, help="share of the steps in which learning rates rise"
+            ),
+            Setting(
+                name="target_warmup",
+                default=0.833,
+                least=0,
+                most=1,
+                help="share of the steps in which the target rises",
+            ),
+            Setting(name="prompts_per_step", default=32, least=1, help="prompts in a step; all, where there are fewer"),
+            Setting(name="seed", default=0, least=0, most=MOST_SEED, help="seed of the masks that are drawn"),
+        ),
+        color="#332288",
+        marker="p",
+    ),
+    Method(
         name="hisp",
         label="HISP",
         help="head importance, Michel et al. 2019",
