@@ -12,7 +12,7 @@ import torch
 
 from acdc import ablation as ablations
 from acdc import catalogue, tasks
-from acdc.catalogue import METHODS, METRICS, Method, is_number
+from acdc.catalogue import METHODS, METRICS, Method
 from acdc.data import Dataset
 from acdc.engine.load import settings_of
 from acdc.errors import InputError
@@ -306,9 +306,10 @@ def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, di
         raise InputError(f"{one} is one number and {several} a list of numbers: got {name}={value!r}")
     values = [str(entry) for entry in (value if is_sweep else [value])]
     for text in values:
-        if not (is_number(text) if method.kind == "search" else text.isdecimal()):
-            kind = "a number" if method.kind == "search" else "a whole number of 0 or more"
-            raise InputError(f"{name} must be {kind}, not {text!r}")
+        if method.kind == "search":
+            method.check_value(text)
+        elif not text.isdecimal():
+            raise InputError(f"{name} must be a whole number of 0 or more, not {text!r}")
     return values, is_sweep, {key: setting for key, setting in settings.items() if key != name}
 
 
