@@ -241,8 +241,8 @@ def find(
         folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
             from there when it is made again; of a sweep, each value has a folder of its name there.
         settings: the method's, and what sets the circuit's size: ``threshold`` of ACDC, ``regularisation`` of SP,
-            ``n_edges`` or ``n_nodes`` of methods that score. ``thresholds=[...]``, ``regularisations=[...]``,
-            ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
+            ``sparsity_target`` of Edge Pruning, ``n_edges`` or ``n_nodes`` of methods that score. ``thresholds=[...]``
+            and the like, ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
 
     Returns:
         The circuit with its trace; or a sweep of circuits, in the order of the values.
