@@ -157,9 +157,23 @@ def test_every_method_finds_what_it_finds_on_the_cpu(method, device, tmp_path):
     np.testing.assert_allclose(values[0], values[1], atol=ERROR)
 
 
-def training(method: str, where: str | torch.device) -> Training:
+def training(method: str, where: str | torch.device, metric: Any = KLDivergence) -> Training:
     own = {setting.name: setting.default for setting in METHODS[method].settings} | TRAINED[method]
-    return METHODS[method].load()(engine("gpt2", "corrupted", where), KLDivergence, 0.1, **own)
+    return METHODS[method].load()(engine("gpt2", "corrupted", where), metric, 0.1, **own)
+
+
+@trained
+@pytest.mark.parametrize("metric", METRICS)
+def test_training_by_every_metric_has_a_slope_and_the_one_that_it_has_on_the_cpu(method, metric, device):
+    slopes = []
+    for where in ("cpu", DEVICE):
+        search = training(method, where, METRICS[metric].load())
+        first, *_ = search.learnt.values()
+        first.data.fill_(1.0)
+        search.step()
+        slopes.append(first.grad.cpu().numpy())
+    np.testing.assert_allclose(slopes[1], slopes[0], atol=ERROR)
+    assert np.count_nonzero(slopes[0]) > len(slopes[0]) / 4
 
 
 @trained
