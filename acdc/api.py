@@ -12,7 +12,7 @@ import torch
 
 from acdc import ablation as ablations
 from acdc import catalogue, tasks
-from acdc.catalogue import METHODS, METRICS, Method, Precision, is_number
+from acdc.catalogue import METHODS, METRICS, Method, Precision
 from acdc.data import Dataset
 from acdc.engine.load import settings_of
 from acdc.errors import InputError
@@ -241,8 +241,8 @@ def find(
         folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
             from there when it is made again; of a sweep, each value has a folder of its name there.
         settings: the method's, and what sets the circuit's size: ``threshold`` of ACDC, ``regularisation`` of SP,
-            ``n_edges`` or ``n_nodes`` of methods that score. ``thresholds=[...]``, ``regularisations=[...]``,
-            ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
+            ``sparsity_target`` of Edge Pruning, ``n_edges`` or ``n_nodes`` of methods that score. ``thresholds=[...]``
+            and the like, ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
 
     Returns:
         The circuit with its trace; or a sweep of circuits, in the order of the values.
@@ -306,9 +306,10 @@ def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, di
         raise InputError(f"{one} is one number and {several} a list of numbers: got {name}={value!r}")
     values = [str(entry) for entry in (value if is_sweep else [value])]
     for text in values:
-        if not (is_number(text) if method.kind == "search" else text.isdecimal()):
-            kind = "a number" if method.kind == "search" else "a whole number of 0 or more"
-            raise InputError(f"{name} must be {kind}, not {text!r}")
+        if method.kind == "search":
+            method.check_value(text)
+        elif not text.isdecimal():
+            raise InputError(f"{name} must be a whole number of 0 or more, not {text!r}")
     return values, is_sweep, {key: setting for key, setting in settings.items() if key != name}
 
 

@@ -133,6 +133,7 @@ class Method(Declared):
             and its code is a function as ``acdc.methods.driver.Score`` describes.
         keeps: what the method itself decides about; edges follow from nodes by the paper's rule.
         sized_by: of a search, what sets a circuit's size. Its plural is a key of a search in the config.
+        value_range: its smallest and its largest value; any number, where None.
         settings: what it can be told beside.
         needs_slope: its scores are slopes at the whole model, which are zero where the metric is a distance from it.
         uses_prompts: False where prompts make no difference, so that resampled ones tell nothing.
@@ -143,6 +144,7 @@ class Method(Declared):
     kind: Literal["search", "score"]
     keeps: Literal["edges", "nodes"] = "edges"
     sized_by: str = ""
+    value_range: tuple[float, float] | None = None
     settings: tuple[Setting, ...] = ()
     needs_slope: bool = False
     uses_prompts: bool = True
@@ -160,6 +162,14 @@ class Method(Declared):
     def values_key(self) -> str:
         """Return the key of a config's search that lists this method's values."""
         return f"{self.sized_by}s"
+
+    def check_value(self, text: str) -> None:
+        """Raises InputError where a search cannot be run with a value."""
+        if not is_number(text):
+            raise InputError(f"{self.sized_by} must be a number, not {text!r}")
+        least, most = self.value_range or (-math.inf, math.inf)
+        if not least <= float(text) <= most:
+            raise InputError(f"{self.sized_by} must be from {least:g} to {most:g}, not {text}")
 
     def parse(self, flags: Mapping[str, str]) -> dict[str, Any]:
         """Return all settings with their values, defaults where a flag is not given.
@@ -424,6 +434,39 @@ METHODS: Catalogue[Method] = Catalogue(
         ),
         color="#D55E00",
         marker="s",
+    ),
+    Method(
+        name="edge_pruning",
+        label="Edge Pruning",
+        help="masks of edges, trained to a target of the sparsity, Bhaskar et al. 2024",
+        code="acdc.methods.edge_pruning:EdgePruning",
+        kind="search",
+        sized_by="sparsity_target",
+        value_range=(0, 2),  # above 1 it is out of reach, and only presses on
+        settings=(
+            Setting(name="steps", default=1000, least=1, help="steps of training; the original's are 3000"),
+            Setting(name="learning_rate", default=0.8, above=0, help="peak learning rate of AdamW"),
+            Setting(
+                name="multiplier_learning_rate",
+                default=0.8,
+                above=0,
+                help="the same for the two multipliers that drive the sparsity to its target",
+            ),
+            Setting(
+                name="warmup", default=0.067, least=0, most=1, help="share of the steps in which learning rates rise"
+            ),
+            Setting(
+                name="target_warmup",
+                default=0.833,
+                least=0,
+                most=1,
+                help="share of the steps in which the target rises",
+            ),
+            Setting(name="prompts_per_step", default=32, least=1, help="prompts in a step; all, where there are fewer"),
+            Setting(name="seed", default=0, least=0, most=MOST_SEED, help="seed of the masks that are drawn"),
+        ),
+        color="#332288",
+        marker="p",
     ),
     Method(
         name="hisp",

@@ -30,7 +30,6 @@ from acdc.catalogue import (
     Method,
     assigned,
     check_suits,
-    is_number,
     methods,
 )
 from acdc.declared import Declaration
@@ -921,11 +920,11 @@ def check_search(task: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
         raise InputError(
             f"task {task['name']}: the search by {entry['metric']} has no method: give it {', '.join(keys)} or scores"
         )
-    for value in (value for key in keys for value in entry.get(key, [])):
-        if not is_number(value):
-            raise InputError(f"task {task['name']}: {value} is no number that a search can be run with")
-    for name in entry["scores"]:
-        try:
+    try:
+        for method in methods("search"):
+            for value in entry.get(method.values_key, []):
+                method.check_value(value)
+        for name in entry["scores"]:
             check_suits(METHODS[name], METRICS[entry["metric"]])
-        except InputError as error:
-            raise InputError(f"task {task['name']}: {error}") from None
+    except InputError as error:
+        raise InputError(f"task {task['name']}: {error}") from None

@@ -139,7 +139,8 @@ class TestMethods:
             ("--metric logit_difference --methods eap", "method eap scores everything once: give --fractions"),
             ("--metric kl_divergence --methods eap --fractions 1", "eap by kl_divergence scores everything 0"),
             ("--metric kl_divergence --methods guess", "unknown method 'guess': there are acdc"),
-            ("--metric kl_divergence --methods acdc=x", "acdc is run for numbers, not 'x'"),
+            ("--metric kl_divergence --methods acdc=x", "threshold must be a number, not 'x'"),
+            ("--metric kl_divergence --methods edge_pruning=0.9,97", "sparsity_target must be from 0 to 2, not 97"),
             ("--metric l2 --methods acdc=1", "task ioi has no metric 'l2'"),
         ],
     )

@@ -80,12 +80,13 @@ class TestJobs:
             b for b in study().batches if b.search.labels.items() >= vars(self.IOI).items() - {("method", "sp")}
         )
         assert batch.rule == "circuits_ioi_tiny_llama_logit_difference_corrupted"
-        assert batch.flags == ["acdc=0.3", "sp=1", "eap", "eap_ig_program", "hisp"]
+        assert batch.flags == ["acdc=0.3", "sp=1", "edge_pruning=0.5", "eap", "eap_ig_program", "hisp"]
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         assert batch.timing == f"{folder}/timing/all.csv"
         assert batch.outputs == [
             *(f"{folder}/acdc/0.3/{name}" for name in ("circuit.json", "trace.csv", "nodes.csv")),
             *(f"{folder}/sp/1/{name}" for name in ("circuit.json", "trace.csv")),
+            *(f"{folder}/edge_pruning/0.5/{name}" for name in ("circuit.json", "trace.csv")),
             *(f"{folder}/{m}/{name}" for m in batch.search.entry["scores"] for name in ("circuits.json", "scores.csv")),
         ]
 
@@ -101,6 +102,7 @@ class TestJobs:
             "acdc_2": ["acdc=0.1,3"],
             "acdc_3": ["acdc=0.3"],
             "sp_1": ["sp=1"],
+            "edge_pruning_1": ["edge_pruning=0.5"],
             "scores": ["eap", "eap_ig_program", "hisp"],
         }
         assert by_label["acdc_2"].rule == "circuits_ioi_tiny_llama_logit_difference_corrupted_acdc_2"
@@ -141,13 +143,14 @@ class TestJobs:
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
         acdc = [f"{folder}/acdc/0.3/circuit.json"]
         scored = [f"{folder}/{name}/circuits.json" for name in ("hisp", "eap", "eap_ig_program")]
+        trained = [f"{folder}/{name}/circuit.json" for name in ("sp/1", "edge_pruning/0.5")]
         one = study()
         assert one.tested(one.search(self.IOI)) == acdc
         assert one.significance_flags() == ["--random-circuits", "30", "--seed", "0"]
         config = merged(read("default"), read("test")) | {"significance": {"random_circuits": 99, "seed": 7}}
         every = Study(config, ROOT)
         tested = every.tested(every.search(self.IOI))
-        assert sorted(tested) == sorted([*acdc, f"{folder}/sp/1/circuit.json", *scored])
+        assert sorted(tested) == sorted([*acdc, *trained, *scored])
         assert every.significance_flags() == ["--random-circuits", "99", "--seed", "7"]
         config["significance"]["methods"] = ["hisp"]
         hisp = Study(config, ROOT)
@@ -240,11 +243,15 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     ),
     "a float": (in_search(thresholds=[0.1]), r"\.thresholds\[0\]' is wrong: 0\.1 is not a number written as a string"),
     "negative": (in_search(thresholds=["-1"]), r"\.thresholds\[0\]' is wrong: '-1' is not a number"),
+    "a percentage": (
+        in_search(sparsity_targets=["0.9", "97"]),
+        "task ioi: sparsity_target must be from 0 to 2, not 97",
+    ),
     "unknown ablation": (in_task(ablations=["noise"]), r"'noise' is not one of \['corrupted', .*'mean'\]"),
     "unknown method": (in_search(scores=["guess"]), r"'guess' is not one of \['hisp', 'eap'"),
     "no method": (
         lambda config: config["tasks"][0]["searches"][0].pop("thresholds"),
-        "task ioi: the search by kl_divergence has no method: give it thresholds, regularisations or scores",
+        "task ioi: the search by kl_divergence has no method: give it thresholds, regularisations, sparsity_targets or",
     ),
     "unknown setting": (at_top(methods={"sp": {"step": 3}}), r"'methods.sp' is wrong: .*'step' was unexpected"),
     "setting of another method": (
@@ -274,7 +281,10 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "unknown precision": (in_task(precision="float16"), r"'float16' is not one of \['float32', 'float64'\]"),
     "whole number with a point": (in_task(n_prompts=2.0), r"\(ioi\)\.n_prompts' is wrong: 2\.0 is not of type"),
     "a line's end in a name": (at_top(study="test\n"), "'study' is wrong: 'test"),
-    "a threshold beyond all numbers": (in_search(thresholds=["1e400"]), "task ioi: 1e400 is no number"),
+    "a threshold beyond all numbers": (
+        in_search(thresholds=["1e400"]),
+        "task ioi: threshold must be a number, not '1e400'",
+    ),
     "a seed beyond all seeds": (in_task(seed=2**32), r"\(ioi\)\.seed' is wrong: 4294967296 is greater than the max"),
     "more prompts than anyone makes": (in_task(n_prompts=10**9), r"\.n_prompts' is wrong: 1000000000 is greater than"),
     "more prompts than there are": (

@@ -98,7 +98,7 @@ class TestEndToEnd:
 
     def test_every_search_is_timed(self, finished):
         table = finished.table("results/test/timing.csv")
-        assert set(table.method) == {"acdc", "sp", "eap", "eap_ig", "eap_ig_program", "hisp", "random"}
+        assert set(table.method) == {"acdc", "sp", "edge_pruning", "eap", "eap_ig", "eap_ig_program", "hisp", "random"}
         assert (table.seconds > 0).all() and (table.max_rss_mib > 100).all() and set(table.device) == {"cpu"}
         of_acdc = table[table.method == "acdc"]
         names = of_acdc.model + "/" + of_acdc.task + "/" + of_acdc.metric + "/" + of_acdc.ablation + "/acdc"
@@ -111,10 +111,13 @@ class TestEndToEnd:
         found = table[table.method == "acdc"]
         names = found.model + "/" + found.task + "/" + found.metric + "/" + found.ablation + "/acdc"
         assert sorted(zip(names, found.value, strict=True)) == sorted(searches())
-        methods = {"acdc", "sp", "eap", "eap_ig", "eap_ig_program", "hisp", "random"}
+        methods = {"acdc", "sp", "edge_pruning", "eap", "eap_ig", "eap_ig_program", "hisp", "random"}
         assert set(table[table.origin == "found"].method) == methods
         assert set(table[table.origin == "control"].method) == {"full", "empty", "random"}
         assert set(found.size_by) == {"threshold"} and set(table[table.method == "sp"].size_by) == {"regularisation"}
+        learnt = table[table.method == "edge_pruning"]
+        assert learnt[["size_by", "value"]].to_numpy().tolist() == [["sparsity_target", "0.5"]]
+        assert (learnt.n_edges.between(1, 213)).all() and not learnt.converged.any()
 
     def test_methods_that_score_edges_have_circuits_of_every_size(self, finished):
         table = finished.table("results/test/evaluation.csv")
@@ -130,7 +133,15 @@ class TestEndToEnd:
         recovered = finished.table("results/test/recovery.csv").query("method == 'eap_ig' and level == 'edge'")
         assert recovered.tpr.max() == recovered.fpr.max() == 1 and recovered.tpr.min() < 1
         kept = finished.table("results/test/faithfulness.csv")
-        assert set(kept[kept.task == "ioi"].method) == {"acdc", "sp", "eap", "eap_ig_program", "hisp", "random"}
+        assert set(kept[kept.task == "ioi"].method) == {
+            "acdc",
+            "sp",
+            "edge_pruning",
+            "eap",
+            "eap_ig_program",
+            "hisp",
+            "random",
+        }
 
     def test_sp_says_that_so_few_steps_have_not_converged(self, finished):
         table = finished.table("results/test/evaluation.csv").query("method == 'sp'")
@@ -138,7 +149,7 @@ class TestEndToEnd:
         file = "results/test/tiny-llama/ioi/logit_difference/corrupted/sp/1/trace.csv"
         assert finished.table(file).step.tolist() == list(range(SMALL["methods"]["sp"]["steps"]))
         counted = finished.table("results/test/faithfulness.csv").set_index("method").n_not_converged
-        assert set(counted["sp"]) == {1, 2} and set(counted.drop("sp")) == {0}
+        assert set(counted["sp"]) == {1, 2} and set(counted.drop(["sp", "edge_pruning"])) == {0}
 
     def test_resampled_searches_tell_how_much_their_circuits_overlap(self, finished):
         table = finished.table("results/test/stability.csv")
@@ -162,7 +173,10 @@ class TestEndToEnd:
         table = finished.table("results/test/mib.csv").set_index(["task", "metric", "method"])
         assert set(table.index) == {
             ("ioi", "kl_divergence", "acdc"),
-            *(("ioi", "logit_difference", method) for method in ("acdc", "sp", "eap", "eap_ig_program")),
+            *(
+                ("ioi", "logit_difference", method)
+                for method in ("acdc", "sp", "edge_pruning", "eap", "eap_ig_program")
+            ),
             ("months", "kl_divergence", "acdc"),
             ("planted", "logit_difference", "acdc"),
         }

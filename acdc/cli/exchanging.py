@@ -35,8 +35,8 @@ def export(
     """Write a circuit for other tools: the original's .pth, EAP-IG's and MIB's .json and .pt, networkx's .graphml.
 
     EAP-IG's files have the score of every edge, of those outside the circuit too: the effect when ACDC tried it, or
-    what a method that scores edges says. Edges of a circuit of nodes (hisp, sp) have none: theirs is 0. GraphML has
-    scores of the circuit's edges, as effects. The original's file has no place for them.
+    what a method that scores edges says. Edges by hisp, sp and edge_pruning have none: theirs is 0. GraphML has scores
+    of the circuit's edges, as effects. The original's file has no place for them.
 
     With --format mib all circuits of a method become one task's folder of a submission to MIB's circuit track: a file
     of scores or, of a sweep, nine circuits, the largest that have no more than 0.1, 0.2, 0.5, ... 50% of the edges.

@@ -52,8 +52,8 @@ def find(
     """Find one circuit of a model on prompts of your own.
 
     Writes circuit.json, trace.csv of a method that searches, and scores.csv of one that scores. Killed, it goes on from
-    its checkpoint. A flag of the method sets the circuit's size: --threshold of acdc, --regularisation of sp, --n-edges
-    or --n-nodes of methods that score.
+    its checkpoint. A flag of the method sets the circuit's size: --threshold of acdc, --regularisation of sp,
+    --sparsity-target of edge_pruning, --n-edges or --n-nodes of methods that score.
 
     Try:
       python -m acdc find --model gpt2 --prompts prompts.csv --metric logit_difference --threshold 0.1 --out found/
@@ -104,11 +104,12 @@ def find(
 def circuits(flags: AblationFlags, search: SearchFlags, *, out: OutFolder, timing: OutFile | None = None) -> None:
     """Find the circuits of a search, by one method or several. Killed, it goes on from its checkpoints.
 
-    A method that is run for values, acdc or sp, writes OUT/METHOD/VALUE/circuit.json and trace.csv: by ACDC (Conmy et
+    A method that is run for values, such as acdc, writes OUT/METHOD/VALUE/circuit.json and trace.csv: by ACDC (Conmy et
     al. 2023, Algorithm 1) every tried edge with the metric before and after, and in nodes.csv the effect of every
-    node; by SP (subnetwork probing, Cao et al. 2021) every step of training. A method that scores writes
-    OUT/METHOD/scores.csv, and circuits.json with circuits of the best; where at most 200 edges or nodes have a score,
-    a circuit is cut at every size that the scores tell apart. First the engine is compared with the model's logits.
+    node; by SP (subnetwork probing, Cao et al. 2021) and Edge Pruning (Bhaskar et al. 2024) every step of training. A
+    method that scores writes OUT/METHOD/scores.csv, and circuits.json with circuits of the best; where at most 200
+    edges or nodes have a score, a circuit is cut at every size that the scores tell apart. First the engine is compared
+    with the model's logits.
 
     Try:
       python -m acdc circuits --task months --model data/test/models/tiny-llama --model-name tiny-llama \\

@@ -16,7 +16,7 @@ from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
 from acdc import fingerprint
-from acdc.catalogue import ABLATIONS, METHODS, METRICS, MOST_SEED, Method, Precision, check_suits, is_number
+from acdc.catalogue import ABLATIONS, METHODS, METRICS, MOST_SEED, Method, Precision, check_suits
 from acdc.errors import InputError
 from acdc.files import check_folder_output, check_outputs
 from acdc.found import LABELS
@@ -179,8 +179,7 @@ class SearchFlags(TaskFlags):
         if method.kind == "score" and (values or not self.fractions):
             raise InputError(f"method {method.name} scores everything once: give --fractions in place of values")
         for value in values:
-            if not is_number(value):
-                raise InputError(f"method {method.name} is run for numbers, not {value!r}")
+            method.check_value(value)
         prefix = f"{method.name}."
         texts = [text.removeprefix(prefix) for text in self.settings if text.startswith(prefix)]
         return Run(method, values, method.parse(dict(halves(text, by="=") for text in texts)))

@@ -99,7 +99,7 @@ def faithfulness(*, evaluation: Path, out: OutFile) -> None:
 def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: OutFile, auc: Path | None = None) -> None:
     """Put all methods into one table: what they keep, recover and cost.
 
-    Evaluations are runs of the model: circuits measured by ACDC, steps of SP, gradients of the scores.
+    Evaluations are runs of the model: circuits measured by ACDC, steps of training, gradients of the scores.
 
     Args:
         faithfulness: the study's table

@@ -89,10 +89,10 @@ def looks() -> dict[str, tuple[str, str]]:
 
 
 def spare_looks() -> Iterator[tuple[str, str]]:
-    """Yield the colours and markers that nobody has taken: each of either first, then every other pair of them."""
+    """Yield looks of colours that nobody has taken: first with markers that nobody has, then every other pair."""
     declared = METHODS.entries.values()
     colors = [color for color in SPARE_COLORS if color not in {method.color for method in declared}]
-    markers = [marker for marker in SPARE_MARKERS if marker not in {method.marker for method in declared}]
+    markers = sorted(SPARE_MARKERS, key={method.marker for method in declared}.__contains__)  # those not taken first
     return cycle(
         (color, markers[(i + turn) % len(markers)]) for turn in range(len(markers)) for i, color in enumerate(colors)
     )

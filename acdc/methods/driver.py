@@ -127,7 +127,7 @@ def find(
     Args:
         settings: all that decides the result: ``method``, ``metric``, the method's settings, and fingerprints of model,
             data and code. Results and checkpoints of other settings are not used.
-        values: thresholds of ACDC, regularisations of SP, as texts.
+        values: thresholds of ACDC, regularisations of SP, targets of Edge Pruning, as texts.
         folder: where each value's circuit, trace and checkpoint go, in a folder of the value's name; None for nowhere.
     """
     folders = [folder / value if folder else None for value in values]

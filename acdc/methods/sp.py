@@ -10,9 +10,9 @@ prompt in each.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import isnan, log
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,14 +23,14 @@ from acdc.engine.masked import masked_models
 from acdc.engine.model import Engine
 from acdc.engine.runs import Where
 from acdc.engine.upload import upload
-from acdc.graph import Circuit, Graph, NodeScores
-from acdc.methods.driver import Outcome, Search
+from acdc.graph import Circuit, NodeScores
+from acdc.methods.driver import Outcome
+from acdc.methods.hard_concrete import alike, chance_of_any, shares_at
+from acdc.methods.training import Training
 from acdc.metrics import MetricKind
 
-BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-"""The temperature and the ends of the distribution before it is clamped to [0, 1], as in the original."""
 FIRST_SCORE = log(5)
-"""Every node's score at the start: the logit of (0.9 - GAMMA) / (ZETA - GAMMA), so that the median share is about 1."""
+"""Every node's score at the start: the logit of (0.9 + 0.1) / (1.1 + 0.1), so that the median share is about 1."""
 SMALLEST_DRAW = 1e-4
 """Uniform draws stay this far from 0 and 1, whose logits are infinite."""
 SETTLED = 0.05
@@ -46,7 +46,7 @@ class Step(NamedTuple):
     loss: float
 
 
-class Sp(Search):
+class Sp(Training):
     """Run SP at one regularisation.
 
     Args:
@@ -60,8 +60,9 @@ class Sp(Search):
 
     Attributes:
         score: Float64[node], of all receivers but the logits. The median share of a node is 1/2 where its score is 0.
-        draws: the generator of the next step's random numbers.
     """
+
+    Row = Step
 
     def __init__(
         self,
@@ -76,26 +77,15 @@ class Sp(Search):
     ) -> None:
         self.engine, self.kind, self.regularisation, self.total = engine, kind, regularisation, steps
         self.graph = engine.graph
-        self.groups = [upload(torch.tensor(group), engine.device) for group in groups_of(engine.graph)]
+        self.groups = [upload(torch.tensor(group), engine.device) for group in alike(engine.graph.receivers[:-1])]
         self.models = [(model, model.metric(kind)) for model in masked_models(engine, prompts_per_step)]
         n_nodes = len(self.graph.receivers) - 1
         first = torch.full((n_nodes,), FIRST_SCORE, device=engine.device, dtype=torch.float64)
         self.score = first.requires_grad_()
+        self.learnt = {"score": self.score}
         self.adam = torch.optim.Adam([self.score], lr=learning_rate)
         self.draws = torch.Generator().manual_seed(seed)
         self.trace: list[Step] = []
-
-    @property
-    def done(self) -> int:
-        """Return how many steps are done."""
-        return len(self.trace)
-
-    def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on to the end. The state can be saved at every fiftieth of the way, and at the end."""
-        every = max(1, self.total // 50)
-        while self.done < self.total:
-            self.step()
-            yield 1, self.done % every == 0 or self.done == self.total
 
     def step(self) -> None:
         """Train one step.
@@ -117,22 +107,6 @@ class Sp(Search):
         loss.backward()
         self.adam.step()
         self.trace.append(Step(step, *numbers))
-
-    def status(self) -> dict[str, Any]:
-        """Return the loss of the last step."""
-        return {"loss": f"{self.trace[-1].loss:.3g}"}
-
-    def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs."""
-        score, trace = self.score.detach(), [list(step) for step in self.trace]
-        return {"score": score, "adam": self.adam.state_dict(), "draws": self.draws.get_state(), "trace": trace}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` was taken."""
-        self.score.data.copy_(state["score"])
-        self.adam.load_state_dict(state["adam"])
-        self.draws.set_state(state["draws"])
-        self.trace = [Step(*step) for step in state["trace"]]
 
     @property
     def scores(self) -> NodeScores:
@@ -165,18 +139,10 @@ class Sp(Search):
 def draw(score: Float[Tensor, "node"], draws: torch.Generator) -> Float[Tensor, "node"]:
     """Draw the shares of nodes, each from its distribution."""
     uniform = torch.rand(score.shape, generator=draws, dtype=score.dtype).clamp(SMALLEST_DRAW, 1 - SMALLEST_DRAW)
-    stretched = torch.sigmoid((upload(uniform.logit(), score.device) + score) / BETA) * (ZETA - GAMMA) + GAMMA
-    return stretched.clamp(0, 1)
+    return shares_at(upload(uniform.logit(), score.device), score)
 
 
 def expected_share(score: Float[Tensor, "node"], groups: Sequence[Where]) -> Float[Tensor, ""]:
     """Compute the expected share of nodes that are not wholly ablated, as the mean over groups."""
-    kept = torch.sigmoid(score - BETA * log(-GAMMA / ZETA))
+    kept = chance_of_any(score)
     return torch.stack([kept[group].mean() for group in groups]).mean()
-
-
-def groups_of(graph: Graph) -> Iterator[list[int]]:
-    """Yield the receivers of a layer by kind (q, k, v, MLP), whose masks are one tensor in the original."""
-    kinds = [(node.layer, node.component, node.port) for node in graph.receivers[:-1]]
-    for kind in dict.fromkeys(kinds):
-        yield [i for i, other in enumerate(kinds) if other == kind]

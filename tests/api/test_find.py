@@ -63,7 +63,12 @@ def test_what_was_found_says_what_it_was_found_with(model, data):
     assert expected.items() <= found.settings.items()
 
 
-SIZES = {"acdc": {"threshold": "0.1"}, "sp": {"regularisation": 1, "steps": 5}, "hisp": {"n_nodes": 3}}
+SIZES = {
+    "acdc": {"threshold": "0.1"},
+    "sp": {"regularisation": 1, "steps": 5},
+    "edge_pruning": {"sparsity_target": 0.9, "steps": 5},
+    "hisp": {"n_nodes": 3},
+}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -80,6 +85,7 @@ def test_every_method_finds_a_circuit(method, model, data):
 SWEEPS = {
     "acdc": {"thresholds": [0.1, "0.3", 1]},
     "sp": {"regularisations": [1, 10.0], "steps": 5},
+    "edge_pruning": {"sparsity_targets": [0.3, "0.9"], "steps": 12, "learning_rate": 20},
     "eap": {"n_edges": [3, 10, 30]},
     "hisp": {"n_nodes": np.array([2, 4])},
 }
@@ -152,6 +158,7 @@ def test_a_circuit_that_no_path_leads_through_is_said_to_be_one(model, data):
         ({"method": "eap"}, "method eap needs n_edges"),
         ({"method": "hisp", "n_edges": 3}, "method hisp needs n_nodes"),
         ({"threshold": "much"}, "threshold must be a number, not 'much'"),
+        ({"method": "edge_pruning", "sparsity_target": -0.5}, "sparsity_target must be from 0 to 2, not -0.5"),
         ({"threshold": [1, 2]}, "threshold is one number and thresholds a list of numbers"),
         ({"thresholds": 1}, "threshold is one number and thresholds a list of numbers"),
         ({"thresholds": []}, "threshold is one number and thresholds a list of numbers"),

@@ -17,6 +17,7 @@ from acdc.errors import InputError
 METHODS = {
     "acdc": {"threshold": 0.1},
     "sp": {"regularisation": 1, "steps": 20},
+    "edge_pruning": {"sparsity_target": 0.5, "steps": 12, "learning_rate": 20.0},
     "eap": {"n_edges": 20},
     "hisp": {"n_nodes": 5},
 }

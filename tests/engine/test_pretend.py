@@ -19,7 +19,7 @@ from acdc.graph import Circuit
 from acdc.methods import driver
 from acdc.methods.acdc_fast import acdc_fast
 from acdc.methods.driver import load_state, save_state
-from acdc.methods.sp import Sp
+from acdc.methods.training import Training
 from acdc.metrics import FunctionMetric, KLDivergence
 from acdc.models.convert import weights_of
 from benchmarks.acdc_speed import random_background, random_prompts, random_weights
@@ -140,9 +140,15 @@ def test_an_engine_is_placed_and_compared_with_the_models_own_logits(kind, devic
     assert made.device == DEVICE and made.batched
 
 
+TRAINED = {
+    "sp": {"steps": 12, "learning_rate": 0.3, "prompts_per_step": 3},
+    "edge_pruning": {"steps": 12, "learning_rate": 20.0, "prompts_per_step": 3},
+}
+trained = pytest.mark.parametrize("method", TRAINED)
+
+
 def settings_of(method: str) -> dict[str, Any]:
-    own = {setting.name: setting.default for setting in METHODS[method].settings}
-    own |= {"steps": 12, "learning_rate": 0.3, "prompts_per_step": 3} if method == "sp" else {}
+    own = {setting.name: setting.default for setting in METHODS[method].settings} | TRAINED.get(method, {})
     return own | {"method": method, "metric": "logit_difference", "ablation": "mean"}
 
 
@@ -162,13 +168,29 @@ def test_every_method_finds_what_it_finds_on_the_cpu(method, device, tmp_path):
     np.testing.assert_allclose(values[0], values[1], atol=ERROR)
 
 
-@pytest.mark.parametrize("places", [("cpu", DEVICE), (DEVICE, "cpu"), (DEVICE, DEVICE)])
-def test_sp_goes_on_from_a_checkpoint_of_another_device(places, device, tmp_path):
-    def run(where: str | torch.device) -> Sp:
-        own = {"steps": 12, "learning_rate": 0.3, "prompts_per_step": 3, "seed": 0}
-        return Sp(engine("gpt2", "corrupted", where), KLDivergence, 0.1, **own)
+def training(method: str, where: str | torch.device, metric: Any = KLDivergence) -> Training:
+    own = {setting.name: setting.default for setting in METHODS[method].settings} | TRAINED[method]
+    return METHODS[method].load()(engine("gpt2", "corrupted", where), metric, 0.1, **own)
 
-    whole, before, after = run("cpu"), run(places[0]), run(places[1])
+
+@trained
+@pytest.mark.parametrize("metric", METRICS)
+def test_training_by_every_metric_has_a_slope_and_the_one_that_it_has_on_the_cpu(method, metric, device):
+    slopes = []
+    for where in ("cpu", DEVICE):
+        search = training(method, where, METRICS[metric].load())
+        first, *_ = search.learnt.values()
+        first.data.fill_(1.0)
+        search.step()
+        slopes.append(first.grad.cpu().numpy())
+    np.testing.assert_allclose(slopes[1], slopes[0], atol=ERROR)
+    assert np.count_nonzero(slopes[0]) > len(slopes[0]) / 4
+
+
+@trained
+@pytest.mark.parametrize("places", [("cpu", DEVICE), (DEVICE, "cpu"), (DEVICE, DEVICE)])
+def test_training_goes_on_from_a_checkpoint_of_another_device(method, places, device, tmp_path):
+    whole, before, after = (training(method, where) for where in ("cpu", *places))
     for _ in whole.steps():
         pass
     for _ in range(5):
@@ -178,13 +200,12 @@ def test_sp_goes_on_from_a_checkpoint_of_another_device(places, device, tmp_path
     for _ in after.steps():
         pass
     np.testing.assert_allclose(np.array(after.trace), np.array(whole.trace), atol=ERROR)
-    assert after.circuit == whole.circuit
+    assert after.outcome().circuit == whole.outcome().circuit
 
 
-def test_a_step_of_sp_waits_once(device):
-    search = Sp(
-        engine("gpt2", "corrupted", DEVICE), KLDivergence, 0.1, steps=3, learning_rate=0.3, prompts_per_step=3, seed=0
-    )
+@trained
+def test_a_step_of_training_waits_once(method, device):
+    search = training(method, DEVICE)
     search.step()
     device.counts.clear()
     search.step()

@@ -26,9 +26,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **{**LABELS, "method": "sp", "metric": "kl_divergence"},
         **{"steps": 25, "learning_rate": 0.4, "prompts_per_step": 3, "seed": 0},
     },
+    "edge_pruning": {
+        **{**LABELS, "method": "edge_pruning", "metric": "kl_divergence"},
+        **{"steps": 25, "learning_rate": 8.0, "multiplier_learning_rate": 1.0, "warmup": 0.1, "target_warmup": 0.5},
+        **{"prompts_per_step": 3, "seed": 0},
+    },
 }
 VALUE = "0.05"
-RUNS = [("acdc", 1), ("acdc", 3), ("sp", 1), ("sp", 12)]
+RUNS = [("acdc", 1), ("acdc", 3), ("sp", 1), ("sp", 12), ("edge_pruning", 1), ("edge_pruning", 12)]
 runs = pytest.mark.parametrize(("method", "n_saves"), RUNS)
 searches = pytest.mark.parametrize("method", SETTINGS)
 
@@ -137,7 +142,7 @@ def test_a_circuit_says_how_it_was_found(method):
     (afresh,) = setup.measure(setup.metric(kind), setup.finals(found.circuit))
     assert found.result["final_metric"] == pytest.approx(afresh, abs=1e-5)
     assert found.result["origin"] == "found" and found.result["evaluations"] > 0
-    assert found.trace is not None and (len(found.trace) == 25 if method == "sp" else found.effects)
+    assert found.trace is not None and (found.effects if method == "acdc" else len(found.trace) == 25)
 
 
 def test_a_near_tie_is_warned_of():

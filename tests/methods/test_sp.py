@@ -11,7 +11,8 @@ import torch
 from acdc.engine.masked import Mask, MaskedModel
 from acdc.engine.model import Engine
 from acdc.graph import Circuit, Graph
-from acdc.methods.sp import FIRST_SCORE, Sp, Step, draw, expected_share, groups_of
+from acdc.methods.hard_concrete import alike
+from acdc.methods.sp import FIRST_SCORE, Sp, Step, draw, expected_share
 from acdc.metrics import KLDivergence, LogitDifference, Metric
 from acdc.models.convert import weights_of
 from tests.small_models import SETUPS, bridge, prompts
@@ -144,7 +145,7 @@ def test_draws_are_hard_concrete():
 
 def test_layers_and_kinds_count_alike_in_the_regularisation():
     graph = Graph(2, 4, 2)
-    groups = list(groups_of(graph))
+    groups = list(alike(graph.receivers[:-1]))
     assert [len(group) for group in groups] == [4, 2, 2, 1] * 2
     score = torch.full((len(graph.receivers) - 1,), -50.0)
     score[groups[3]] = 50
