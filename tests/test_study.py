@@ -278,7 +278,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "eap by a distance": (in_search(scores=["eap"]), "task ioi: eap by kl_divergence scores everything 0"),
     "hisp by a distance": (in_search(scores=["hisp"]), "task ioi: hisp by kl_divergence scores everything 0"),
     "to draw what is not searched": (in_task(draw=["7"]), "task ioi: draw has 7, which is none of the values"),
-    "unknown precision": (in_task(precision="float16"), r"'float16' is not one of \['float32', 'float64'\]"),
+    "unknown precision": (in_task(precision="float16"), r"'float16' is not one of \['float32', 'float64', 'mixed'\]"),
     "whole number with a point": (in_task(n_prompts=2.0), r"\(ioi\)\.n_prompts' is wrong: 2\.0 is not of type"),
     "a line's end in a name": (at_top(study="test\n"), "'study' is wrong: 'test"),
     "a threshold beyond all numbers": (

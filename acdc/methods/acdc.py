@@ -68,16 +68,16 @@ class Progress:
         layer: the next layer to prune; ``n_layers`` stands for the logits, -1 for the end.
         trace: every edge tried so far, in order.
         evaluations: how many circuits were measured.
-        remeasured: how many of them were measured coarsely first, and then in full precision (``acdc.engine.mixed``).
         float_error: how far rounding may have moved the metric, in its unit, see ``acdc.methods.acdc_fast``.
+        remeasured: how many of them were measured coarsely first, and then in full precision (``acdc.engine.mixed``).
     """
 
     circuit: Circuit
     layer: int
     trace: list[Tried] = field(default_factory=list)
     evaluations: int = 0
-    remeasured: int = 0
     float_error: float = 0.0
+    remeasured: int = 0
 
     @classmethod
     def start(cls, graph: Graph) -> Progress:

@@ -89,8 +89,8 @@ class Acdc(Search):
         """Go on from where ``state`` was taken."""
         trace = [Tried(*row) for row in state["trace"]]
         circuit = Circuit.from_json(state["circuit"])
-        counts = state["evaluations"], state["remeasured"]
-        self.progress = Progress(circuit, state["layer"], trace, *counts, state["float_error"])
+        rest = (state[name] for name in ("evaluations", "float_error", "remeasured"))
+        self.progress = Progress(circuit, state["layer"], trace, *rest)
 
     def outcome(self) -> Outcome:
         """Return the circuit and how it came about."""
