@@ -24,7 +24,7 @@ LOWEST = -0.1
 
 
 def cost(methods: pd.DataFrame, by: str) -> Figure:
-    """Draw one panel per search and measure: a point per method, its cost (log scale) against the measure.
+    """Draw one panel per measure and search: a point per method, its cost (log scale) against the measure.
 
     A cost is that of all circuits of a method. Measures are 1 - the gap on held-out prompts and, where a circuit is
     known, the area under the ROC curve of edges. A method with circuits that have not converged is hollow. Random
@@ -39,7 +39,8 @@ def cost(methods: pd.DataFrame, by: str) -> Figure:
     """
     if by not in UNITS:
         raise InputError(f"a cost is {' or '.join(UNITS)}, not {by}")
-    shown = list(of_searches(methods, by))
+    order = list(GOODNESS)
+    shown = sorted(of_searches(methods, by), key=lambda panel: order.index(panel[1]))
     if not shown:
         raise InputError(f"no search was done by {COMPARED} methods: there is nothing to compare")
     with style():

@@ -32,7 +32,11 @@ from acdc.figures.style import GREY, INK, LEVEL_DASH, PAGE, look, style
 from acdc.found import CONTROL
 
 LOWEST, HIGHEST = -0.5, 1.6
-"""Shares beyond are drawn as arrows at the edge."""
+"""Shares beyond are drawn as arrows at the edge. A panel whose shares stay far within is cut to them."""
+SEEN = 0.01
+"""A difference of shares that can be seen."""
+MARGIN = 0.12
+"""What a panel has beyond its shares."""
 
 
 def curves(evaluation: pd.DataFrame) -> Figure:
@@ -89,7 +93,8 @@ def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
         draw_method(axes, of_method.sort_values("size", kind="stable"), *look(str(method)))
     axes.axhline(1, color=INK, linewidth=0.8, zorder=1)
     axes.axhline(0, color=GREY, linewidth=0.8, linestyle=LEVEL_DASH, zorder=1)
-    axes.set(xscale="log", xlim=(rows["size"].min() / 1.5, 130), ylim=(LOWEST, HIGHEST))
+    low, high = max(LOWEST, min(0, rows["kept"].min()) - MARGIN), min(HIGHEST, max(1, rows["kept"].max()) + MARGIN)
+    axes.set(xscale="log", xlim=(rows["size"].min() / 1.5, 130), ylim=(low, high))
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}%"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -97,16 +102,25 @@ def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def draw_method(axes: Axes, rows: pd.DataFrame, color: str, marker: str) -> None:
-    """Draw one method's circuits: a line, their markers, and arrows at the edge for those beyond it."""
+    """Draw one method's circuits: a line, their markers, and arrows at the edge for those beyond it.
+
+    Of many circuits only those have a marker at which the line turns.
+    """
     axes.plot(rows["size"], rows["kept"], color=color, zorder=3)
     inside, unfinished = rows["kept"].between(LOWEST, HIGHEST), not_converged(rows)
-    markers: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4, "markersize": 2 if len(rows) > MANY else 4}
-    for which, face in ((inside & ~unfinished, color), (inside & unfinished, "white")):
+    markers: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4, "markersize": 4}
+    marked = inside & (turns(rows["kept"]) if len(rows) > MANY else True)
+    for which, face in ((marked & ~unfinished, color), (marked & unfinished, "white")):
         axes.plot(rows.loc[which, "size"], rows.loc[which, "kept"], marker=marker, markerfacecolor=face, **markers)
     for beyond, edge, arrow in ((rows["kept"] > HIGHEST, HIGHEST, "^"), (rows["kept"] < LOWEST, LOWEST, "v")):
         far = rows[beyond].assign(kept=edge)
         if len(far):  # a line without a point, not clipped, counts as one in the corner of the figure
             axes.plot(far["size"], far["kept"], marker=arrow, markerfacecolor="white", clip_on=False, **markers)
+
+
+def turns(kept: pd.Series) -> pd.Series:
+    """Return which circuits keep another share than the one before or the one after; the ends do."""
+    return (kept.diff().abs() > SEEN) | (kept.diff(-1).abs() > SEEN) | kept.index.isin(kept.index[[0, -1]])
 
 
 def add_legend(figure: Figure, rows: pd.DataFrame) -> None:

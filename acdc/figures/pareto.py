@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,11 @@ def pareto(table: pd.DataFrame) -> Figure:
     """Draw one panel per metric: edges that reach the logits (log scale) against the metric on held-out prompts.
 
     Every search by a method is one line. Where its circuits were found one value at a time, such as a threshold, the
-    values stand at the points that have room for them. Random circuits are one line with a band from the worst to the
-    best seed. The model and its ablated run are labelled levels. The catalogue says which metrics are drawn as the
-    share of the model's value that is kept; they are drawn in their unit where the model's own value is of the wrong
-    sign, for a share of that means nothing. Any other metric is drawn as it is minimised.
+    values stand at the points that have room for them, with their unit where searches by several metrics have some.
+    Random circuits are one line with a band from the worst to the best seed. The model and its ablated run are labelled
+    levels. The catalogue says which metrics are drawn as the share of the model's value that is kept; they are drawn in
+    their unit where the model's own value is of the wrong sign, for a share of that means nothing. Any other metric is
+    drawn as it is minimised.
 
     Args:
         table: evaluations of one task's circuits on one model, and its controls: a row per circuit, with the columns
@@ -59,7 +60,7 @@ def pareto(table: pd.DataFrame) -> Figure:
         freeze(figure)
         for axes, metric, level in zip(panels, metrics, levels, strict=True):
             spread(level)
-            label_values(axes, [s for s in series if s.has_values], drawn_values(table, metric))
+            label_values(axes, with_units([s for s in series if s.has_values]), drawn_values(table, metric))
     return figure
 
 
@@ -271,6 +272,16 @@ def spread(labels: list[Annotation]) -> None:
             text.set_position((3, shift * 72 / text.figure.dpi))
             box = box.translated(0, shift)
         below = box.y1
+
+
+def with_units(series: list[Search]) -> list[Search]:
+    """Return searches whose values have units, such as 0.1 nats, if they are in several: else 0.1 is not 0.1."""
+    metrics = {str(s.rows["metric"].iloc[0]) for s in series}
+    units = {metric: METRICS[metric].unit if metric in METRICS else "" for metric in metrics}
+    if len(set(units.values())) < 2:
+        return series
+    text = {metric: f" {unit or label(metric)}" for metric, unit in units.items()}
+    return [replace(s, rows=s.rows.assign(value=s.rows["value"] + s.rows["metric"].map(text))) for s in series]
 
 
 def label_values(axes: Axes, series: list[Search], y: pd.Series) -> None:

@@ -143,9 +143,9 @@ def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: s
         }
         axes.plot(*zip(*roc_curve(pairs), strict=True), color=color, zorder=3, **stairs)
         draw_points(axes, points, color, marker)
-        of_dash = "dashed: " if points["dash"].iloc[0] else ""
-        areas.append((f"{of_dash}AUC {pessimistic_auc(pairs):.3f}", color))
-    write_areas(axes, areas)
+        of_dash = " (dashed)" if points["dash"].iloc[0] else ""
+        areas.append((f"{label(str(method))}{of_dash} {pessimistic_auc(pairs):.3f}", color))
+    write_areas(axes, [("area under the curve", INK), *areas])
 
 
 def write_areas(axes: Axes, areas: list[tuple[str, str]]) -> None:

@@ -56,7 +56,7 @@ def test_roc_draws_the_staircase_that_is_the_area_and_marks_every_point():
     (stairs,) = (found for found in axes.get_lines() if found.get_drawstyle() == "steps-post")
     assert stairs.get_xydata().tolist() == [[0, 0], [0, 0.5], [0.25, 0.75], [1, 1]]
     assert [[0, 0.5], [0.25, 0.75], [0.5, 0.6]] in marked(axes)
-    assert "AUC 0.688" in [text.get_text() for text in axes.texts]  # 0.5 + 0.75 * 0.25
+    assert "ACDC 0.688" in [text.get_text() for text in axes.texts]  # 0.5 + 0.75 * 0.25
 
 
 @pytest.mark.parametrize(
