@@ -108,7 +108,7 @@ def draw_method(axes: Axes, rows: pd.DataFrame, color: str, marker: str) -> None
     """
     axes.plot(rows["size"], rows["kept"], color=color, zorder=3)
     inside, unfinished = rows["kept"].between(LOWEST, HIGHEST), not_converged(rows)
-    markers: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4, "markersize": 4}
+    markers: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4, "markersize": 2 if len(rows) > MANY else 4}
     marked = inside & (turns(rows["kept"]) if len(rows) > MANY else True)
     for which, face in ((marked & ~unfinished, color), (marked & unfinished, "white")):
         axes.plot(rows.loc[which, "size"], rows.loc[which, "kept"], marker=marker, markerfacecolor=face, **markers)

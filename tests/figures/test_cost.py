@@ -57,6 +57,12 @@ def test_only_what_is_known_has_an_area_and_only_what_is_compared_a_panel():
     assert len(cost(table.drop(columns="auc"), "seconds").axes) == 1
 
 
+def test_panels_of_one_measure_stand_together():
+    others = [{**row, "task": "months"} for row in COSTS]
+    titles = [axes.get_ylabel() for axes in cost(methods(*others), "seconds").axes]
+    assert titles == ["1 - gap", "1 - gap", "AUC of edges", "AUC of edges"]
+
+
 def test_a_constant_metric_has_no_panel():
     flat = methods().assign(task="months", gap=np.nan, is_constant=True)
     assert len(cost(pd.concat([methods(), flat]), "seconds").axes) == 2

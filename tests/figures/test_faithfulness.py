@@ -77,6 +77,18 @@ def test_what_has_not_converged_and_what_is_beyond_the_panel_is_hollow(texts):
     assert "not converged" in texts(figure)
 
 
+def test_of_many_circuits_those_where_the_line_turns_have_a_marker():
+    flat = [0.5] * 40 + [0.75] * 40
+    (axes,) = curves(compared(**{**THREE, "acdc": flat})).axes
+    marked = [line for line in axes.get_lines() if line.get_color() == look("acdc")[0] and line.get_marker() != "None"]
+    assert [x for line in marked for x in line.get_xdata()] == [10, 400, 410, 800]
+
+
+def test_a_panel_is_cut_to_its_shares():
+    (axes,) = curves(compared(acdc=[0.5, 1.0], sp=[0.25, 0.5], eap=[0.0, 1.1])).axes
+    assert axes.get_ylim() == pytest.approx((-0.12, 1.22))
+
+
 def test_nobody_knows_of_imported_circuits_whether_they_converged(texts):
     table = compared(acdc=[1.0], eap=[0.5], theirs=[0.25])
     table.loc[table["method"] == "theirs", ["origin", "converged"]] = ["imported", None]

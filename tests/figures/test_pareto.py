@@ -77,6 +77,13 @@ def test_points_have_the_value_that_their_search_was_run_with():
     assert title.endswith("threshold, regularisation")
 
 
+def test_values_of_several_metrics_have_their_units():
+    other = evaluation().query("origin == 'found'").assign(metric="logit_difference", n_edges_reaching=[20, 90, 500])
+    for axes in pareto(pd.concat([evaluation(), other], ignore_index=True)).axes:
+        texts = {text.get_text() for text in axes.texts}
+        assert {"0.1 nats", "0.1 logits"} & texts and "0.1" not in texts
+
+
 @pytest.mark.parametrize("size_by", ["n_edges", "n_nodes"])
 def test_sizes_are_not_written_at_points(size_by):
     table = evaluation()
