@@ -44,6 +44,14 @@ def test_the_fast_search_decides_as_the_plain_one(metric, ablation, model, data)
     assert plain.result["evaluations"] == len(plain.trace)
 
 
+def test_mixed_precision_finds_float32s_circuit_and_says_what_it_measured_twice(model, data):
+    usual, mixed = (acdc.find(model, data, **HOW, precision=precision) for precision in ("float32", "mixed"))
+    assert mixed.circuit == usual.circuit and list(mixed.trace["removed"]) == list(usual.trace["removed"])
+    assert 0 < mixed.result["remeasured"] <= mixed.result["evaluations"] and "remeasured" not in usual.result
+    assert mixed.settings["precision"] == "mixed"
+    assert mixed.evaluate(data)["logit_difference"].notna().all()
+
+
 def test_split_embeddings_are_two_senders(model, data):
     how = {"metric": "logit_difference", "threshold": THRESHOLD, "split_embed": True, "precision": "float64"}
     fast, plain = (acdc.find(model, data, engine=engine, **how) for engine in ("fast", "plain"))
