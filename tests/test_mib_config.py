@@ -1,7 +1,7 @@
 """workflow/config/mib.yaml has MIB's pairs, and its DAG runs on small random models.
 
-A stand-in for the hub has models and prompts under the names of the config. Prompts are ours in MIB's layouts: from the
-hub, from a local file, and from the tasks that make some.
+A stand-in for the hub has models and prompts under the names of the config. Prompts are ours in MIB's layouts, from the
+hub and from local files.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM as AutoModel
-from transformers import Gemma2Config, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
+from transformers import Gemma2Config, LlamaConfig, PreTrainedConfig
 
 from acdc.data import Dataset
 from acdc.found import Found
-from acdc.study import read_configs
+from acdc.study import SPLITS, read_configs
 from acdc.tasks import load
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
@@ -40,8 +40,6 @@ PAIRS = {
 METHODS = ["acdc", "eap", "eap_ig", "eap_ig_activations", "gim", "random"]
 SIZES = {**LLAMA, "vocab_size": 50257, "num_hidden_layers": 2, "max_position_embeddings": 64}
 SMALL: dict[str, PreTrainedConfig] = {
-    "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2),
-    "qwen2.5-0.5b": Qwen2Config(**SIZES),
     "gemma2-2b": Gemma2Config(**SIZES, head_dim=8, attn_logit_softcapping=2.0, final_logit_softcapping=5.0),
     "llama3.1-8b": LlamaConfig(**SIZES),
 }
@@ -65,6 +63,13 @@ def test_every_pair_is_measured_as_mib_counts_edges_and_by_acdc_where_a_gpu_can_
         assert ("thresholds" in search) == (task["model"] != "llama3.1-8b" and "arc" not in task["name"])
 
 
+def test_circuits_are_found_on_the_train_split_and_measured_on_validation():
+    for task in (task for task in MIB["tasks"] if task["name"] != "mib_ioi"):
+        first, second = task["prompts"], task["test_prompts"]
+        assert "/train/" in first["file"] and first["file"].replace("train", "validation") == second["file"]
+        assert {**first, "file": ""} == {**second, "file": ""}
+
+
 def test_integrated_gradients_are_mibs():
     """The default config, which is beneath every other one, takes the steps as the paper writes them."""
     merged = read_configs([ROOT / "workflow/config/mib.yaml"], ROOT)
@@ -75,9 +80,9 @@ def test_integrated_gradients_are_mibs():
 # The DAG
 
 
-def rows(task: str, **options: str) -> list[dict[str, Any]]:
+def rows(task: str) -> list[dict[str, Any]]:
     """Prompts of a task of ours, in MIB's layout."""
-    made = load(task).make_dataset(gpt2_tokenizer(), 8, 0, **options)
+    made = load(task).make_dataset(gpt2_tokenizer(), 16, 0)
     texts = zip(made.about["clean"], made.about["corrupted"], strict=True)
     answers = zip(*(map(gpt2_tokenizer().decode, made.targets[name]) for name in ("correct", "incorrect")), strict=True)
     return [LAYOUT[task](*pair, *both) for pair, both in zip(texts, answers, strict=True)]
@@ -88,11 +93,6 @@ def choices(prompt: str, letter: str) -> dict[str, Any]:
 
 
 LAYOUT: dict[str, Any] = {
-    "mib_ioi": lambda clean, other, io, subject: {
-        "prompt": clean,
-        "metadata": {"indirect_object": io.strip(), "subject": subject.strip()},
-        "s2_io_flip_counterfactual": {"prompt": other},
-    },
     "mib_arithmetic": lambda clean, other, result, wrong: {
         # As MIB's, each ends with a space, and a row may have no counterfactual.
         "prompt": f"{clean} ",
@@ -114,33 +114,33 @@ def repositories(folder: Path) -> dict[str, Repository]:
         shaken(AutoModel.from_config(config)).save_pretrained(folder / name)
         gpt2_tokenizer().save_pretrained(folder / name)
         found[HUB[name]["hub"]] = Repository.of(folder / name, commit=HUB[name].get("revision", ""))
-    for name, task, options in (("ioi_mib", "mib_ioi", {}), ("arithmetic_addition_mib", "mib_arithmetic", {})):
-        given = next(one["prompts"] for one in MIB["tasks"] if one["name"] == name)
-        pd.DataFrame(rows(task, **options)).to_parquet(folder / "prompts.parquet")
-        content = {given["file"]: (folder / "prompts.parquet").read_bytes()}
-        found[f"datasets/{given['hub']}"] = Repository(content, branches=(given["revision"],))
+    given = next(one for one in MIB["tasks"] if one["name"] == "arithmetic_addition_mib")
+    # Four rows stand in both files.
+    content = {}
+    for key, some in (("prompts", slice(8)), ("test_prompts", slice(4, 16))):
+        pd.DataFrame(rows("mib_arithmetic")[some]).to_parquet(folder / "prompts.parquet")
+        content[given[key]["file"]] = (folder / "prompts.parquet").read_bytes()
+    revision = given["prompts"]["revision"]
+    found[f"datasets/{given['prompts']['hub']}"] = Repository(content, branches=(revision,))
     return found
 
 
-def cut(arc: str) -> dict[str, Any]:
-    """One pair a layout and a model: from the hub, from a file, and as we make them. Few prompts and thresholds."""
-    pairs = [("ioi_mib", "gpt2"), ("arithmetic_addition_mib", "llama3.1-8b"), ("arc_easy_mib", "gemma2-2b")]
+def cut(arc: str, test_arc: str) -> dict[str, Any]:
+    """A pair whose prompts are on the hub and one whose prompts are files. Few prompts and thresholds."""
+    pairs = [("arithmetic_addition_mib", "llama3.1-8b"), ("arc_easy_mib", "gemma2-2b")]
     tasks = [task | N for task in MIB["tasks"] if (task["name"], task["model"]) in pairs]
-    tasks[2]["prompts"] = arc
-    mcqa = next(task for task in MIB["tasks"] if task["name"] == "mcqa_mib")
-    of_files = ("prompts", "answers", "unfit")
-    tasks.append({key: value for key, value in mcqa.items() if key not in of_files} | N | {"name": "mib_mcqa"})
-    for task, methods in zip(tasks, (["random"], METHODS[1:], ["eap"], ["gim"]), strict=True):
-        thresholds = ["30"] if task["name"] == "ioi_mib" else ["1", "3"]
-        task["searches"] = [{"metric": "logit_difference", "thresholds": thresholds, "scores": methods}]
+    tasks[1] |= {"prompts": arc, "test_prompts": test_arc}
+    for task, methods in zip(tasks, (METHODS[1:], ["eap"]), strict=True):
+        task["searches"] = [{"metric": "logit_difference", "thresholds": ["1", "3"], "scores": methods}]
     return {**MIB, "study": "cut", "device": "cpu", "memory_gib": 1, "tasks": tasks}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Checkout:
     checkout = Checkout(tmp_path_factory.mktemp("mib"))
-    arc = checkout.write("arc easy.jsonl", "".join(json.dumps(row) + "\n" for row in rows("mib_mcqa")))
-    config = checkout.overlay("cut.yaml", cut(arc))
+    questions = [json.dumps(row) + "\n" for row in rows("mib_mcqa")]
+    arc = checkout.write("arc easy.jsonl", "".join(questions[:8]))
+    config = checkout.overlay("cut.yaml", cut(arc, checkout.write("arc test.jsonl", "".join(questions[8:]))))
     with stand_in() as hub:
         hub.repositories |= repositories(tmp_path_factory.mktemp("small"))
         hub_is_there = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("home"))}
@@ -155,12 +155,21 @@ def test_every_search_and_method_has_a_row(finished):
     table = finished.table("results/cut/mib.csv")
     found = table.groupby(["model", "task"]).method.agg(list).to_dict()
     assert found == {
-        ("gpt2", "ioi_mib"): ["acdc", "random"],
         ("llama3.1-8b", "arithmetic_addition_mib"): METHODS,
         ("gemma2-2b", "arc_easy_mib"): ["acdc", "eap"],
-        ("qwen2.5-0.5b", "mib_mcqa"): ["acdc", "gim"],
     }
     assert table[["cpr", "cmd"]].notna().all(axis=None) and (table.cmd >= 0).all()
+
+
+def test_held_out_prompts_are_of_the_second_file_and_none_of_the_first(finished):
+    data = finished.root / "data/cut/datasets"
+    for task, made in (
+        ("llama3.1-8b/arithmetic_addition_mib", "mib_arithmetic"),
+        ("gemma2-2b/arc_easy_mib", "mib_mcqa"),
+    ):
+        first = {row["prompt"] for row in rows(made)[:8]}
+        found = {split: Dataset.load(data / task / f"{split}.safetensors").about["clean"] for split in SPLITS}
+        assert set(found["discovery"]) <= first and not set(found["test"]) & first
 
 
 def test_prompts_are_as_mib_has_them(finished):
