@@ -5,11 +5,13 @@ Run: python -m benchmarks.peers_acdc --original /path/to/its/python --checkout /
 
 The paths are of Pythons that have the peers' libraries, and of a checkout of ArthurConmy/Automatic-Circuit-Discovery
 (bc99ace8 was tried, with TransformerLens 1.6.1; AutoCircuit 1.0.1 with 2.18); none of them comes with acdc. All have
-random weights, the same prompts in number and length, KL, one thread, and random circuits that keep as many edges.
+random weights, the same prompts in number and length, KL, and one thread.
 
-Edges are tried at a few layers. A whole search is extrapolated: seconds per tried edge at the nearest layer that was
-measured, times the edges that are tried there. AutoCircuit tries all edges, ours and the original those of receivers
-that lead on to the logits. Seconds of the process are printed beside those of the wall: a busy machine stretches these.
+Our search is run whole, once. Then edges are tried at a few layers, in turns: ours in the circuit that it found, the
+peers' in random circuits that keep a share as large. The peers' whole searches are extrapolated: seconds per tried edge
+at the nearest layer that was measured, times the edges that are tried there: by the original those that our search
+tried, and by AutoCircuit all, for it skips none. Seconds of the process are printed beside those of the wall, for a
+machine with other work stretches the latter.
 """
 
 from __future__ import annotations
@@ -36,12 +38,13 @@ from acdc.methods.acdc_fast import Step
 from acdc.metrics import KLDivergence
 from benchmarks.acdc_speed import (
     at_layer,
-    random_background,
+    full_search,
     random_prompts,
     random_weights,
     sampled_receivers,
     strata,
     synchronise,
+    tried_in,
 )
 
 PEERS = Path(__file__).parent / "peers"
@@ -93,11 +96,21 @@ def extrapolated(seconds: Seconds, tried: Counter, which: int) -> float:
     return sum(n * seconds[min(seconds, key=lambda known: abs(known - layer))][which] for layer, n in tried.items())
 
 
-def rows_of(name: str, runs: list[Seconds], tried: Counter) -> dict[str, object]:
+def row_of(name: str, runs: list[Seconds], tried: Counter) -> dict[str, object]:
     """Return a row of the table: medians over the repeats."""
-    layers = {f"layer {layer}, ms": 1000 * median(run[layer][1] for run in runs) for layer in runs[0]}
+    layers = {f"layer {layer}, ms": 1000 * median(run[layer][1] for run in runs) for layer in sorted(runs[0])[::-1]}
     wall, process = (median(extrapolated(run, tried, which) for run in runs) for which in (0, 1))
-    return {"of": name, **layers, "tried": sum(tried.values()), "search, wall s": wall, "search, process s": process}
+    return {"of": name, "tried": sum(tried.values()), "wall, s": wall, "process, s": process, **layers}
+
+
+def searched(engine: Engine, threshold: float) -> tuple[Progress, dict[str, object]]:
+    """Run our search whole, and return it with its row of the table."""
+    started = time.process_time()
+    found = full_search(engine, KLDivergence, threshold, minutes=60)
+    if found is None:
+        raise SystemExit("our search takes longer than an hour here: give a higher --threshold")
+    tried, process = sum(tried_in(found[0]).values()), time.process_time() - started
+    return found[0], {"of": "ours, whole", "tried": tried, "wall, s": found[1], "process, s": process}
 
 
 def parse() -> argparse.Namespace:
@@ -107,8 +120,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--autocircuit", type=Path, help="a Python that has AutoCircuit")
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=15)
-    parser.add_argument("--threshold", type=float, default=3e-4, help="of ours; peers try single edges")
-    parser.add_argument("--density", type=float, default=0.03, help="the share of edges that circuits keep")
+    parser.add_argument("--threshold", type=float, default=3e-4, help="of our search; the peers try single edges")
+    parser.add_argument("--density", type=float, default=0.03, help="the share of edges that the peers' circuits keep")
     parser.add_argument("--edges", type=int, default=4, help="that peers try at each layer")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
@@ -122,10 +135,10 @@ def main() -> None:
     keep_freed_memory()  # as jobs do
     torch.set_num_threads(1)
     engine = Engine(random_weights(), random_prompts(arguments.prompts, arguments.tokens), ablation="corrupted")
-    background = random_background(engine.graph, arguments.density)
-    some = edges_by_layer(strata(background))
+    progress, whole = searched(engine, arguments.threshold)
+    background, some = progress.circuit, edges_by_layer(tried_in(progress))
     every = edges_by_layer(strata(Circuit.full(engine.graph)))
-    ours(engine, background, arguments.threshold)
+    print(json.dumps(whole | {"kept": int(background.present.sum())}), flush=True)
     runs: dict[str, list[Seconds]] = {"ours": [], "the original": [], "AutoCircuit": []}
     for _ in range(arguments.repeats):
         runs["ours"].append(ours(engine, background, arguments.threshold))
@@ -136,9 +149,10 @@ def main() -> None:
             runs["AutoCircuit"].append(theirs(arguments.autocircuit, "autocircuit_acdc.py", arguments))
         print(json.dumps({name: of[-1] for name, of in runs.items() if of}), flush=True)
     tried = {"ours": some, "the original": some, "AutoCircuit": every}
-    table = pd.DataFrame([rows_of(name, of, tried[name]) for name, of in runs.items() if of])
-    table["ratio, process"] = table["search, process s"] / table["search, process s"][0]
-    print(f"torch {torch.__version__}; searches are extrapolated, in seconds; layers are medians, of process time")
+    rows = [row_of(f"{name}, extrapolated", of, tried[name]) for name, of in runs.items() if of]
+    table = pd.DataFrame([whole, *rows])
+    table.insert(4, "ratio, process", table["process, s"] / table["process, s"][0])
+    print(f"torch {torch.__version__}; process seconds of a tried edge by layer, medians")
     print(table.to_markdown(index=False, floatfmt=".3g"))
 
 

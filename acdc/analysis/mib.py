@@ -90,8 +90,8 @@ def check_ranked(found: Sequence[Found], path: Path) -> None:
         raise InputError(f"{path} is of {name}, which scores nodes, and MIB's measures rank edges: leave it out")
     if found[0].scores is None:
         raise InputError(
-            f"{path} is of {name}, which scores edges, and their {Found.SCORES} is not beside it: put it there, or find "
-            "the circuits again"
+            f"{path} is of {name}, which scores edges, and their {Found.SCORES} is not beside it: put it there, or find"
+            " the circuits again"
         )
 
 
