@@ -98,7 +98,7 @@ def extrapolated(seconds: Seconds, tried: Counter, which: int) -> float:
 
 def row_of(name: str, runs: list[Seconds], tried: Counter) -> dict[str, object]:
     """Return a row of the table: medians over the repeats."""
-    layers = {f"layer {layer}, ms": 1000 * median(run[layer][1] for run in runs) for layer in sorted(runs[0])[::-1]}
+    layers = {layer: 1000 * median(run[layer][1] for run in runs) for layer in runs[0]}
     wall, process = (median(extrapolated(run, tried, which) for run in runs) for which in (0, 1))
     return {"of": name, "tried": sum(tried.values()), "wall, s": wall, "process, s": process, **layers}
 
@@ -151,6 +151,8 @@ def main() -> None:
     tried = {"ours": some, "the original": some, "AutoCircuit": every}
     rows = [row_of(f"{name}, extrapolated", of, tried[name]) for name, of in runs.items() if of]
     table = pd.DataFrame([whole, *rows])
+    by_layer = sorted((name for name in table if isinstance(name, int)), reverse=True)
+    table = table[[*whole, *by_layer]].rename(columns={layer: f"layer {layer}, ms" for layer in by_layer})
     table.insert(4, "ratio, process", table["process, s"] / table["process, s"][0])
     print(f"torch {torch.__version__}; process seconds of a tried edge by layer, medians")
     print(table.to_markdown(index=False, floatfmt=".3g"))
