@@ -46,8 +46,9 @@ LAYOUTS: tuple[dict[str, str], ...] = (
     },
     {
         **{"clean": "prompt", "corrupted": "symbol_counterfactual.prompt"},
-        "correct": "choices.label[answerKey]",
-        "incorrect": "symbol_counterfactual.choices.label[symbol_counterfactual.answerKey]",
+        # In braces, for some labels are numbers there, which are no token ids.
+        "correct": "{choices.label[answerKey]}",
+        "incorrect": "{symbol_counterfactual.choices.label[symbol_counterfactual.answerKey]}",
     },
 )
 """By our columns, those of files that are known. How a column is written: see ``values``."""
@@ -287,6 +288,21 @@ def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None, *, sk
     return list(first.values())
 
 
+def held_out(
+    prompts: Sequence[Prompt], path: Path, columns: Mapping[str, str] | None = None, *, skip_empty: bool = False
+) -> list[Prompt]:
+    """Return the prompts of a second file, each once, without those that are among the first's.
+
+    Raises:
+        InputError: it cannot be read, see ``read``, or has texts where the first file has token ids.
+    """
+    others = distinct_prompts(path, columns, skip_empty=skip_empty)
+    if prompts and others and isinstance(prompts[0].clean, str) != isinstance(others[0].clean, str):
+        raise InputError(f"{path} and the prompts for discovery are both texts or both token ids: one is each")
+    known = {repr(one[:4]) for one in prompts}
+    return [one for one in others if repr(one[:4]) not in known]
+
+
 def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_prompts: int = 0) -> None:
     """Raise InputError where a file has fewer prompts than a task asks for."""
     if n_prompts + n_test_prompts > len(prompts):
@@ -294,6 +310,15 @@ def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_pr
         raise InputError(
             f"{path} has {len(prompts)} distinct prompts and n_prompts {n_prompts}{held_out} ask for "
             f"{n_prompts + n_test_prompts}: ask for fewer or add rows"
+        )
+
+
+def check_held_out(prompts: Sequence[Prompt], path: Path, n_test_prompts: int) -> None:
+    """Raise InputError where a second file has fewer prompts that the first has not than a task asks for, or none."""
+    if not 0 < n_test_prompts <= len(prompts):
+        raise InputError(
+            f"{path} has {len(prompts)} distinct prompts that are not among those for discovery, and n_test_prompts is "
+            f"{n_test_prompts}: ask for 1 to {len(prompts)}, or add rows"
         )
 
 

@@ -36,7 +36,7 @@ from acdc.declared import Declaration
 from acdc.errors import InputError, first_line
 from acdc.models.files import check_weights
 from acdc.models.pinned import Wheel, wheel_of, wheels
-from acdc.prompt_files import MOST_PROMPTS, check_count, check_kind, distinct_prompts
+from acdc.prompt_files import MOST_PROMPTS, Prompt, check_count, check_held_out, check_kind, distinct_prompts, held_out
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 DEFAULT = Path("workflow/config/default.yaml")
@@ -47,15 +47,16 @@ FOUND = f"results/{SEARCH}/{{method}}"
 """The folder of what one method found by one search."""
 FIGURES = f"figures/{PLACE}"
 DATASETS = "data/{study}/datasets/{model}/{task}"
-PROMPTS = "data/{study}/prompts/{model}/{task}"
-"""A file of prompts from the hub, less the end of its name."""
+PROMPTS = "data/{study}/{key}/{model}/{task}"
+"""A file of prompts from the hub, less the end of its name; the key is that of the config."""
+PROMPT_KEYS = ("prompts", "test_prompts")
 SPLITS = ("discovery", "test")
 TABLE_FORMATS = ("csv", "md", "tex")
 COSTS = ("seconds", "evaluations")
 MODEL_FLAGS = ("file", "hub", "revision", "folder", "build", "seed")
-PATHS = ("folder", "module", "prompts")
+PATHS = ("folder", "module", *PROMPT_KEYS)
 """Keys of models and tasks that are paths."""
-OF_PROMPTS = ("columns", "unfit", "answers")
+OF_PROMPTS = ("test_prompts", "columns", "unfit", "answers")
 """Keys of tasks that are files of prompts."""
 MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
 
@@ -322,20 +323,27 @@ class Study:
         return ["--task", w.task, *(["--module", module] if module else [])]
 
     def prompt_files(self, w: Any) -> list[str]:
-        """Return the file of prompts of a task that is nothing else, also where it is still on the hub; else none."""
-        given = self.task(w).get("prompts")
-        if isinstance(given, Mapping):
-            return [f"{PROMPTS.format(study=self.name, model=w.model, task=w.task)}{Path(given['file']).suffix}"]
-        return [given] if given else []
+        """Return the files of prompts of a task that is nothing else, of the hub those that are fetched; else none."""
+        return list(self.files_by_key(w).values())
+
+    def files_by_key(self, w: Any) -> dict[str, str]:
+        """Return a task's files of prompts by the keys of the config."""
+        given, files = self.task(w), {}
+        for key in (key for key in PROMPT_KEYS if key in given):
+            files[key] = given[key]
+            if isinstance(given[key], Mapping):
+                place = PROMPTS.format(study=self.name, key=key, model=w.model, task=w.task)
+                files[key] = f"{place}{Path(given[key]['file']).suffix}"
+        return files
 
     def hub_flags(self, w: Any) -> list[str]:
-        """Return where on the hub a task's prompts are, as flags of the command ``prompts``."""
-        return [part for key, value in self.task(w)["prompts"].items() for part in (f"--{key}", value)]
+        """Return where on the hub a task's prompts of a key are, as flags of the command ``prompts``."""
+        return [part for key, value in self.task(w)[w.key].items() for part in (f"--{key}", value)]
 
     def prompt_flags(self, w: Any) -> list[str]:
-        """Return a task's file of prompts, and whether a token marks their beginning, as flags of ``dataset``."""
-        task = self.task(w)
-        file = [part for path in self.prompt_files(w) for part in ("--prompts", path)]
+        """Return a task's files of prompts, and whether a token marks their beginning, as flags of ``dataset``."""
+        task, files = self.task(w), self.files_by_key(w)
+        file = [part for key, path in files.items() for part in (f"--{key.replace('_', '-')}", path)]
         columns = ["--columns", json.dumps(task["columns"])] if "columns" in task else []
         how = [part for key in ("unfit", "answers") if key in task for part in (f"--{key}", task[key])]
         return [*file, *columns, *how, "--bos", str(task["bos"]).lower()]
@@ -892,23 +900,43 @@ def check_declared(study: Study, task: Mapping[str, Any]) -> None:
 
 
 def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
-    """Raise InputError where a task's file of prompts cannot be read or is too short, or is not all that it is."""
-    name, given = task["name"], task["prompts"]
-    is_on_hub = isinstance(given, Mapping)
-    path = Path(given["file"] if is_on_hub else given)
+    """Raise InputError where a task's files of prompts cannot be read or are too short, or are not all that it is."""
+    name, path = task["name"], path_of(task["prompts"])
     others = [f"acdc/tasks/{name}.py", str(fingerprint.extension_path(name)), str(study.task_rule(name))]
     if taken := [other for other in others if (study.root / other).exists()]:
         raise InputError(f"task {name}: its name is that of {taken[0]}: give the task of {path} another name")
     if extra := [key for key in ("module", "known_circuit", "options") if task.get(key)]:
         raise InputError(f"task {name}: {extra[0]} is for tasks in Python, and with prompts it is a file: leave it out")
+    if "test_prompts" in task and not task["n_test_prompts"]:
+        raise InputError(
+            f"task {name}: n_test_prompts is 0, which tests on the prompts for discovery: leave out test_prompts, or "
+            "say how many to take of it"
+        )
     try:
-        if is_on_hub:
-            check_kind(path)
-        else:
-            rows = distinct_prompts(path, task.get("columns"), skip_empty=task.get("unfit") == "leave_out")
-            check_count(rows, path, task["n_prompts"], task["n_test_prompts"])
+        check_files(task)
     except InputError as error:
         raise InputError(f"task {name}: {error}") from None
+
+
+def path_of(given: str | Mapping[str, str]) -> Path:
+    """Return the path of a file of prompts, of one on the hub that in its repository."""
+    return Path(given["file"] if isinstance(given, Mapping) else given)
+
+
+def check_files(task: Mapping[str, Any]) -> None:
+    """Raise InputError where a file of prompts cannot be read or is too short, as far as it is not on the hub."""
+    columns, skip_empty = task.get("columns"), task.get("unfit") == "leave_out"
+    local = {key: not isinstance(task[key], Mapping) for key in PROMPT_KEYS if key in task}
+    for key in local:
+        check_kind(path_of(task[key]))
+    rows: list[Prompt] = []
+    if local["prompts"]:
+        path = path_of(task["prompts"])
+        rows = distinct_prompts(path, columns, skip_empty=skip_empty)
+        check_count(rows, path, task["n_prompts"], 0 if "test_prompts" in task else task["n_test_prompts"])
+    if local.get("test_prompts"):
+        path = path_of(task["test_prompts"])
+        check_held_out(held_out(rows, path, columns, skip_empty=skip_empty), path, task["n_test_prompts"])
 
 
 def check_search(task: Mapping[str, Any], entry: Mapping[str, Any]) -> None:

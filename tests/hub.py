@@ -59,6 +59,7 @@ class Repository:
         etags: of files, in place of the right ones.
         is_redirected: large files come from another host, as on the hub.
         commit: by default one that tells the files.
+        branches: names for it.
         moved_to: another name, by which the repository goes now.
         token: opens it; without, it is as if it were not there.
     """
@@ -72,6 +73,7 @@ class Repository:
     etags: dict[str, str] = field(default_factory=dict)
     is_redirected: bool = False
     commit: str = ""
+    branches: tuple[str, ...] = ("main",)
     moved_to: str = ""
     token: str = ""
 
@@ -139,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path  # names of branches may have slashes, written as %2F
         self.server.asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
         kind = next((kind for kind in KINDS if f"/{kind}/" in path), "")
         name, _, rest = path.removeprefix("/api/models").strip("/").partition(f"/{kind}/")
@@ -152,10 +154,10 @@ class Handler(BaseHTTPRequestHandler):
             self.say(repository.answer)
         else:
             revision, _, file = rest.partition("/")
-            self.say_of(repository, kind, revision, file)
+            self.say_of(repository, kind, unquote(revision), unquote(file))
 
     def say_of(self, repository: Repository, kind: str, revision: str, file: str) -> None:
-        if revision not in ("main", repository.commit):
+        if revision not in (*repository.branches, repository.commit):
             self.say(error(404, "RevisionNotFound", f"Invalid rev id: {revision}"))
         elif kind == "revision":
             about = {"id": "x", "sha": repository.commit, "siblings": repository.listed()}

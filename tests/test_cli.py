@@ -216,6 +216,22 @@ class TestDataset:
         assert (len(discovery), len(test), len(texts)) == (1, 2, 3)
         assert discovery.about["task"] == "mine" and discovery.about["bos"] is False
 
+    def test_held_out_prompts_are_of_the_second_file(self, tokenizer, tmp_path):
+        other = tmp_path / "test.csv"
+        kept = self.PROMPTS.read_text()
+        other.write_text(
+            kept + "Last month it was May so this month it is,This time it was it and that is it too, June, May\n"
+        )
+        sizes = {"n_prompts": 2, "n_test_prompts": 1, "bos": "false"}
+        main(dataset(tokenizer(), tmp_path, "mine", prompts=self.PROMPTS, test_prompts=other, **sizes))
+        discovery, test = (Dataset.load(tmp_path / f"{split}.safetensors") for split in ("discovery", "test"))
+        assert len(discovery) == 2 and test.about["test_file"] == "test.csv"
+        assert test.about["clean"] == ["Last month it was May so this month it is"]
+
+    def test_a_second_file_without_a_first(self, refused, tokenizer, tmp_path):
+        said = refused(*dataset(tokenizer(), tmp_path, "months", test_prompts=self.PROMPTS))
+        assert "--test-prompts is of a file of prompts: give the file with --prompts" in said
+
     def test_a_file_that_is_too_short(self, refused, tokenizer, tmp_path):
         said = refused(*dataset(tokenizer(), tmp_path, "mine", prompts=self.PROMPTS))
         assert "prompts.csv has 3 distinct prompts and n_prompts 8 ask for 8" in said

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from acdc.errors import InputError
-from acdc.prompt_files import COLUMNS, Prompt, check_count, distinct_prompts, in_order, read
+from acdc.prompt_files import COLUMNS, Prompt, check_count, check_held_out, distinct_prompts, held_out, in_order, read
 
 ROWS: list[dict[str, Any]] = [
     {"clean": "one, two,", "corrupted": "two, one,", "correct": " three", "incorrect": " one"},
@@ -154,6 +154,13 @@ LAYOUTS: dict[str, tuple[str, Any, tuple]] = {
              {"prompt": "C. hay", "choices": {"label": ["C", "D"], "text": ["hay", "mice"]}, "answerKey": 0}},
         ("A. hay", "C. hay", ["B"], ["C"]),
     ),
+    "MIB, choices by numbers": (  # texts, and no token ids
+        "parquet",
+        {"prompt": "A. hay", "choices": {"label": ["A", "B"], "text": ["hay", "mice"]}, "answerKey": 1,
+         "symbol_counterfactual":
+             {"prompt": "1. hay", "choices": {"label": [1, 2], "text": ["hay", "mice"]}, "answerKey": 0}},
+        ("A. hay", "1. hay", ["B"], ["1"]),
+    ),
 }  # fmt: skip
 
 
@@ -287,3 +294,22 @@ def test_more_than_there_are_is_refused_with_both_numbers(tmp_path):
     check_count(prompts, Path("many.csv"), 5, 7)
     with pytest.raises(InputError, match=r"many\.csv has 12 distinct prompts and n_prompts 6 and n_test_prompts 7 ask"):
         check_count(prompts, Path("many.csv"), 6, 7)
+
+
+def test_held_out_prompts_are_none_of_those_for_discovery(tmp_path):
+    prompts = distinct_prompts(many(tmp_path, 3))
+    rows = [{**ROWS[0], "clean": f"prompt {i}"} for i in (1, 4, 5, 4)]
+    found = held_out(prompts, write(tmp_path / "test.csv", rows))
+    assert [one.clean for one in found] == ["prompt 4", "prompt 5"]
+    check_held_out(found, Path("test.csv"), 2)
+    for n in (0, 3):
+        with pytest.raises(
+            InputError, match=rf"test\.csv has 2 distinct prompts .*n_test_prompts is {n}: ask for 1 to 2"
+        ):
+            check_held_out(found, Path("test.csv"), n)
+
+
+def test_held_out_token_ids_do_not_fit_texts(tmp_path):
+    ids = {"clean": [1, 2], "corrupted": [3, 4], "correct": 5, "incorrect": 6}
+    with pytest.raises(InputError, match=r"test\.jsonl and the prompts for discovery are both texts or both token ids"):
+        held_out(distinct_prompts(many(tmp_path)), write(tmp_path / "test.jsonl", [ids]))

@@ -20,7 +20,7 @@ from acdc.study import Study, check_keys, merged, read_configs
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"
-CONFIGS = ("architectures", "default", "full", "gemma", "paper", "sweep", "test")
+CONFIGS = ("architectures", "default", "full", "gemma", "mib", "paper", "sweep", "test")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -137,7 +137,19 @@ class TestJobs:
         one, w = Study(config, ROOT), job(model="tiny-llama", task="mine")
         file = "data/test/prompts/tiny-llama/mine.jsonl"
         assert one.prompt_files(w) == [file] and one.prompt_flags(w)[:2] == ["--prompts", file]
-        assert one.hub_flags(w) == ["--hub", "a/b", "--revision", "v1", "--file", "all/x.jsonl"]
+        asked = job(model="tiny-llama", task="mine", key="prompts")
+        assert one.hub_flags(asked) == ["--hub", "a/b", "--revision", "v1", "--file", "all/x.jsonl"]
+
+    def test_held_out_prompts_may_be_another_file(self, tmp_path):
+        config = merged(read("default"), read("test"))
+        test = {"hub": "a/b", "file": "test.csv"}
+        config["tasks"].append(entry_of_file(test_prompts=test, n_prompts=3, n_test_prompts=9))
+        one, w = Study(config, ROOT), job(model="tiny-llama", task="mine")
+        file = "data/test/test_prompts/tiny-llama/mine.csv"
+        assert one.prompt_files(w) == [str(PROMPTS), file]
+        assert one.prompt_flags(w)[:4] == ["--prompts", str(PROMPTS), "--test-prompts", file]
+        asked = job(model="tiny-llama", task="mine", key="test_prompts")
+        assert one.hub_flags(asked) == ["--hub", "a/b", "--file", "test.csv"]
 
     def test_circuits_are_tested_where_the_config_asks_for_it(self):
         folder = "results/test/tiny-llama/ioi/logit_difference/corrupted"
@@ -405,6 +417,26 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "too few prompts": (
         in_task(name="mine", prompts=str(PROMPTS), n_prompts=2, n_test_prompts=2, options={}),
         r"task mine: \S+prompts\.csv has 3 distinct prompts and n_prompts 2 and n_test_prompts 2 ask for 4",
+    ),
+    "test_prompts of nothing": (
+        in_task(test_prompts=str(PROMPTS)),
+        "task ioi: test_prompts is of a file of prompts: give the file with the key prompts",
+    ),
+    "no such test_prompts": (
+        in_task(name="mine", prompts=str(PROMPTS), test_prompts="no/test.csv", n_prompts=1, options={}),
+        r"task mine: the file of prompts no/test\.csv does not exist: check the path",
+    ),
+    "test_prompts that are those for discovery": (
+        in_task(name="mine", prompts=str(PROMPTS), test_prompts=str(PROMPTS), n_prompts=1, options={}),
+        r"task mine: \S+prompts\.csv has 0 distinct prompts that are not among those for discovery",
+    ),
+    "test_prompts of which none are taken": (
+        in_task(name="mine", prompts=str(PROMPTS), test_prompts="a.csv", n_prompts=1, n_test_prompts=0, options={}),
+        "task mine: n_test_prompts is 0, which tests on the prompts for discovery: leave out test_prompts",
+    ),
+    "test_prompts of an unknown format": (
+        in_task(name="mine", prompts=str(PROMPTS), test_prompts={"hub": "a/b", "file": "x.txt"}, options={}),
+        r"task mine: x\.txt is no file of prompts",
     ),
     "unknown bos": (in_task(bos="yes"), r"\(ioi\)\.bos' is wrong: 'yes' is not one of \['auto', True, False\]"),
     "task twice": (twice("tasks"), "tasks has ioi twice"),

@@ -8,7 +8,7 @@ trapezoids from the smallest share to 1. CPR ranks edges by their scores, CMD by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,11 @@ import numpy as np
 from jaxtyping import Float
 
 from acdc.analysis.faithfulness import faithfulness, is_constant
+from acdc.catalogue import METHODS
 from acdc.engine.model import Engine
+from acdc.errors import InputError
 from acdc.exchange import EAP_JSON, EapCircuit, Layout
-from acdc.found import Found
+from acdc.found import SEARCH, Found
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import MetricKind
 from acdc.trace import Effects
@@ -45,6 +47,52 @@ def ungrouped(found: Found) -> tuple[Circuit, EdgeScores]:
     layout = Layout.of(graph)
     circuit, _ = EapCircuit(layout, spread.in_graph, spread.scores).read()
     return circuit, EdgeScores(graph, np.where(graph.exists, layout.gathered(spread.scores), np.nan))
+
+
+def by_method(files: Mapping[Path, Sequence[Found]], graph: Graph) -> dict[str, list[Found]]:
+    """Return the circuits of a search by the method that found them.
+
+    Args:
+        files: circuits by the file that they are from.
+        graph: the engine's, with a key and a value for each query head.
+
+    Raises:
+        InputError: a circuit is of another model than the engine's, files are of two searches, a method has no scores
+            that rank edges, see ``check_ranked``, or two files of them.
+    """
+    sources: dict[str, list[Path]] = {}
+    found: dict[str, list[Found]] = {}
+    searches: dict[tuple[str, ...], Path] = {}
+    for path, circuits in files.items():
+        check_ranked(circuits, path)
+        for one in circuits:
+            if not one.circuit.graph.split_embed and per_query_head(one.circuit.graph) != graph:
+                raise InputError(f"{path} is of another model: its graph is {one.circuit.graph}, this one's {graph}")
+            searches.setdefault(tuple(one.settings[key] for key in SEARCH), path)
+            found.setdefault(one.settings["method"], []).append(one)
+        sources.setdefault(circuits[0].settings["method"], []).append(path)
+    if len(searches) > 1:
+        first, second = (f"{path} is of {'/'.join(labels)}" for labels, path in list(searches.items())[:2])
+        raise InputError(f"{first} and {second}: give the circuits of one search")
+    if twice := [name for name, paths in sources.items() if len(paths) > 1 and found[name][0].scores is not None]:
+        first_file, second_file = sources[twice[0]][:2]
+        raise InputError(f"{twice[0]} has scores in {first_file} and in {second_file}: give one of them")
+    return found
+
+
+def check_ranked(found: Sequence[Found], path: Path) -> None:
+    """Raise InputError where a method that scores has no scores of edges, and would pass for one that is swept."""
+    name = found[0].settings["method"]
+    method = METHODS.get(name)
+    if method is None or method.kind == "search":
+        return
+    if method.keeps == "nodes":
+        raise InputError(f"{path} is of {name}, which scores nodes, and MIB's measures rank edges: leave it out")
+    if found[0].scores is None:
+        raise InputError(
+            f"{path} is of {name}, which scores edges, and their {Found.SCORES} is not beside it: put it there, or find"
+            " the circuits again"
+        )
 
 
 def of_scores(scores: EdgeScores) -> Iterator[Circuit]:

@@ -60,10 +60,12 @@ def export(
         d_model: of eap_json, eap_pt and mib: the width of the model's residual stream
     """
     if format == MIB:
-        from acdc.analysis.mib import write_submission
+        from acdc.analysis.mib import check_ranked, write_submission
 
         check_folder_output(out)
-        write_submission(Sweep.load(circuit).found, out, d_model)
+        found_by_it = Sweep.load(circuit).found
+        check_ranked(found_by_it, circuit)
+        write_submission(found_by_it, out, d_model)
         return
     check_outputs(out)
     found = Found.load(circuit, trace, value=value)

@@ -197,6 +197,7 @@ def dataset(
     out: OutFolder,
     options: str = "{}",
     prompts: Path | None = None,
+    test_prompts: Path | None = None,
     columns: str | None = None,
     unfit: UnfitName | None = None,
     answers: AnswersName | None = None,
@@ -227,7 +228,9 @@ def dataset(
         out: the folder for discovery.safetensors and test.safetensors
         options: of the task, as JSON
         prompts: the file of a task that is nothing else: .csv, .tsv, .json, .jsonl or .parquet
-        columns: what the file calls clean, corrupted, correct and incorrect, as JSON
+        test_prompts: a second file, from which the held-out prompts are taken; its rows that are in the first are left
+            out
+        columns: what the files call clean, corrupted, correct and incorrect, as JSON
         unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused, as
             without this flag
         answers: whether its answers are one token as they stand after the prompt (whole, as without this flag), or
@@ -247,10 +250,11 @@ def dataset(
 
     tasks.check_metrics(task.task, metrics, task.module)
     check_model(model)
-    of_a_file = {"columns": columns, "unfit": unfit, "answers": answers}
+    of_a_file = {"test-prompts": test_prompts, "columns": columns, "unfit": unfit, "answers": answers}
     if prompts:
         own_columns = json_object(columns or "{}", "--columns")
-        definition = tasks.of_prompts(task.task, prompts, own_columns, unfit or "refuse", answers or "whole")
+        test = (test_prompts, n_test_prompts) if test_prompts else None
+        definition = tasks.of_prompts(task.task, prompts, own_columns, unfit or "refuse", answers or "whole", test)
     elif extra := [name for name, value in of_a_file.items() if value]:
         raise InputError(f"--{extra[0]} is of a file of prompts: give the file with --prompts")
     else:

@@ -176,25 +176,24 @@ def significance(
 def mib(flags: AblationFlags, task: TaskFlags, *, circuits: list[Path], out: OutFile) -> None:
     """Compute CPR and CMD by the rule of MIB's circuit track, on held-out prompts (Mueller et al. 2025).
 
-    Writes a row per method. Of a method that scores edges, circuits of ten sizes are cut: the best by score for CPR, by
-    the score's size for CMD. Of a method that is run for values, each size has the largest circuit that is no larger.
-    Keys and values have a port for each query head, as in MIB's graph.
+    Writes a row per method of one search. Of a method that scores edges, circuits of ten sizes are cut: the best by
+    score for CPR, by the score's size for CMD. Of a method that is run for values, each size has the largest circuit
+    that is no larger. Keys and values have a port for each query head, as in MIB's graph.
 
     Args:
         circuits: circuit.json of each, or a circuits.json with its scores beside it
         out: the table, .csv
     """
-    from acdc.analysis.mib import cpr_and_cmd
+    from acdc.analysis.mib import by_method, cpr_and_cmd
     from acdc.found import LABELS, Sweep
 
     engine, metrics = replace(flags, kv_heads="per_query_head").load(), task.metrics()
-    by_method: dict[str, list[Found]] = {}
-    for path in circuits:
-        for one in Sweep.load(path).found:
-            by_method.setdefault(one.settings["method"], []).append(one)
     rows = []
-    for found in by_method.values():
+    for found in by_method({path: Sweep.load(path).found for path in circuits}, engine.graph).values():
         settings = found[0].settings
+        if settings["metric"] not in metrics:
+            known = ", ".join(metrics)
+            raise InputError(f"task {task.task} has no metric {settings['metric']}, of the circuits: it has {known}")
         cpr, cmd = cpr_and_cmd(engine, metrics[settings["metric"]], found)
         labels = {key: settings[key] for key in LABELS}
         rows.append({**labels, "n_circuits": len(found), "cpr": cpr, "cmd": cmd})

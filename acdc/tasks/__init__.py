@@ -20,7 +20,7 @@ from acdc.data import Dataset
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
-from acdc.prompt_files import MOST_PROMPTS, check_count, distinct_prompts, in_order
+from acdc.prompt_files import MOST_PROMPTS, Prompt, check_count, check_held_out, distinct_prompts, held_out, in_order
 from acdc.text import Answers, Bos, Unfit, begun, fitting, to_dataset
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def of_prompts(
     columns: Mapping[str, str] | None = None,
     unfit: Unfit = "refuse",
     answers: Answers = "whole",
+    test: tuple[Path, int] | None = None,
 ) -> Task:
     """Return the task of a file of prompts: a seed puts its distinct rows into an order, of which it takes the first.
 
@@ -103,18 +104,28 @@ def of_prompts(
         unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning. Rows that
             lack an entry are likewise refused or left out.
         answers: whether they are one token as they stand after the prompt, or stand for their first tokens.
+        test: a second file, from which the last so many prompts of a dataset are taken, without rows of the first.
 
     Raises:
-        InputError: the file cannot be read, see there.
+        InputError: a file cannot be read, see there, or the second has too few prompts that are not in the first.
     """
-    distinct = distinct_prompts(path, columns, skip_empty=unfit == "leave_out")
-    rows = [one._replace(first_token=answers == "first_token") for one in distinct]
+    skip_empty = unfit == "leave_out"
+    rows = distinct_prompts(path, columns, skip_empty=skip_empty)
+    others, n_others = [], 0
+    if test:
+        others, n_others = held_out(rows, test[0], columns, skip_empty=skip_empty), test[1]
+        check_held_out(others, *test)
 
     def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-        check_count(rows, path, n_prompts)
-        ordered = in_order(rows, seed)
-        taken = fitting(tokenizer, ordered, n_prompts) if unfit == "leave_out" else ordered[:n_prompts]
-        return to_dataset(tokenizer, taken, task=name, seed=seed, file=path.name)
+        check_count(rows, path, n_prompts - n_others)
+
+        def taken(prompts: list[Prompt], n: int) -> list[Prompt]:
+            marked = [one._replace(first_token=answers == "first_token") for one in in_order(prompts, seed)]
+            return fitting(tokenizer, marked, n) if unfit == "leave_out" else marked[:n]
+
+        both = taken(rows, n_prompts - n_others) + (taken(others, n_others) if test else [])
+        files = {"test_file": test[0].name} if test else {}
+        return to_dataset(tokenizer, both, task=name, seed=seed, file=path.name, **files)
 
     # Token ids are taken as they are: whoever wrote them wrote the first one too.
     return Task(make_dataset=make_dataset, bos=None if isinstance(rows[0].clean, str) else False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
+from acdc.known import from_file
 from acdc.tasks import Task
 from acdc.tasks.ioi import TEMPLATES, made
 from acdc.text import to_dataset
@@ -37,4 +38,4 @@ def make_dataset(
     return to_dataset(tokenizer, prompts, task="mib_ioi", seed=seed)
 
 
-TASK = Task(make_dataset=make_dataset)
+TASK = Task(make_dataset=make_dataset, known_circuits={"gpt2": {"published": from_file("ioi")}})

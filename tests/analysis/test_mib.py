@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from acdc.analysis import mib as ours
+from acdc.errors import InputError
 from acdc.exchange import Layout
 from acdc.found import Found
 from acdc.graph import Circuit, EdgeScores, Graph
@@ -130,3 +132,50 @@ def test_what_heads_share_is_told_apart():
     ports = [node.port for node in apart.graph.receivers]
     by_port = {port: np.nanmax(apart.score[:, [p == port for p in ports]]) for port in ("q", "k", "v")}
     assert by_port == {"q": 1.0, "k": 0.5, "v": 0.5}
+
+
+# Files that do not belong together.
+
+
+def files(*given: Found) -> dict[Path, list[Found]]:
+    return {Path(f"{i}/circuits.json"): [one] for i, one in enumerate(given)}
+
+
+def of(one: Found, **settings: str) -> Found:
+    return replace(one, settings=one.settings | settings)
+
+
+def scored() -> Found:
+    ranked = scores("llama_grouped", "EAP")
+    return found("llama_grouped", ranked, ranked.top(9), False)
+
+
+def test_a_search_has_a_row_for_each_method():
+    eap, acdc = scored(), of(replace(scored(), scores=None), method="acdc")
+    by_method = ours.by_method(files(eap, acdc, of(acdc, value="2")), eap.circuit.graph)
+    assert {name: len(circuits) for name, circuits in by_method.items()} == {"eap": 1, "acdc": 2}
+
+
+REFUSED = {
+    "scores that are gone": (
+        lambda one: [replace(one, scores=None)],
+        r"^0/circuits\.json is of eap, which scores edges, and their scores\.csv is not beside it: put it there",
+    ),
+    "scores of nodes": (lambda one: [of(one, method="hisp")], r"is of hisp, which scores nodes"),
+    "two files of scores": (lambda one: [one, one], r"eap has scores in 0/circuits\.json and in 1/circuits\.json"),
+    "two searches": (
+        lambda one: [one, of(one, method="eap_ig", metric="kl_divergence")],
+        r"0/circuits\.json is of .*corrupted and 1/circuits\.json is of .*kl_divergence.*: give the circuits of one",
+    ),
+    "another model": (
+        lambda one: [replace(one, circuit=Circuit.full(Graph(n_layers=3, n_heads=4, n_kv_heads=4)))],
+        r"0/circuits\.json is of another model: its graph is .*n_layers=3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_belong_together_is_refused(given, sentence):
+    one = scored()
+    with pytest.raises(InputError, match=sentence):
+        ours.by_method(files(*given(one)), one.circuit.graph)

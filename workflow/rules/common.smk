@@ -21,7 +21,7 @@ from acdc import study as studies
 from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.errors import InputError
 from acdc.resources import Needs
-from acdc.study import COSTS, SPLITS, TABLE_FORMATS
+from acdc.study import COSTS, PROMPT_KEYS, SPLITS, TABLE_FORMATS
 
 OWN_SOFTWARE = ("CONDA_PREFIX", "SINGULARITY_CONTAINER", "LOADEDMODULES")
 """Variables that tell which software a shell has: conda, Apptainer and Singularity, and environment modules set them."""

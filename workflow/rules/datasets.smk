@@ -12,10 +12,11 @@ localrules:
 
 rule prompts:
     output:
-        f"{DATA}/prompts/{TASK}{{suffix}}",
+        f"{DATA}/{{key}}/{TASK}{{suffix}}",
     log:
-        f"{LOGS}/prompts/{TASK}{{suffix}}.log",
+        f"{LOGS}/{{key}}/{TASK}{{suffix}}.log",
     wildcard_constraints:
+        key="|".join(PROMPT_KEYS),
         suffix=r"\.[A-Za-z]+",
     priority: FIRST
     params:
