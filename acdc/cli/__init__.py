@@ -37,6 +37,7 @@ COMMANDS = {
         "measuring:nodes",
         "measuring:significance",
         "measuring:mib",
+        "measuring:heads",
     ),
     "Tables": (
         *("tabulating:table", "tabulating:faithfulness", "tabulating:methods"),

@@ -12,7 +12,7 @@ from cyclopts.types import PositiveInt
 from acdc.catalogue import ABLATIONS
 from acdc.cli.flags import AblationFlags, EngineFlags, OutFile, Seed, TaskFlags
 from acdc.errors import InputError
-from acdc.found import CONTROL, PRUNED, Found
+from acdc.found import CONTROL, PRUNED, SEARCH, Found
 from acdc.tables import write_table
 
 if TYPE_CHECKING:
@@ -199,3 +199,42 @@ def mib(flags: AblationFlags, task: TaskFlags, *, circuits: list[Path], out: Out
         labels = {key: settings[key] for key in LABELS}
         rows.append({**labels, "n_circuits": len(found), "cpr": cpr, "cmd": cmd})
     write_table(rows, out)
+
+
+def heads(
+    flags: AblationFlags,
+    task: TaskFlags,
+    *,
+    circuits: list[Path],
+    out: OutFile,
+    prompts: str = "test",
+    known_of: str | None = None,
+    agreement: OutFile | None = None,
+) -> None:
+    """Tell what every head does on prompts, propose a name for it, and test the name.
+
+    Writes a row per head of the model, those of the circuits first: where it attends to on clean and corrupted prompts,
+    its scores on repeated random tokens, what it copies, what it adds to the logit difference by itself, and to which
+    receivers its strongest edges lead. A name is proposed where its rule holds, with its score and its rank among all
+    heads; of heads in circuits it is tested by cutting an edge and by swapping a token. The table of agreement compares
+    names with the classes of the published circuit.
+
+    Args:
+        circuits: circuit.json of each, or a circuits.json; all of one search
+        out: the table, .csv
+        prompts: what the table calls the prompts: discovery or test
+        known_of: the model whose published heads names are compared with
+        agreement: the table of agreement, .csv
+    """
+    from acdc import tasks
+    from acdc.analysis import head_table
+
+    if bool(known_of) != bool(agreement):
+        raise InputError("published heads and the table that they are compared in go together: --known-of, --agreement")
+    classes = tasks.known_heads(task.task, known_of, task.module) if known_of else {}
+    found = list(Found.load_all(circuits))
+    table = head_table.head_table(flags.load(), task.metrics(), found)
+    table.insert(len(SEARCH), "prompts", prompts)
+    write_table(table, out)
+    if agreement:
+        write_table(head_table.agreement(table, classes), agreement)

@@ -44,11 +44,13 @@ class Task:
         n_distinct: how many distinct prompts there are, whatever the tokenizer; None where that depends on it.
         known_circuits: by the model's name in the config, then by a name that says where the circuit is from:
             ``graph -> Circuit``. Figures show the first one.
+        known_heads: by the model's name in the config, what returns the classes of published heads by their names.
     """
 
     make_dataset: Callable[..., Dataset]
     metrics: tuple[str, ...] = OF_TEXT
     known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
+    known_heads: Mapping[str, Callable[[], Mapping[str, str]]] = field(default_factory=dict)
     bos: bool | None = None
     made_for: tuple[str, ...] = ()
     n_distinct: int | None = None
@@ -166,6 +168,15 @@ def known_circuits(name: str, model: str, module: Path | None = None) -> Mapping
     known = load(name, module).known_circuits
     declared.check_known(name, known, model)
     return known[model]
+
+
+def known_heads(name: str, model: str, module: Path | None = None) -> Mapping[str, str]:
+    """Return the published classes of a model's heads in a task, by head. Raises InputError where there are none."""
+    known = load(name, module).known_heads
+    if model not in known:
+        said = f"only those of {', '.join(known)}" if known else "none"
+        raise InputError(f"of task {name} and model {model} no heads are published here, {said}: leave them out")
+    return known[model]()
 
 
 def metrics_of(name: str, module: Path | None = None) -> dict[str, type[Metric]]:
