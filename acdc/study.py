@@ -345,8 +345,8 @@ class Study:
         """Return the fingerprint of the code that a stage runs.
 
         Args:
-            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, ``mib``, or
-                a module that makes a table.
+            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, ``mib``,
+                ``heads``, or a module that makes a table.
         """
         if stage == "dataset":
             return fingerprint.code(*self.task_sources(w.task))
@@ -355,6 +355,7 @@ class Study:
             "evaluate": ("acdc.analysis.evaluation", "acdc.analysis.recovery"),
             "significance": ("acdc.analysis.significance",),
             "mib": ("acdc.analysis.mib",),
+            "heads": ("acdc.analysis.head_table",),
         }
         if stage in measuring:
             added = [metric.source for metric in METRICS.values() if w.task in metric.tasks]
@@ -495,6 +496,16 @@ class Study:
         pattern = f"results/{SEARCH}/mib.csv"
         return [pattern.format(**search.labels) for search in self.searches if self.of_mib(search)]
 
+    def heads(self) -> list[str]:
+        """Return the tables of heads of every search whose task asks for them."""
+        asked = [search for search in self.searches if search.task["heads"]]
+        return [f"results/{SEARCH}/heads_{split}.csv".format(**one.labels) for one in asked for split in SPLITS]
+
+    def agreements(self) -> list[str]:
+        """Return the comparisons of heads' names with published ones, of such searches whose circuits are known."""
+        asked = [search for search in self.searches if search.task["heads"] and search.is_known]
+        return [f"results/{SEARCH}/agreement.csv".format(**search.labels) for search in asked]
+
     def all_circuits(self) -> list[str]:
         return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
 
@@ -520,6 +531,8 @@ class Study:
         names += ["stability"] if any("resamples" in search.entry for search in self.searches) else []
         names += ["significance"] if self.significances() else []
         names += ["mib"] if self.mibs() else []
+        names += ["heads"] if self.heads() else []
+        names += ["agreement"] if self.agreements() else []
         return names + self.areas()
 
     def areas(self) -> list[str]:

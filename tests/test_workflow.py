@@ -243,7 +243,7 @@ class TestEndToEnd:
 HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
 """Libraries that take long to import."""
 MAY_IMPORT = {
-    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance", "mib"), {"torch"}),
+    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance", "mib", "heads"), {"torch"}),
     "dataset": {"torch", "transformers"},  # a model's tokenizer is Transformers'
     "draw": {"matplotlib"},
     **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),

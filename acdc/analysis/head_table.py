@@ -93,11 +93,12 @@ def agreement(table: pd.DataFrame, published: Mapping[str, str]) -> pd.DataFrame
         published: by head, its class.
 
     Returns:
-        A row per head that has a name or a class: the search's labels, ``head``, ``published``, ``name``, ``score``,
-        ``rank``, ``passed``, ``agrees``.
+        A row per head that has a name or a class, for every kind of prompts: the search's labels, ``prompts``,
+        ``head``, ``published``, ``name``, ``score``, ``rank``, ``passed``, ``agrees``. No row where nothing is
+        published.
     """
     shown = table.assign(published=[published.get(head, NONE) for head in table["head"]])
-    shown = shown[(shown["published"] != NONE) | (shown["name"] != NONE)]
+    shown = shown[bool(published) & ((shown["published"] != NONE) | (shown["name"] != NONE))]
     is_backup = (shown["published"] == BACKUP) & shown["name"].isin(["name mover", NONE])
     shown = shown.assign(agrees=(shown["published"] == shown["name"]) | is_backup)
-    return shown[[*SEARCH, "head", "published", "name", "score", "rank", "passed", "agrees"]]
+    return shown[[*SEARCH, "prompts", "head", "published", "name", "score", "rank", "passed", "agrees"]]

@@ -38,6 +38,7 @@ COMMANDS = {
         "measuring:significance",
         "measuring:mib",
         "measuring:heads",
+        "measuring:agreement",
     ),
     "Tables": (
         *("tabulating:table", "tabulating:faithfulness", "tabulating:methods"),

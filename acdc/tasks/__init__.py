@@ -170,15 +170,6 @@ def known_circuits(name: str, model: str, module: Path | None = None) -> Mapping
     return known[model]
 
 
-def known_heads(name: str, model: str, module: Path | None = None) -> Mapping[str, str]:
-    """Return the published classes of a model's heads in a task, by head. Raises InputError where there are none."""
-    known = load(name, module).known_heads
-    if model not in known:
-        said = f"only those of {', '.join(known)}" if known else "none"
-        raise InputError(f"of task {name} and model {model} no heads are published here, {said}: leave them out")
-    return known[model]()
-
-
 def metrics_of(name: str, module: Path | None = None) -> dict[str, type[Metric]]:
     """Return the metrics of a task by name: its own, and those that name the task in the catalogue.
 

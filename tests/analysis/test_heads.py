@@ -142,8 +142,10 @@ def test_padding_is_not_looked_at():
 
 def test_agreement_counts_heads_that_only_one_side_knows(table):
     published = {"a0.h0": "previous token", "a0.h2": "induction", "a2.h0": "backup name mover"}
-    compared = agreement(table.reset_index(), published).set_index("head")
+    both = table.reset_index().assign(prompts="test")
+    compared = agreement(both, published).set_index("head")
     assert set(compared.index) == {*NAMES, "a0.h2"}
     agrees = {head for head, agrees in compared["agrees"].items() if agrees}
     assert agrees == {"a0.h0", "a2.h0"}
+    assert len(agreement(both, {})) == 0
     assert compared.loc["a0.h2", "name"] == NONE and compared.loc["a1.h0", "published"] == NONE
