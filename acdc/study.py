@@ -461,6 +461,14 @@ class Study:
         by_edges = [method for method in search.methods if method.kind == "search" or method.keeps == "edges"]
         return [file for method in by_edges for file in self.circuits(search, method)]
 
+    def described(self, search: Search) -> list[str]:
+        """Return the files of a search's circuits whose heads are described: of methods that search, if there are such.
+
+        Circuits by scores are cut at any size, and large ones hold every head.
+        """
+        methods = [method for method in search.methods if method.kind == "search"] or search.methods
+        return [file for method in methods for file in self.circuits(search, method)]
+
     def pareto_tables(self, task: Mapping[str, Any]) -> list[str]:
         """Return the evaluations of a task's circuits: its controls, and those of every search."""
         ours = [search for search in self.searches if search.task is task]

@@ -287,3 +287,29 @@ def test_more_than_there_are_is_refused_with_both_numbers(tmp_path):
     check_count(prompts, Path("many.csv"), 5, 7)
     with pytest.raises(InputError, match=r"many\.csv has 12 distinct prompts and n_prompts 6 and n_test_prompts 7 ask"):
         check_count(prompts, Path("many.csv"), 6, 7)
+
+
+LABELLED = [{**row, "clean_labels": {"first": [0, 3]}, "corrupted_labels": {"second": [2, 3]}} for row in ROWS]
+
+
+@pytest.mark.parametrize("suffix", ("csv", "json"))
+def test_labels_are_spans_of_characters(suffix, tmp_path):
+    rows = [{k: json.dumps(v) if "labels" in k and suffix == "csv" else v for k, v in row.items()} for row in LABELLED]
+    expected = {"first": ((0, 3), None), "second": (None, (2, 3))}
+    assert [prompt.labels for prompt in read(write(tmp_path / f"a.{suffix}", rows))] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("France", "clean_labels has 'France'"),
+        ({"first": [3]}, r"has first at \[3\]"),
+        ({"first": [2, 99]}, "the first character and the one after the last"),
+        ({"first": ["0", "3"]}, "write it as"),
+        ({"END": [0, 3]}, "END is the scored position's"),
+    ],
+)
+def test_labels_that_are_no_spans_are_refused(entry, message):
+    columns = {name: [row[name] for row in ROWS] for name in COLUMNS}
+    with pytest.raises(InputError, match=message):
+        read({**columns, "clean_labels": [entry, None]})

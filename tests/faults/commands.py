@@ -27,6 +27,14 @@ TO_FILES: dict[str, tuple[list[str], str]] = {
     "behaviour": ([*BEHAVIOUR, "--logits", "o1", "o2", "--out"], "o.csv"),
     "circuits, timing": ([*CIRCUITS, "--out", "o", "--timing"], "o.csv"),
     "stability": ([*STABILITY, "--work", "o", "--out"], "o.csv"),
+    "heads": (
+        ["heads", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND, "--out"],
+        "o.csv",
+    ),
+    "agreement": (
+        ["agreement", "--heads", "heads.csv", "--task", "planted", "--known-of", "planted", "--out"],
+        "o.csv",
+    ),
     "mib": (
         ["mib", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND, "--out"],
         "o.csv",

@@ -3,7 +3,8 @@
 Gives: of every search evaluation.csv (every metric of the task on held-out prompts, per circuit), recovery.csv (the
 comparison with the known circuit; without a row where none is known) and, where the config asks for them, significance.csv
 (hypothesis tests of every circuit), of every task controls.csv (the same metrics of
-random circuits, all edges, no edges), and the study's joined tables; auc.csv has the areas under the ROC curves beside
+random circuits, all edges, no edges), where a task asks for them heads_{split}.csv (what every head does) and
+agreement.csv (their names beside published ones), and the study's joined tables; auc.csv has the areas under the ROC curves beside
 the published ones, faithfulness.csv those under faithfulness over sizes.
 """
 
@@ -123,7 +124,7 @@ rule heads:
         model=MODEL,
         dataset=lambda w: DATASET[w.split],
         logits=lambda w: LOGITS[w.split],
-        circuits=STUDY.found,
+        circuits=lambda w: STUDY.described(STUDY.search(w)),
     output:
         f"{RESULTS}/{SEARCH}/heads_{{split}}.csv",
     log:
