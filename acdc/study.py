@@ -509,6 +509,11 @@ class Study:
         asked = [search for search in self.searches if search.task["heads"]]
         return [f"results/{SEARCH}/heads_{split}.csv".format(**one.labels) for one in asked for split in SPLITS]
 
+    def shown_heads(self, search: Search) -> dict[str, str]:
+        """Return what pages and drawings of a search say of heads: a table and attention, if its task asks for them."""
+        files = {"heads": "heads_test.csv", "attention": "attention_test.json"} if search.task["heads"] else {}
+        return {flag: f"results/{SEARCH}/{file}".format(**search.labels) for flag, file in files.items()}
+
     def agreements(self) -> list[str]:
         """Return the comparisons of heads' names with published ones, of such searches whose circuits are known."""
         asked = [search for search in self.searches if search.task["heads"] and search.is_known]

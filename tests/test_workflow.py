@@ -161,9 +161,9 @@ class TestEndToEnd:
     def test_heads_are_described_and_compared_where_a_task_asks_for_it(self, finished):
         table = finished.table("results/test/heads.csv")
         assert set(table.task) == {"planted"} and set(table.prompts) == {"discovery", "test"}
-        n_heads = table.head.nunique()
+        n_heads = table["head"].nunique()
         assert len(table) == 2 * n_heads and (table.circuits > 0).any()
-        assert table.passed.notna().sum() <= ((table.circuits > 0) & (table.name != "none")).sum()
+        assert table.passed.notna().sum() <= ((table.circuits > 0) & (table["name"] != "none")).sum()
         agreement = finished.table("results/test/agreement.csv")
         assert len(agreement) == 0 and "agrees" in agreement
 
@@ -252,10 +252,8 @@ class TestEndToEnd:
 HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
 """Libraries that take long to import."""
 MAY_IMPORT = {
-    **dict.fromkeys(
-        ("circuits", "stability", "evaluate", "controls", "significance", "mib", "heads", "agreement"), {"torch"}
-    ),
-    "dataset": {"torch", "transformers"},  # a model's tokenizer is Transformers'
+    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance", "mib", "agreement"), {"torch"}),
+    **dict.fromkeys(("dataset", "heads"), {"torch", "transformers"}),  # a model's tokenizer is Transformers'
     "draw": {"matplotlib"},
     **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),
     **dict.fromkeys(("table", "faithfulness", "methods", "auc", "auc-tables", "readable"), set()),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-NONE = "none"
-"""Stands for the name of a head for which no rule holds."""
+from acdc.heads import NONE
+
 LOOKS = 0.3
 """The share of its attention that a head gives on average to what its name says it attends to."""
 COPIES = 0.75

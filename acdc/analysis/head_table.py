@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from acdc.analysis.head_names import NONE, named
+from acdc.analysis.head_names import named
+from acdc.analysis.head_patterns import head_patterns
 from acdc.analysis.head_tests import Tester
 from acdc.analysis.heads import answer_direction, head_frame, heads_of, in_circuits
 from acdc.analysis.significance import Scorer, judged_by
 from acdc.engine.model import Engine
 from acdc.engine.runs import final_norm
 from acdc.found import SEARCH, Found
+from acdc.heads import NONE, Heads
 from acdc.metrics import MetricKind
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BACKUP = "backup name mover"
 """A published class that does nothing while the name movers work: it may be named as one or not at all."""
@@ -30,6 +35,17 @@ def logit_difference(engine: Engine) -> float:
         final = final_norm(engine.weights, chunk.clean["final", 0, 0])
         total += ((final * direction).sum(-1).double() @ chunk.rows.weight).item() * engine.dataset.share(part)
     return total
+
+
+def heads_in(
+    engine: Engine,
+    metrics: Mapping[str, MetricKind],
+    found: Sequence[Found],
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> Heads:
+    """Return what heads do, and where those of the circuits attend to, see ``head_table`` and ``head_patterns``."""
+    in_some = {node.name for one in found for node in one.circuit.nodes}
+    return Heads(head_table(engine, metrics, found), head_patterns(engine, tokenizer, in_some))
 
 
 def head_table(engine: Engine, metrics: Mapping[str, MetricKind], found: Sequence[Found]) -> pd.DataFrame:

@@ -208,6 +208,7 @@ def heads(
     circuits: list[Path],
     out: OutFile,
     prompts: Literal["discovery", "test"] = "test",
+    attention: OutFile | None = None,
 ) -> None:
     """Tell what every head does on prompts, propose a name for it, and test the name.
 
@@ -220,14 +221,17 @@ def heads(
         circuits: circuit.json of each, or a circuits.json; all of one search
         out: the table, .csv
         prompts: what the table calls the prompts
+        attention: for pages, where the circuits' heads attend to on a few prompts, .json
     """
-    from acdc.analysis.head_table import head_table
+    from acdc.analysis.head_table import heads_in
     from acdc.found import Sweep
+    from acdc.models.tokenizer import load_tokenizer
 
     found = [one for path in circuits for one in Sweep.load(path).found]
-    table = head_table(flags.load(), task.metrics(), found)
-    table.insert(len(SEARCH), "prompts", prompts)
-    write_table(table, out)
+    tokenizer = load_tokenizer(flags.model) if attention else None
+    made = heads_in(flags.load(), task.metrics(), found, tokenizer)
+    made.table.insert(len(SEARCH), "prompts", prompts)
+    made.save(out, attention)
 
 
 def agreement(*, heads: list[Path], task: TaskFlags, known_of: str, out: OutFile) -> None:

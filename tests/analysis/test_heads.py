@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from acdc.analysis import attention
-from acdc.analysis.head_names import NONE
 from acdc.analysis.head_table import agreement, head_table
 from acdc.analysis.heads import (
     answer_direction,
@@ -23,6 +22,7 @@ from acdc.catalogue import METRICS
 from acdc.engine.model import Engine
 from acdc.found import Found
 from acdc.graph import Circuit
+from acdc.heads import NONE
 from acdc.models.convert import weights_of
 from tests.planted_heads import NAMES, planted_prompts, planted_weights
 from tests.small_models import KINDS, bridge, engine, prompts

@@ -126,7 +126,8 @@ rule heads:
         logits=lambda w: LOGITS[w.split],
         circuits=lambda w: STUDY.described(STUDY.search(w)),
     output:
-        f"{RESULTS}/{SEARCH}/heads_{{split}}.csv",
+        table=f"{RESULTS}/{SEARCH}/heads_{{split}}.csv",
+        attention=f"{RESULTS}/{SEARCH}/attention_{{split}}.json",
     log:
         f"{LOGS}/heads/{SEARCH}_{{split}}.log",
     benchmark:
@@ -144,7 +145,7 @@ rule heads:
         code=code("heads"),
     shell:
         f"python -m acdc heads {ENGINE} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
-        " --prompts {wildcards.split} --out {output:q} 2> {log:q}"
+        " --prompts {wildcards.split} --attention {output.attention:q} --out {output.table:q} 2> {log:q}"
 
 
 rule agreement:
