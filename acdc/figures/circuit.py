@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from acdc.figures.edges import (
     strength_range,
     strongest,
 )
-from acdc.figures.heads import NAME_COLORS, fill_of
+from acdc.figures.heads import NAME_COLORS, failed_of, fill_of
 from acdc.figures.places import (
     MARGIN_BOTTOM,
     MARGIN_LEFT,
@@ -41,6 +42,8 @@ from acdc.heads import NONE, Heads
 SIDE = {"q": -0.3, "k": 0.0, "v": 0.3}  # where on a head's lower side its inputs arrive, in node widths
 TITLE_LINE, NAMES_LINE = 0.16, 0.17  # inches
 NAMES_A_LINE = 2
+FAILED_DASH: Any = (0, (2.5, 1.5))
+"""The border of a head whose name fails its test."""
 
 
 def draw(
@@ -65,7 +68,8 @@ def draw(
             edges: all are of one width.
         title: set above the drawing, wrapped to its width.
         widths: what the widths are of, for their legend.
-        heads: what heads do: those with a name have its colour, as in the paper's Figure 1.
+        heads: what heads do: those with a name have its colour, as in the paper's Figure 1, and a dashed border if it
+            fails its test.
 
     Raises:
         InputError: an edge of the circuit has no row that kept it, or its effect is NaN or infinite (the message names
@@ -193,10 +197,12 @@ def draw_nodes(axes: Axes, layout: Layout, heads: Heads | None) -> None:
     for node, box in layout.boxes.items():
         head = node.component == "head"
         fill = fill_of(heads.name(node.name) if heads else NONE) if head else "#E3E3E3"
+        failed = heads is not None and failed_of(heads.rows.get(node.name, {}))
         corner = box.height / 2 if head else 0.03
         axes.add_patch(FancyBboxPatch(
             (box.x - box.width / 2, box.bottom), box.width, box.height, facecolor=fill, edgecolor=INK,
-            linewidth=0.7, boxstyle=f"round,pad=0,rounding_size={corner}", zorder=3,
+            linewidth=0.7, linestyle=FAILED_DASH if failed else "-", gid=node.name,
+            boxstyle=f"round,pad=0,rounding_size={corner}", zorder=3,
         ))  # fmt: skip
         label = f"{node.layer}.{node.head}" if head else node.name.replace("_", " ")
         axes.text(box.x, box.y - 0.005, label, ha="center", va="center", fontsize=6.5, zorder=4)

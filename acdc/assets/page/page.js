@@ -257,7 +257,7 @@ cy.on("tap", "node, edge", (event) => {
   isolate(event.target);
   if (event.target.isNode()) pin(event.target);
 });
-element("prompt").addEventListener("input", () => pinned && attend(pinned));
+element("prompt").addEventListener("change", () => pinned && attend(pinned));
 cy.on("tap", (event) => event.target === cy && everything());
 element("slider").addEventListener("input", (event) => show(event.target.valueAsNumber));
 element("search").addEventListener("input", search);
