@@ -114,8 +114,11 @@ def copying(weights: Weights, tokens: Int[Tensor, "token"]) -> dict[str, Float[T
 
     What it reads is the token's embedding and what the first MLP makes of it, by itself; what it writes goes through
     the last norm and the unembedding (Wang et al. 2022, section 3.1). ``anti_copying`` is the same of minus its output.
+    Both are nan of a model that answers in other tokens than it reads.
     """
     a, tokens = weights.architecture, tokens.to(weights.embed.device)
+    if weights.unembed.shape[1] != len(weights.embed):
+        return dict.fromkeys(("copying", "anti_copying"), weights.embed.new_full((a.n_layers * a.n_heads,), torch.nan))
     x = weights.embed[tokens]
     x = x + layers.mlp(a, weights.blocks[0], x) if a.d_mlp else x
     offset = weights.readout(final_norm(weights, torch.zeros_like(x[:1])))
