@@ -11,10 +11,16 @@ from typing import Any
 import pandas as pd
 
 from acdc.errors import reading
+from acdc.fingerprint import of_text
 from acdc.tables import read_table, using, write_json, write_table
 
 NONE = "none"
 """Stands for the name of a head for which no rule holds."""
+
+
+def sha256_of(shown: dict[str, Any]) -> str:
+    """Return the SHA-256 of attention, by which a file that was changed is told."""
+    return of_text(json.dumps(shown, sort_keys=True))
 
 
 @dataclass
@@ -44,7 +50,8 @@ class Heads:
         """Write the table and, where a path is given, the attention."""
         write_table(self.table, table)
         if attention:
-            write_json(self.attention, attention)
+            shown = self.attention or {}
+            write_json({**shown, "sha256": sha256_of(shown)}, attention)
 
     @classmethod
     def load(cls, table: Path, attention: Path | None = None) -> Heads:
@@ -53,7 +60,8 @@ class Heads:
         if attention:
             with reading(attention, "make it again by `acdc heads`"):
                 found = json.loads(attention.read_text(encoding="utf-8"))
-                found["prompts"], found["patterns"]  # what a page reads
+                if found.pop("sha256") != sha256_of(found):
+                    raise ValueError("it was changed since acdc wrote it")
         made = cls(read_table(table), found)
         with using(table):
             made.table[["head", "name", "circuits"]]  # what a page and a drawing read
