@@ -31,8 +31,8 @@ SCORES = {
 }
 """Columns of the table of heads that a page shows, and what it calls them."""
 CUTS = {
-    "q": "its query from the corrupted prompt",
-    "k": "its key from the corrupted prompt",
+    "q": "its query as in the ablated run",
+    "k": "its key as in the ablated run",
     "queries": "its edges into later queries cut",
 }
 SWAPPED = {

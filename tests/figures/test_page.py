@@ -322,7 +322,7 @@ def test_a_head_has_its_name_its_test_and_its_scores():
     assert nodes["a1.h2"]["failed"] and not nodes["a0.h0"]["failed"]
     facts = dict(nodes["a1.h2"]["facts"])
     assert facts["proposed name"] == "name mover (score 0.5, rank 2 of 3, fails its test)"
-    cut = facts["test: its query from the corrupted prompt"]
+    cut = facts["test: its query as in the ablated run"]
     assert cut == "logit difference gets better by 0.25 ± 0.01: not as the name predicts"
     assert ["attends END to IO", "0.20"] in nodes["a0.h0"]["facts"]
     assert dict(nodes["a1.h3"]["facts"])["proposed name"] == "none: no rule holds"
