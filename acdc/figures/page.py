@@ -32,8 +32,9 @@ MOST_EDGES = 1000
 """More of a circuit make a browser slow; the strongest are drawn, and the page says so."""
 CANVAS = (1080, 650)
 """The pixels that a graph has on a laptop, to choose how it lies."""
-WIDTH, FONT = 40, 15  # of nodes, in the graph's own pixels
-ACROSS, UP = 44, 38  # from one node to the next, at the least
+WIDTH, FONT, LETTER = 37, 15, 9  # of nodes, at the least, and of their labels, in the graph's own pixels
+SMALL = 12  # pixels of a label, below which layers become columns
+ACROSS, UP = 45, 38  # from one node to the next, at the least
 STRETCH = 3.0  # and at the most, to fill the canvas: times as far
 BOWS = {"q": -1.0, "k": 0.4, "v": 1.0, "mlp": -0.5, "logits": 0.7}  # edges between the same nodes stand apart
 HELP = (
@@ -106,7 +107,8 @@ def places(nodes: Iterable[Node]) -> dict[str, Any]:
     present = sorted(set(nodes), key=lambda node: (node.layer, order.get(node.component, 5), node.head or 0))
     layers = {layer: [node for node in present if node.layer == layer] for layer in sorted({n.layer for n in present})}
     most = max((len(own) for own in layers.values()), default=1)
-    lies = zoom(len(layers), most) > zoom(most, len(layers))
+    upright = zoom(most, len(layers))
+    lies = FONT * upright < SMALL and zoom(len(layers), most) > upright
     across, up = spacing(len(layers), most) if lies else spacing(most, len(layers))
     positions: dict[str, dict[str, float]] = {}
     for i, own in enumerate(layers.values()):
@@ -136,10 +138,10 @@ def zoom(across: int, up: int) -> float:
 
 
 def spacing(across: int, up: int) -> tuple[float, float]:
-    """Return how far nodes stand from each other: at the least or, in the direction that has room, farther."""
-    size = zoom(across, up)
+    """Return how far nodes stand from each other: at the least or, where there is room, farther."""
+    size = min(zoom(across, up), 1.0)
     wide, high = CANVAS[0] / (size * (across + 1)), CANVAS[1] / (size * (up + 1))
-    return min(wide, STRETCH * ACROSS), min(high, STRETCH * UP)
+    return min(max(wide, ACROSS), STRETCH * ACROSS), min(max(high, UP), STRETCH * UP)
 
 
 def layer_label(layer: int, inner: Sequence[int], lies: bool) -> str:
@@ -239,7 +241,7 @@ class Shown:
             "name": node.name,
             "label": label,
             "component": node.component,
-            "width": max(WIDTH, 10 * len(label)),
+            "width": max(WIDTH, LETTER * len(label)) if node.component in ("head", "mlp") else 1.2 * LETTER * len(label),
             "fill": fill_of(name) if node.component == "head" else "#E3E3E3",
             "border": border_of(name, INK),
             "named": name,

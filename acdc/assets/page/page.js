@@ -274,9 +274,13 @@ for (const name of new Set(data.circuits.flatMap((circuit) => circuit.nodes.map(
   element("names").append(new Option(name));
 }
 // All of the graph or, where its labels would be too small, the part at the logits.
-const LEAST = 11; // pixels of a label
+const [LEAST, MOST] = [11, 1.2]; // pixels of a label, and how large a small graph is drawn
 function fit() {
   cy.fit(undefined, 12);
+  if (cy.zoom() > MOST) {
+    cy.zoom(MOST);
+    cy.center();
+  }
   if (cy.elements().empty() || cy.zoom() * data.font >= LEAST) return;
   cy.zoom(LEAST / data.font);
   cy.center(cy.getElementById("logits"));
