@@ -241,7 +241,9 @@ class Shown:
             "name": node.name,
             "label": label,
             "component": node.component,
-            "width": max(WIDTH, LETTER * len(label)) if node.component in ("head", "mlp") else 1.2 * LETTER * len(label),
+            "width": max(WIDTH, LETTER * len(label))
+            if node.component in ("head", "mlp")
+            else 1.2 * LETTER * len(label),
             "fill": fill_of(name) if node.component == "head" else "#E3E3E3",
             "border": border_of(name, INK),
             "named": name,
