@@ -241,9 +241,7 @@ class Shown:
             "name": node.name,
             "label": label,
             "component": node.component,
-            "width": max(WIDTH, LETTER * len(label))
-            if node.component in ("head", "mlp")
-            else 1.2 * LETTER * len(label),
+            "width": width_of(node, label),
             "fill": fill_of(name) if node.component == "head" else "#E3E3E3",
             "border": border_of(name, INK),
             "named": name,
@@ -288,6 +286,11 @@ class Shown:
             "effect": effect,
             "facts": facts,
         }
+
+
+def width_of(node: Node, label: str) -> float:
+    """Return how wide a node is: heads and MLPs stand close together, and the others have words."""
+    return max(WIDTH, LETTER * len(label)) if node.component in ("head", "mlp") else 1.2 * LETTER * len(label)
 
 
 def hook(name: str, index: tuple) -> str:
