@@ -201,7 +201,7 @@ def draw_nodes(axes: Axes, layout: Layout, heads: Heads | None) -> None:
         corner = box.height / 2 if head else 0.03
         axes.add_patch(FancyBboxPatch(
             (box.x - box.width / 2, box.bottom), box.width, box.height, facecolor=fill, edgecolor=INK,
-            linewidth=0.7, linestyle=FAILED_DASH if failed else "-", gid=node.name,
+            linewidth=0.7, linestyle=FAILED_DASH if failed else "-",
             boxstyle=f"round,pad=0,rounding_size={corner}", zorder=3,
         ))  # fmt: skip
         label = f"{node.layer}.{node.head}" if head else node.name.replace("_", " ")

@@ -52,10 +52,12 @@ def test_heads_have_the_colours_of_their_names_and_a_dash_where_these_fail(induc
     rows = [("a0.h1", "previous token", True), ("a1.h2", "induction", False), ("a0.h0", "name mover", True)]
     heads = Heads(pd.DataFrame(rows, columns=["head", "name", "passed"]).assign(circuits=1))
     figure = draw(induction, trace(induction), "", heads=heads)
-    boxes = {p.get_gid(): p for p in figure.axes[0].patches if isinstance(p, FancyBboxPatch)}
-    for head, name in (("a0.h1", "previous token"), ("a1.h2", "induction")):
+    drawn = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+    at = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    boxes = {head: next(p for p in drawn if p.get_bbox().contains(*at[head])) for head in ("0.1", "1.2")}
+    for head, name in (("0.1", "previous token"), ("1.2", "induction")):
         assert same_color(boxes[head].get_facecolor()[:3], fill_of(name))
-    assert boxes["a0.h1"].get_linestyle() == "-" != boxes["a1.h2"].get_linestyle()
+    assert boxes["0.1"].get_linestyle() == "-" != boxes["1.2"].get_linestyle()
     assert {"previous token", "induction"} <= set(texts(figure)) and "name mover" not in texts(figure)
 
 
