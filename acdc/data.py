@@ -17,6 +17,8 @@ from acdc.tensor_files import read_tensors, write_tensors
 
 NO_ANSWER = -1
 """Stands in targets of several answers where a prompt has fewer than others."""
+NOWHERE = -1
+"""Stands in labels where a prompt has no token of that label."""
 OF_POSITIONS = ("next", "outputs", "corrupted_outputs")
 """Targets that have an entry a position."""
 
@@ -39,6 +41,8 @@ class Dataset:
         mean_over: what a metric's mean is over: ``prompts`` (of each prompt's mean over its scored positions) or
             ``positions`` (all scored ones alike).
         padding: the token that prompts shorter than the longest are padded with; None where all are of one length.
+        labels: by label, such as ``IO``, the position of the labelled word's last token in the clean and in the
+            corrupted prompt: Int[prompt 2], ``NOWHERE`` where there is none. No circuit depends on them.
         pool: Int[pool pos], the corrupted prompts that mean ablation takes the mean over: all of the dataset's, also
             where this is a selection of it. It is not saved: a loaded dataset's pool is its own.
     """
@@ -51,6 +55,7 @@ class Dataset:
     about: dict[str, Any] = field(default_factory=dict)
     mean_over: Literal["prompts", "positions"] = "prompts"
     padding: int | None = None
+    labels: dict[str, Int[Tensor, "prompt 2"]] = field(default_factory=dict)
     pool: Int[Tensor, "pool pos"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +105,8 @@ class Dataset:
         about = {**self.about, **texts}
         targets = {name: t[prompts] for name, t in self.targets.items()}
         tokens = self.clean[prompts], self.corrupted[prompts], self.scored[prompts]
-        part = Dataset(*tokens, targets, about, self.mean_over, self.padding)
+        labels = {name: t[prompts] for name, t in self.labels.items()}
+        part = Dataset(*tokens, targets, about, self.mean_over, self.padding, labels)
         part.pool = self.pool
         return part
 
@@ -118,7 +124,8 @@ class Dataset:
             return self
         clean, corrupted, scored = (tensor.to(device) for tensor in (self.clean, self.corrupted, self.scored))
         targets = {name: tensor.to(device) for name, tensor in self.targets.items()}
-        moved = Dataset(clean, corrupted, scored, targets, self.about, self.mean_over, self.padding)
+        labels = {name: tensor.to(device) for name, tensor in self.labels.items()}
+        moved = Dataset(clean, corrupted, scored, targets, self.about, self.mean_over, self.padding, labels)
         moved.pool = self.pool.to(device)
         return moved
 
@@ -130,6 +137,7 @@ class Dataset:
         """Write one safetensors file, with ``about``, ``mean_over`` and ``padding`` as JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
+        tensors |= {f"label.{name}": t for name, t in self.labels.items()}
         said = {"about": self.about, "mean_over": self.mean_over, "padding": self.padding}
         write_tensors(tensors, path, "dataset", said)
 
@@ -138,8 +146,11 @@ class Dataset:
         """Read the file that ``save`` wrote. Raises InputError where it is damaged."""
         with reading(path, "make it again by `acdc dataset`"):
             tensors, said = read_tensors(path, "dataset")
-            targets = {k.removeprefix("target."): t for k, t in tensors.items() if k.startswith("target.")}
-            return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, **said)
+            targets, labels = (
+                {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+                for prefix in ("target.", "label.")
+            )
+            return cls(tensors["clean"], tensors["corrupted"], tensors["scored"], targets, labels=labels, **said)
 
 
 def answers(targets: dict[str, Shaped[Tensor, "prompt ..."]], name: str) -> Int[Tensor, "prompt answer"]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from acdc.data import Dataset
+    from acdc.engine.model import Engine
+    from acdc.heads import Heads
     from acdc.metrics import MetricKind
     from acdc.models.model import Model
 
@@ -168,13 +170,36 @@ class Found:
         """
         return Sweep([self]).evaluate(prompts, metrics=metrics, seeds=seeds, model=model)
 
-    def page(self, path: str | Path | None = None) -> str:
-        """Return an interactive page of the circuit as HTML, and write it where a path is given."""
-        return Sweep([self]).page(path)
+    def heads(self, prompts: Dataset, *, model: Model | None = None) -> Heads:
+        """Tell what every head of the model does on prompts, name those for which a rule holds, and test the names.
 
-    def draw(self, *, max_edges: int = 120) -> Figure:
-        """Draw the circuit as a matplotlib figure; edges are as wide as their effects or, without a trace, scores."""
-        return views.draw_found(self, max_edges=max_edges)
+        Args:
+            prompts, model: see ``evaluate``.
+
+        Returns:
+            What ``page`` and ``draw`` take as ``heads``; its ``table`` has a row per head, see
+            ``acdc.analysis.head_table``.
+
+        Raises:
+            InputError: there is no model, or the circuit is of another one.
+        """
+        return Sweep([self]).heads(prompts, model=model)
+
+    def page(self, path: str | Path | None = None, *, heads: Heads | None = None) -> str:
+        """Return an interactive page of the circuit as HTML, and write it where a path is given.
+
+        Args:
+            heads: what heads do, for their names, scores and attention.
+        """
+        return Sweep([self]).page(path, heads=heads)
+
+    def draw(self, *, max_edges: int = 120, heads: Heads | None = None) -> Figure:
+        """Draw the circuit as a matplotlib figure; edges are as wide as their effects or, without a trace, scores.
+
+        Args:
+            heads: what heads do: those with a name have its colour.
+        """
+        return views.draw_found(self, max_edges=max_edges, heads=heads)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with a row per edge, and the effect of removing it where there is a trace."""
@@ -357,27 +382,40 @@ class Sweep(Sequence[Found]):
         model: Model | None = None,
     ) -> pd.DataFrame:
         """Measure the circuits on other prompts, see ``Found.evaluate``; random circuits are of each one's size."""
-        first = self.found[0]
-        used = model or first.model
+        measured_by = metrics or views.metrics_for(prompts, self.found[0].settings["metric"])
+        return views.evaluate(self.found, self.engine(prompts, self.model_of(model)), measured_by, seeds)
+
+    def heads(self, prompts: Dataset, *, model: Model | None = None) -> Heads:
+        """Tell what every head of the model does on prompts, see ``Found.heads``."""
+        used = self.model_of(model)
+        return views.heads(self.found, self.engine(prompts, used), prompts, used.tokenizer)
+
+    def model_of(self, given: Model | None) -> Model:
+        """Return the model that is given or that the circuits were found in. Raises InputError where there is none."""
+        used = given or self.found[0].model
         if used is None:
             raise InputError("a circuit from a file does not know its model: give it as model=acdc.load_model(...)")
-        engine = used.engine(
+        return used
+
+    def engine(self, prompts: Dataset, model: Model) -> Engine:
+        """Return an engine of a model on prompts, as the circuits were found."""
+        first = self.found[0]
+        return model.engine(
             prompts,
             ablation=first.settings["ablation"],
             split_embed=first.circuit.graph.split_embed,
             precision=first.settings.get("precision", "float32"),
             kv_heads=first.settings.get("kv_heads", "grouped"),
         )
-        measured_by = metrics or views.metrics_for(prompts, first.settings["metric"])
-        return views.evaluate(self.found, engine, measured_by, seeds)
 
-    def page(self, path: str | Path | None = None, *, start: str | None = None) -> str:
+    def page(self, path: str | Path | None = None, *, start: str | None = None, heads: Heads | None = None) -> str:
         """Return an interactive page of the circuits as HTML, and write it where a path is given.
 
         Args:
             start: the value that is shown first.
+            heads: what heads do, for their names, scores and attention.
         """
-        text = views.page(self.found, start or self.found[0].value)
+        text = views.page(self.found, start or self.found[0].value, heads=heads)
         if path:
             write_text(text, Path(path))
         return text

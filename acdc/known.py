@@ -29,6 +29,14 @@ def from_file(name: str) -> Callable[[Graph], Circuit]:
     return partial(load_circuit, asset("circuits", f"{name}.yaml"))
 
 
+def heads_of(name: str) -> dict[str, str]:
+    """Return the class of every head that acdc/assets/circuits/<name>.yaml puts into a group of heads, by head."""
+    stated = yaml.safe_load(asset("circuits", f"{name}.yaml").read_text(encoding="utf-8"))
+    groups: dict[str, list[str]] = stated["groups"]
+    heads = {title: own for title, own in groups.items() if not any(one in groups or ".h" not in one for one in own)}
+    return {head: title for title, own in heads.items() for head in own}
+
+
 def load_circuit(path: Path | Traversable, graph: Graph) -> Circuit:
     """Read the circuit that a file states.
 

@@ -14,13 +14,19 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from acdc.errors import InputError, first_line, reading
+from acdc.labels import Labels, Span
 
 MOST_PROMPTS = 10**6
 """The prompts of a dataset at most: more are a slip of the pen, and would be made for days."""
 COLUMNS = ("clean", "corrupted", "correct", "incorrect")
+LABELS = ("clean_labels", "corrupted_labels")
+"""Columns that a file may have beside: by label, where a word stands in the prompt, {"country": [15, 21]}."""
+END = "END"
+"""The label of the scored position, where a prompt has one."""
 SEPARATOR = "|"
 """Separate several answers in an entry of a CSV or TSV file."""
 OF_IDS = ("_id", "_ids", "_idx")
@@ -65,6 +71,7 @@ class Prompt(NamedTuple):
             where one belongs there; or a token id.
         where: the file and the row, for messages.
         first_token: answers stand for the first tokens of their texts, each encoded by itself.
+        labels: of words of the prompts.
     """
 
     clean: Any
@@ -73,6 +80,7 @@ class Prompt(NamedTuple):
     incorrect: Any
     where: str = ""
     first_token: bool = False
+    labels: Labels = MappingProxyType({})
 
 
 class Table(NamedTuple):
@@ -116,9 +124,10 @@ def read(source: Any, columns: Mapping[str, str] | None = None, *, skip_empty: b
     if len(set(lengths.values())) > 1 or not lengths["clean"]:
         said = ", ".join(f"{n} {name}" for name, n in lengths.items())
         raise InputError(f"{table.where}prompts need one entry of each kind: there are {said}")
-    rows = enumerate(zip(*entries.values(), strict=True), 1)
-    kept = ((i, row) for i, row in rows if not (skip_empty and any(map(is_missing, row))))
-    return [prompt(table, layout, row, f"{table.where}row {i}: ") for i, row in kept]
+    given = [list(table.column(name)) if name in table.names else [None] * lengths["clean"] for name in LABELS]
+    rows = enumerate(zip(zip(*entries.values(), strict=True), zip(*given, strict=True), strict=True), 1)
+    kept = ((i, row, of_row) for i, (row, of_row) in rows if not (skip_empty and any(map(is_missing, row))))
+    return [labels_of(prompt(table, layout, row, f"{table.where}row {i}: "), of_row) for i, row, of_row in kept]
 
 
 def layout_of(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
@@ -205,6 +214,32 @@ def prompt(table: Table, layout: Mapping[str, str], row: Sequence[Any], where: s
         answers(table, entry, ids, place) for entry, ids, place in zip(row[2:], as_ids, places[2:], strict=True)
     )
     return Prompt(clean, corrupted, correct, incorrect, where)
+
+
+def labels_of(one: Prompt, entries: Sequence[Any]) -> Prompt:
+    """Return a prompt with the labels in its two entries, see ``LABELS``."""
+    clean, corrupted = (
+        spans(entry, text, f"{one.where}{name} ") for entry, text, name in zip(entries, one[:2], LABELS, strict=True)
+    )
+    names = dict.fromkeys([*clean, *corrupted])
+    return one._replace(labels={name: (clean.get(name), corrupted.get(name)) for name in names})
+
+
+def spans(entry: Any, text: str | list[int], where: str) -> dict[str, Span]:
+    """Return where labelled words stand in a prompt. Raises InputError where an entry says no such thing."""
+    if is_missing(entry):
+        return {}
+    try:
+        found = json.loads(entry) if isinstance(entry, str) else entry
+        pairs = {str(name): tuple(map(operator.index, span)) for name, span in found.items() if span is not None}
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f'{where}has {entry!r}: write it as {{"country": [15, 21]}}') from None
+    for name, span in pairs.items():
+        if len(span) != 2 or not 0 <= span[0] < span[1] <= len(text):
+            raise InputError(f"{where}has {name} at {list(span)}: it is the first character and the one after the last")
+        if name in ("", END):
+            raise InputError(f"{where}has a label {name!r}: {END} is the scored position's, and others have a name")
+    return {name: (span[0], span[1]) for name, span in pairs.items()}
 
 
 def is_missing(entry: Any) -> bool:

@@ -14,6 +14,7 @@ from math import perm
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
+from acdc.labels import Span
 from acdc.text import Prompt, answer_token, distinct, to_dataset, words
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Continuation:
         """Make a dataset of prompts that each have five items, and four members in order.
 
         Returns:
-            ``targets``: ``correct``, the next member; ``incorrect``, the last one given.
+            ``targets``: ``correct``, the next member; ``incorrect``, the last one given, whose label is ``last``.
 
         Raises:
             InputError: there is no tokenizer, it splits a member, or fewer prompts exist than are asked for.
@@ -54,8 +55,9 @@ class Continuation:
         def draw(done: int) -> Prompt:
             first, chosen = rng.randrange(starts), rng.sample(items, N_GIVEN + 1)
             *given, correct = (self.members[(first + i) % len(self.members)] for i in range(N_GIVEN + 1))
-            corrupted = text(chosen, self.scrambled(rng, given))
-            return Prompt(text(chosen, given), corrupted, correct=f" {correct}", incorrect=f" {given[-1]}")
+            clean, corrupted = text(chosen, given), text(chosen, self.scrambled(rng, given))
+            labels = {"last": (last_member(clean), last_member(corrupted))}
+            return Prompt(clean, corrupted, correct=f" {correct}", incorrect=f" {given[-1]}", labels=labels)
 
         prompts = distinct(self.name, draw, n_prompts, exist=starts * perm(len(items), N_GIVEN + 1))
         return to_dataset(tokenizer, prompts, task=self.name, seed=seed)
@@ -77,3 +79,9 @@ def text(items: Sequence[str], members: Sequence[str]) -> str:
     """Write a sentence for each item and its member. The last item has none."""
     done = [f"{item} done in {member}." for item, member in zip(items, members, strict=False)]
     return " ".join([*done, f"{items[-1]} done in"])
+
+
+def last_member(prompt: str) -> Span:
+    """Return where the last member that a prompt gives stands: before its last full stop."""
+    end = prompt.rindex(".")
+    return prompt.rindex(" ", 0, end) + 1, end

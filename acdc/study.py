@@ -352,8 +352,8 @@ class Study:
         """Return the fingerprint of the code that a stage runs.
 
         Args:
-            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, ``mib``, or
-                a module that makes a table.
+            stage: ``dataset``, ``behaviour``, ``evaluate`` (all that measures circuits), ``significance``, ``mib``,
+                ``heads``, or a module that makes a table.
         """
         if stage == "dataset":
             return fingerprint.code(*self.task_sources(w.task))
@@ -362,6 +362,7 @@ class Study:
             "evaluate": ("acdc.analysis.evaluation", "acdc.analysis.recovery"),
             "significance": ("acdc.analysis.significance",),
             "mib": ("acdc.analysis.mib",),
+            "heads": ("acdc.analysis.head_table",),
         }
         if stage in measuring:
             added = [metric.source for metric in METRICS.values() if w.task in metric.tasks]
@@ -467,6 +468,14 @@ class Study:
         by_edges = [method for method in search.methods if method.kind == "search" or method.keeps == "edges"]
         return [file for method in by_edges for file in self.circuits(search, method)]
 
+    def described(self, search: Search) -> list[str]:
+        """Return the files of a search's circuits whose heads are described: of methods that search, if there are such.
+
+        Circuits by scores are cut at any size, and large ones hold every head.
+        """
+        methods = [method for method in search.methods if method.kind == "search"] or search.methods
+        return [file for method in methods for file in self.circuits(search, method)]
+
     def pareto_tables(self, task: Mapping[str, Any]) -> list[str]:
         """Return the evaluations of a task's circuits: its controls, and those of every search."""
         ours = [search for search in self.searches if search.task is task]
@@ -502,6 +511,21 @@ class Study:
         pattern = f"results/{SEARCH}/mib.csv"
         return [pattern.format(**search.labels) for search in self.searches if self.of_mib(search)]
 
+    def heads(self) -> list[str]:
+        """Return the tables of heads of every search whose task asks for them."""
+        asked = [search for search in self.searches if search.task["heads"]]
+        return [f"results/{SEARCH}/heads_{split}.csv".format(**one.labels) for one in asked for split in SPLITS]
+
+    def shown_heads(self, search: Search) -> dict[str, str]:
+        """Return what pages and drawings of a search say of heads: a table and attention, if its task asks for them."""
+        files = {"heads": "heads_test.csv", "attention": "attention_test.json"} if search.task["heads"] else {}
+        return {flag: f"results/{SEARCH}/{file}".format(**search.labels) for flag, file in files.items()}
+
+    def agreements(self) -> list[str]:
+        """Return the comparisons of heads' names with published ones, of such searches whose circuits are known."""
+        asked = [search for search in self.searches if search.task["heads"] and search.is_known]
+        return [f"results/{SEARCH}/agreement.csv".format(**search.labels) for search in asked]
+
     def all_circuits(self) -> list[str]:
         return [file for search in self.searches for method in search.methods for file in self.circuits(search, method)]
 
@@ -527,6 +551,8 @@ class Study:
         names += ["stability"] if any("resamples" in search.entry for search in self.searches) else []
         names += ["significance"] if self.significances() else []
         names += ["mib"] if self.mibs() else []
+        names += ["heads"] if self.heads() else []
+        names += ["agreement"] if self.agreements() else []
         return names + self.areas()
 
     def areas(self) -> list[str]:

@@ -13,8 +13,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from acdc.assets import asset
-from acdc.data import NO_ANSWER, OF_POSITIONS, Dataset, pad
+from acdc.data import NO_ANSWER, NOWHERE, OF_POSITIONS, Dataset, pad
 from acdc.errors import InputError
+from acdc.labels import Span
 from acdc.models.tokenizer import adds_beginning, beginning_of
 from acdc.prompt_files import Prompt
 
@@ -312,7 +313,42 @@ def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prom
     targets = {
         name: together(side) for name, side in zip(("correct", "incorrect"), zip(*answers, strict=True), strict=True)
     }
-    return last_scored(pairs, pad_token(needed(tokenizer)) if of_text else 0, targets, about)
+    made = last_scored(pairs, pad_token(needed(tokenizer)) if of_text else 0, targets, about)
+    return replace(made, labels=label_positions(tokenizer, prompts))
+
+
+def label_positions(
+    tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt]
+) -> dict[str, Int[Tensor, "prompt 2"]]:
+    """Return the positions of the labels of prompts, see ``Dataset``."""
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.labels)
+    rows = [
+        [
+            last_tokens(tokenizer, text, [prompt.labels.get(name, (None, None))[side] for name in names])
+            for side, text in enumerate(prompt[:2])
+        ]
+        for prompt in (prompts if names else ())
+    ]
+    return {name: torch.tensor([[side[i] for side in row] for row in rows]) for i, name in enumerate(names)}
+
+
+def last_tokens(
+    tokenizer: PreTrainedTokenizerBase | None, text: str | list[int], spans: Sequence[Span | None]
+) -> list[int]:
+    """Return the position of the last token of each word in a text; ``NOWHERE`` where there is none.
+
+    Raises:
+        InputError: the tokenizer does not tell which characters its tokens are.
+    """
+    if not isinstance(text, str):
+        return [span[1] - 1 if span else NOWHERE for span in spans]
+    if not needed(tokenizer).is_fast:
+        raise InputError(
+            "labels need a tokenizer that tells where its tokens stand: save it as a fast one, or leave out the labels"
+        )
+    ends = needed(tokenizer)(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    found = ([i for i, (start, end) in enumerate(ends) if start < span[1] <= end] if span else [] for span in spans)
+    return [tokens[-1] if tokens else NOWHERE for tokens in found]
 
 
 def together(answers: Sequence[list[int]]) -> Int[Tensor, "prompt *answer"]:
@@ -380,4 +416,5 @@ def with_first(data: Dataset, token: int) -> Dataset:
         clean=torch.cat([first, data.clean], 1),
         corrupted=torch.cat([first, data.corrupted], 1),
         scored=torch.cat([torch.zeros_like(data.scored[:, :1]), data.scored], 1),
+        labels={name: t + (t != NOWHERE) for name, t in data.labels.items()},
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from acdc.engine.model import Engine
     from acdc.found import Found
     from acdc.graph import Circuit
+    from acdc.heads import Heads
     from acdc.trace import Effects
 
 FRAME_HEIGHT = 620
@@ -54,12 +55,13 @@ def draw(
     *,
     max_edges: int,
     widths: str = "effect of removing it",
+    heads: Heads | None = None,
 ) -> Figure:
     """Draw a circuit, see ``acdc.figures.circuit.draw``."""
     from acdc.figures.circuit import draw as drawing
 
     show_figures()
-    return drawing(circuit, effects, title, max_edges, widths=widths)
+    return drawing(circuit, effects, title, max_edges, widths=widths, heads=heads)
 
 
 def show_figures() -> None:
@@ -85,22 +87,27 @@ def title_of(settings: Mapping[str, Any], *, with_size: bool = True) -> str:
     return f"{title}, best {value} {size_by[2:]}" if size_by.startswith("n_") else f"{title}, {label(size_by)} {value}"
 
 
-def draw_found(found: Found, *, max_edges: int) -> Figure:
+def draw_found(found: Found, *, max_edges: int, heads: Heads | None = None) -> Figure:
     """Draw what was found: edges as wide as the effects in its trace or, where it has none, as their scores."""
     title, scores = title_of(found.settings), found.scores
     if found.trace is not None and "effect" in found.trace:
-        return draw(found.circuit, found.trace, title, max_edges=max_edges)
+        return draw(found.circuit, found.trace, title, max_edges=max_edges, heads=heads)
     if scores is None or "sender" not in scores:
-        return draw(found.circuit, None, title, max_edges=max_edges)
+        return draw(found.circuit, None, title, max_edges=max_edges, heads=heads)
     as_effects = scores.rename(columns={"score": "effect"}).assign(kind="addition", removed=False)
-    return draw(found.circuit, as_effects, title, max_edges=max_edges, widths="score")
+    return draw(found.circuit, as_effects, title, max_edges=max_edges, widths="score", heads=heads)
 
 
-def page(sweep: Sequence[Found], start: str, node_effects: Mapping[str, Mapping[str, float]] | None = None) -> str:
+def page(
+    sweep: Sequence[Found],
+    start: str,
+    node_effects: Mapping[str, Mapping[str, float]] | None = None,
+    heads: Heads | None = None,
+) -> str:
     """Return an interactive page of a sweep as HTML, see ``acdc.figures.page``."""
     from acdc.figures.page import page as render
 
-    return render(sweep, node_effects or {}, title_of(sweep[0].settings, with_size=False), start)
+    return render(sweep, node_effects or {}, title_of(sweep[0].settings, with_size=False), start, heads)
 
 
 def in_frame(text: str) -> str:
@@ -130,6 +137,13 @@ def evaluate(
         for name, seed, circuit in controls(engine.graph, seeds, [size / n_edges for size in sizes])
     ]
     return pd.DataFrame(circuit_rows(engine, metrics, circuits))
+
+
+def heads(found: Sequence[Found], engine: Engine, prompts: Dataset, tokenizer: Any) -> Heads:
+    """Tell what heads do, see ``Found.heads``."""
+    from acdc.analysis.head_table import heads_in
+
+    return heads_in(engine, metrics_for(prompts, found[0].settings["metric"]), found, tokenizer)
 
 
 def metrics_for(prompts: Dataset, found_by: str) -> dict[str, Callable[..., Any]]:

@@ -495,6 +495,11 @@ class TestExchange:
         FORMATS["eap_pt"].load().write(one.circuit, {}, file, 16)
         assert "has no scores to choose edges by" in refused(*command, "5", "--by-score")
 
+    def test_attention_without_the_table_of_heads_is_refused(self, refused, tmp_path):
+        file = str(self.scored(tmp_path))
+        page = ["page", "--circuits", file, "--start", "5", "--out", str(tmp_path / "p.html"), "--attention", file]
+        assert "give it with --heads" in refused(*page)
+
     def test_networkx_has_the_scores_of_the_circuits_edges(self, tmp_path):
         file = self.scored(tmp_path)
         flags = ["--format", "graphml", "--value", "5", "--out", str(tmp_path / "c.graphml")]

@@ -7,9 +7,11 @@ import json
 import pytest
 import yaml
 
+from acdc.analysis.head_names import NAMES
+from acdc.analysis.head_table import BACKUP
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
-from acdc.known import expand, from_file, load_circuit
+from acdc.known import expand, from_file, heads_of, load_circuit
 from tests.originals import VECTORS, key, original_key
 
 SPLIT = {"tracr_reverse": Graph(4, 1, 1, split_embed=True), "tracr_proportion": Graph(2, 1, 1, split_embed=True)}
@@ -115,3 +117,10 @@ def test_what_the_graph_does_not_have_is_refused_by_name(tmp_path, sender, recei
     path.write_text(yaml.safe_dump({"connections": [{"from": sender, "to": receiver}]}))
     with pytest.raises(InputError, match=f"wrong.yaml: {message}.*another model"):
         load_circuit(path, GRAPH)
+
+
+def test_the_published_heads_of_ioi_are_26_of_classes_that_names_are_compared_with():
+    published = heads_of("ioi")
+    assert len(published) == 26 and published["a9.h9"] == "name mover" and published["a10.h7"] == "negative name mover"
+    assert {GPT2.node(head).component for head in published} == {"head"}
+    assert set(published.values()) == {*NAMES, BACKUP}

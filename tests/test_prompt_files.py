@@ -313,3 +313,29 @@ def test_held_out_token_ids_do_not_fit_texts(tmp_path):
     ids = {"clean": [1, 2], "corrupted": [3, 4], "correct": 5, "incorrect": 6}
     with pytest.raises(InputError, match=r"test\.jsonl and the prompts for discovery are both texts or both token ids"):
         held_out(distinct_prompts(many(tmp_path)), write(tmp_path / "test.jsonl", [ids]))
+
+
+LABELLED = [{**row, "clean_labels": {"first": [0, 3]}, "corrupted_labels": {"second": [2, 3]}} for row in ROWS]
+
+
+@pytest.mark.parametrize("suffix", ("csv", "json"))
+def test_labels_are_spans_of_characters(suffix, tmp_path):
+    rows = [{k: json.dumps(v) if "labels" in k and suffix == "csv" else v for k, v in row.items()} for row in LABELLED]
+    expected = {"first": ((0, 3), None), "second": (None, (2, 3))}
+    assert [prompt.labels for prompt in read(write(tmp_path / f"a.{suffix}", rows))] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("France", "clean_labels has 'France'"),
+        ({"first": [3]}, r"has first at \[3\]"),
+        ({"first": [2, 99]}, "the first character and the one after the last"),
+        ({"first": ["0", "3"]}, "write it as"),
+        ({"END": [0, 3]}, "END is the scored position's"),
+    ],
+)
+def test_labels_that_are_no_spans_are_refused(entry, message):
+    columns = {name: [row[name] for row in ROWS] for name in COLUMNS}
+    with pytest.raises(InputError, match=message):
+        read({**columns, "clean_labels": [entry, None]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from acdc import tasks
-from acdc.data import NO_ANSWER, Dataset
+from acdc.data import NO_ANSWER, NOWHERE, Dataset
 from acdc.errors import InputError
 from acdc.models.toy.word_tokenizer import word_tokenizer
 from acdc.tasks import Task
@@ -293,3 +294,28 @@ def test_token_ids_of_a_file_are_taken_as_they_are(tmp_path):
     data, begun_too = (tasks.dataset_of(task, "ids", tokenizer, 1, 0, {}, bos=bos) for bos in ("auto", True))
     assert data.clean.tolist() == [[5, 6]] and data.targets["correct"].tolist() == [[3, 4]]
     assert data.about["bos"] is False and begun_too.clean.tolist() == [[tokenizer.bos_token_id, 5, 6]]
+
+
+def test_labels_move_with_the_token_for_the_beginning_and_go_with_a_selection(tmp_path):
+    tokenizer = word_tokenizer(["one", "two", "three"])
+    prompts = [
+        Prompt("one two", "two two", " three", " one", labels={"word": ((4, 7), None)}),
+        Prompt("one two one", "two two two", " three", " one", labels={"word": ((4, 7), (0, 3))}),
+    ]
+    data = to_dataset(tokenizer, prompts)
+    assert data.labels["word"].tolist() == [[1, NOWHERE], [1, 0]]
+    tokenizer.add_special_tokens({"bos_token": "<pad>"})
+    begun_data = begun(data, tokenizer, True)
+    assert begun_data.labels["word"].tolist() == [[2, NOWHERE], [2, 1]]
+    begun_data[1:].save(tmp_path / "d.safetensors")
+    assert Dataset.load(tmp_path / "d.safetensors").labels["word"].tolist() == [[2, 1]]
+
+
+def test_labels_of_token_ids_are_spans_of_tokens():
+    prompts = [Prompt([3, 4, 5], [6, 4, 5], 7, 8, labels={"word": ((0, 2), None)})]
+    assert to_dataset(None, prompts).labels["word"].tolist() == [[1, NOWHERE]]
+
+
+def test_labels_change_no_fingerprint():
+    data = to_dataset(None, [Prompt([3, 4], [6, 4], 7, 8)])
+    assert replace(data, labels={"word": torch.zeros(1, 2, dtype=torch.long)}).sha256 == data.sha256

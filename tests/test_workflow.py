@@ -169,6 +169,15 @@ class TestEndToEnd:
         planted = table.query("task == 'planted' and value == '1'").set_index("test").passes
         assert planted[["equivalence", "minimality", "sufficiency_edges", "sufficiency_paths"]].all()
 
+    def test_heads_are_described_and_compared_where_a_task_asks_for_it(self, finished):
+        table = finished.table("results/test/heads.csv")
+        assert set(table.task) == {"planted"} and set(table.prompts) == {"discovery", "test"}
+        n_heads = table["head"].nunique()
+        assert len(table) == 2 * n_heads and (table.circuits > 0).any()
+        assert table.passed.notna().sum() <= ((table.circuits > 0) & (table["name"] != "none")).sum()
+        agreement = finished.table("results/test/agreement.csv")
+        assert len(agreement) == 0 and "agrees" in agreement
+
     def test_methods_that_keep_edges_have_cpr_and_cmd(self, finished):
         table = finished.table("results/test/mib.csv").set_index(["task", "metric", "method"])
         assert set(table.index) == {
@@ -257,8 +266,8 @@ class TestEndToEnd:
 HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
 """Libraries that take long to import."""
 MAY_IMPORT = {
-    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance", "mib"), {"torch"}),
-    "dataset": {"torch", "transformers"},  # a model's tokenizer is Transformers'
+    **dict.fromkeys(("circuits", "stability", "evaluate", "controls", "significance", "mib", "agreement"), {"torch"}),
+    **dict.fromkeys(("dataset", "heads"), {"torch", "transformers"}),  # a model's tokenizer is Transformers'
     "draw": {"matplotlib"},
     **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),
     **dict.fromkeys(("table", "faithfulness", "methods", "auc", "auc-tables", "readable"), set()),

@@ -37,6 +37,8 @@ COMMANDS = {
         "measuring:nodes",
         "measuring:significance",
         "measuring:mib",
+        "measuring:heads",
+        "measuring:agreement",
     ),
     "Tables": (
         *("tabulating:table", "tabulating:faithfulness", "tabulating:methods"),

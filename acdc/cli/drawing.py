@@ -14,6 +14,7 @@ from acdc.cli.flags import OutFile, OutFiles, halves
 from acdc.errors import InputError
 from acdc.files import write_text
 from acdc.found import Found, Sweep
+from acdc.heads import Heads
 from acdc.tables import read_table, read_tables, using
 from acdc.trace import read_nodes
 
@@ -138,6 +139,8 @@ def draw(
     max_edges: PositiveInt = 120,
     page: OutFile | None = None,
     nodes: list[Path] | None = None,
+    heads: Path | None = None,
+    attention: Path | None = None,
 ) -> None:
     """Draw circuits (as Figure 1 of the paper does), their edges wider the more their removal costs or their score is.
 
@@ -156,14 +159,17 @@ def draw(
         max_edges: of a larger circuit the strongest are drawn
         page: an interactive page of all the circuits too, see the command page
         nodes: for the page: nodes.csv of the circuits
+        heads: the table of the command heads: heads with a name have its colour, and the page says what they do
+        attention: for the page: where heads attend to, as the command heads writes it
     """
     from acdc.figures.style import save
 
     sweep = loaded(circuits, traces)
     drawn = list(sweep) if values is None else [sweep.at(value) for value in values]
-    text = text_of_page(sweep, drawn[0].value, nodes or []) if page else ""
+    known = known_heads(heads, attention)
+    text = text_of_page(sweep, drawn[0].value, nodes or [], known) if page else ""
     for found, files in of_each(drawn, out):
-        save(found.draw(max_edges=max_edges), files)
+        save(found.draw(max_edges=max_edges, heads=known), files)
     if page:
         write_text(text, page)
 
@@ -188,6 +194,8 @@ def page(
     out: OutFile,
     traces: list[Path] | None = None,
     nodes: list[Path] | None = None,
+    heads: Path | None = None,
+    attention: Path | None = None,
 ) -> None:
     """Make an interactive page of a sweep: one file, for any browser, without a network.
 
@@ -201,12 +209,21 @@ def page(
         start: the value that is shown first
         out: .html
         nodes: nodes.csv of the circuits
+        heads: the table of the command heads, for what heads do
+        attention: where heads attend to, as the command heads writes it
     """
-    write_text(text_of_page(loaded(circuits, traces), start, nodes or []), out)
+    write_text(text_of_page(loaded(circuits, traces), start, nodes or [], known_heads(heads, attention)), out)
 
 
-def text_of_page(sweep: Sweep, start: str, nodes: list[Path]) -> str:
+def known_heads(table: Path | None, attention: Path | None) -> Heads | None:
+    """Return what heads do; None without a table. Raises InputError where there is attention and no table."""
+    if attention and not table:
+        raise InputError("--attention goes with the table of heads: give it with --heads")
+    return Heads.load(table, attention) if table else None
+
+
+def text_of_page(sweep: Sweep, start: str, nodes: list[Path], heads: Heads | None) -> str:
     """Return the interactive page of a sweep."""
     from acdc import views
 
-    return views.page(sweep, start, read_nodes(nodes) if nodes else {})
+    return views.page(sweep, start, read_nodes(nodes) if nodes else {}, heads)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts.types import PositiveInt
 
 from acdc.catalogue import ABLATIONS
 from acdc.cli.flags import AblationFlags, EngineFlags, OutFile, Seed, TaskFlags
 from acdc.errors import InputError
-from acdc.found import CONTROL, PRUNED, Found
-from acdc.tables import write_table
+from acdc.found import CONTROL, PRUNED, SEARCH, Found
+from acdc.tables import read_tables, using, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,3 +198,57 @@ def mib(flags: AblationFlags, task: TaskFlags, *, circuits: list[Path], out: Out
         labels = {key: settings[key] for key in LABELS}
         rows.append({**labels, "n_circuits": len(found), "cpr": cpr, "cmd": cmd})
     write_table(rows, out)
+
+
+def heads(
+    flags: AblationFlags,
+    task: TaskFlags,
+    *,
+    circuits: list[Path],
+    out: OutFile,
+    prompts: Literal["discovery", "test"] = "test",
+    attention: OutFile | None = None,
+) -> None:
+    """Tell what every head does on prompts, propose a name for it, and test the name.
+
+    Writes a row per head of the model, those of the circuits first: where it attends to on clean and corrupted prompts,
+    its scores on repeated random tokens, what it copies, what it adds to the logit difference by itself, and to which
+    receivers its strongest edges lead. A name is proposed where its rule holds, with its score and its rank among all
+    heads; of heads in circuits it is tested by cutting an edge and by swapping a token.
+
+    Args:
+        circuits: circuit.json of each, or a circuits.json; all of one search
+        out: the table, .csv
+        prompts: what the table calls the prompts
+        attention: for pages, where the circuits' heads attend to on a few prompts, .json
+    """
+    from acdc.analysis.head_table import heads_in
+    from acdc.found import Sweep
+    from acdc.models.tokenizer import load_tokenizer
+
+    found = [one for path in circuits for one in Sweep.load(path).found]
+    tokenizer = load_tokenizer(flags.model) if attention else None
+    made = heads_in(flags.load(), task.metrics(), found, tokenizer)
+    made.table.insert(len(SEARCH), "prompts", prompts)
+    made.save(out, attention)
+
+
+def agreement(*, heads: list[Path], task: TaskFlags, known_of: str, out: OutFile) -> None:
+    """Compare the names of heads with the classes that a paper gives them.
+
+    Writes a row per head that has a name or a class, for every kind of prompts: both, and whether they agree. Where no
+    classes are published of the task and the model, the table has no row.
+
+    Args:
+        heads: tables of the command heads
+        known_of: the model whose heads are published: for a reset network, the trained model
+        out: the table, .csv
+    """
+    from acdc import tasks
+    from acdc.analysis import head_table
+
+    published = tasks.load(task.task, task.module).known_heads.get(known_of)
+    table = read_tables(heads)
+    with using(*heads):
+        made = head_table.agreement(table, published() if published else {})
+    write_table(made, out)

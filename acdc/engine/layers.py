@@ -94,7 +94,18 @@ def attend(
     bias: Float[Tensor, "... query key"] | None = None,
     most: float | None = None,
 ) -> Float[Tensor, "... query d_head"]:
-    """Compute scaled dot-product attention. A query sees the keys that are not ``hidden`` from it.
+    """Compute scaled dot-product attention, see ``pattern``."""
+    return pattern(q, k, hidden, bias, most) @ v
+
+
+def pattern(
+    q: Float[Tensor, "... query d_head"],
+    k: Float[Tensor, "... key d_head"],
+    hidden: Bool[Tensor, "... query key"],
+    bias: Float[Tensor, "... query key"] | None = None,
+    most: float | None = None,
+) -> Float[Tensor, "... query key"]:
+    """Compute which share of its attention each query gives to each key. It sees those not ``hidden`` from it.
 
     Args:
         bias: what is added to the scores.
@@ -102,7 +113,7 @@ def attend(
     """
     scores = cap((q @ k.transpose(-1, -2)).div_(q.shape[-1] ** 0.5), most)
     scores = scores if bias is None else scores + bias
-    return scores.masked_fill_(hidden, -torch.inf).softmax(-1) @ v
+    return scores.masked_fill_(hidden, -torch.inf).softmax(-1)
 
 
 def cap(x: Float[Tensor, "..."], most: float | None) -> Float[Tensor, "..."]:

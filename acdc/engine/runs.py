@@ -534,14 +534,29 @@ def full_attention(
     weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
 ) -> Float[Tensor, "head row d_head"]:
     """Compute the attention output ``z`` of every head of a layer at every row."""
+    q, k, v = of_heads(weights, layer, ports, rows)
+    return attend(weights, layer, slice(None), q, k, v, rows).flatten(1, 2)
+
+
+def full_pattern(
+    weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
+) -> Float[Tensor, "head prompt query key"]:
+    """Compute where every head of a layer attends to at every row."""
+    q, k, _ = of_heads(weights, layer, ports, rows)
+    return layers.pattern(q, k, *scoring(weights, layer, slice(None), q, rows))
+
+
+def of_heads(
+    weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
+) -> list[Float[Tensor, "head prompt pos d_head"]]:
+    """Return q, k and v of every head of a layer, after a norm that takes all heads together."""
     n_heads, n_kv = weights.architecture.n_heads, weights.architecture.n_kv_heads
     q, k, v = ports.split([n_heads, n_kv, n_kv])
     if weights.architecture.query_key_norm == "all heads":
         q = place_together(weights, layer, q, 0, rows.pos)
         k = place_together(weights, layer, k, n_heads, rows.pos)
     k, v = (x.repeat_interleave(n_heads // n_kv, 0) for x in (k, v))
-    q, k, v = (x.unflatten(1, (rows.n_prompts, rows.n_pos)) for x in (q, k, v))
-    return attend(weights, layer, slice(None), q, k, v, rows).flatten(1, 2)
+    return [x.unflatten(1, (rows.n_prompts, rows.n_pos)) for x in (q, k, v)]
 
 
 def attend(
@@ -560,12 +575,23 @@ def attend(
         at_scored: whether there is one query for each of the last but two dimensions, at its scored position; else
             there are queries at every position.
     """
+    return layers.attend(q, k, v, *scoring(weights, layer, heads, q, rows, at_scored))
+
+
+def scoring(
+    weights: Weights,
+    layer: int,
+    heads: Where,
+    q: Float[Tensor, "head ... query d_head"],
+    rows: Rows,
+    at_scored: bool = False,
+) -> tuple[Bool[Tensor, "... query key"], Float[Tensor, "..."] | None, float | None]:
+    """Return what is hidden from queries, what is added to their scores, and what caps these, see ``attend``."""
     architecture, bias = weights.architecture, None
     if weights.slopes is not None:
         distance = rows.distance[rows.pos[rows.scored], None] if at_scored else rows.distance
         bias = -weights.slopes[heads].view(-1, *[1] * (q.dim() - 1)) * distance
-    hidden = rows.hidden(architecture.window(layer), at_scored)
-    return layers.attend(q, k, v, hidden, bias, architecture.attention_cap)
+    return rows.hidden(architecture.window(layer), at_scored), bias, architecture.attention_cap
 
 
 def final_norm(weights: Weights, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
 from matplotlib.path import Path
 
 from acdc.errors import InputError
@@ -24,6 +25,7 @@ from acdc.figures.edges import (
     strength_range,
     strongest,
 )
+from acdc.figures.heads import NAME_COLORS, failed_of, fill_of
 from acdc.figures.places import (
     MARGIN_BOTTOM,
     MARGIN_LEFT,
@@ -35,9 +37,13 @@ from acdc.figures.places import (
 )
 from acdc.figures.style import GREY, INK, PALE, style
 from acdc.graph import Circuit, Edge, Node
+from acdc.heads import NONE, Heads
 
 SIDE = {"q": -0.3, "k": 0.0, "v": 0.3}  # where on a head's lower side its inputs arrive, in node widths
-TITLE_LINE = 0.16  # inches
+TITLE_LINE, NAMES_LINE = 0.16, 0.17  # inches
+NAMES_A_LINE = 2
+FAILED_DASH: Any = (0, (2.5, 1.5))
+"""The border of a head whose name fails its test."""
 
 
 def draw(
@@ -47,6 +53,7 @@ def draw(
     max_edges: int = 120,
     *,
     widths: str = "effect of removing it",
+    heads: Heads | None = None,
 ) -> Figure:
     """Draw a circuit's edges, coloured by the input that they enter, the wider the more their removal costs.
 
@@ -61,6 +68,8 @@ def draw(
             edges: all are of one width.
         title: set above the drawing, wrapped to its width.
         widths: what the widths are of, for their legend.
+        heads: what heads do: those with a name have its colour, as in the paper's Figure 1, and a dashed border if it
+            fails its test.
 
     Raises:
         InputError: an edge of the circuit has no row that kept it, or its effect is NaN or infinite (the message names
@@ -74,14 +83,17 @@ def draw(
     ends = {edge: readers for edge in strengths if (readers := arrow_ends(circuit.graph, edge, live))}
     drawn = strongest(ends, strengths, max_edges)
     layout = arrange(circuit, [(edge.sender, end) for edge in drawn for end in ends[edge]])
+    names = names_in(layout, heads)
     with style():
-        figure, axes = canvas(layout, title)
+        figure, axes = canvas(layout, title, -(-len(names) // NAMES_A_LINE))
         draw_rows(axes, layout)
         draw_edges(axes, layout, {edge: ends[edge] for edge in drawn}, strengths)
-        draw_nodes(axes, layout)
+        draw_nodes(axes, layout, heads)
         write_small_print(axes, small_print(circuit, len(strengths), len(ends), len(drawn), known))
         if drawn:
             add_legends(axes, {edge: strengths[edge] for edge in drawn}, widths if known else None)
+        if names:
+            add_names(axes, names)
     return figure
 
 
@@ -124,12 +136,16 @@ def small_print(circuit: Circuit, n_edges: int, n_live: int, n_drawn: int, known
 # Drawing it.
 
 
-def canvas(layout: Layout, title: str) -> tuple[Figure, Axes]:
-    """Make a figure as large as the drawing and its margins, in inches, and write the title."""
+def canvas(layout: Layout, title: str, n_lines: int) -> tuple[Figure, Axes]:
+    """Make a figure as large as the drawing and its margins, in inches, and write the title.
+
+    Args:
+        n_lines: of the legend of heads' names.
+    """
     width = layout.width + MARGIN_LEFT + MARGIN_RIGHT
     title = textwrap.fill(title, int(width * 14))
     top = layout.height + NODE_HEIGHT / 2 + 0.18 + TITLE_LINE * (title.count("\n") + 1)
-    bottom = -NODE_HEIGHT / 2 - MARGIN_BOTTOM
+    bottom = -NODE_HEIGHT / 2 - MARGIN_BOTTOM - NAMES_LINE * n_lines
     figure = Figure(figsize=(width, top - bottom))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-MARGIN_LEFT, width - MARGIN_LEFT), ylim=(bottom, top))
     axes.set_axis_off()
@@ -176,15 +192,17 @@ def opacity(width: float) -> float:
     return 0.35 + 0.6 * (width - 0.5) / 1.7
 
 
-def draw_nodes(axes: Axes, layout: Layout) -> None:
-    """Draw the nodes: heads are ellipses, others boxes."""
+def draw_nodes(axes: Axes, layout: Layout, heads: Heads | None) -> None:
+    """Draw the nodes: heads are ellipses, in the colour of their name where they have one, others boxes."""
     for node, box in layout.boxes.items():
         head = node.component == "head"
-        fill = "white" if head else "#E3E3E3"
+        fill = fill_of(heads.name(node.name) if heads else NONE) if head else "#E3E3E3"
+        failed = heads is not None and failed_of(heads.rows.get(node.name, {}))
         corner = box.height / 2 if head else 0.03
         axes.add_patch(FancyBboxPatch(
             (box.x - box.width / 2, box.bottom), box.width, box.height, facecolor=fill, edgecolor=INK,
-            linewidth=0.7, boxstyle=f"round,pad=0,rounding_size={corner}", zorder=3,
+            linewidth=0.7, linestyle=FAILED_DASH if failed else "-",
+            boxstyle=f"round,pad=0,rounding_size={corner}", zorder=3,
         ))  # fmt: skip
         label = f"{node.layer}.{node.head}" if head else node.name.replace("_", " ")
         axes.text(box.x, box.y - 0.005, label, ha="center", va="center", fontsize=6.5, zorder=4)
@@ -210,6 +228,22 @@ def add_legends(axes: Axes, strengths: dict[Edge, float], widths: str | None) ->
     shown = [low, np.sqrt(low * high), high] if low < high else [high]
     lines = [Line2D([], [], color=INK, linewidth=width(s), alpha=opacity(width(s)), label=f"{s:.2g}") for s in shown]
     add_legend(axes, 0.42, widths, lines)
+
+
+def names_in(layout: Layout, heads: Heads | None) -> list[str]:
+    """Return the names of the heads that are drawn, in the order of their legend."""
+    drawn = {heads.name(node.name) for node in layout.boxes if node.component == "head"} if heads else set()
+    return [name for name in NAME_COLORS if name in drawn]
+
+
+def add_names(axes: Axes, names: list[str]) -> None:
+    """Add the legend of the names of heads, above the others."""
+    patches = [Patch(facecolor=fill_of(name), edgecolor=INK, linewidth=0.7, label=name) for name in names]
+    axes.add_artist(Legend(
+        axes, patches, names, ncols=NAMES_A_LINE, loc="lower left", borderpad=0, handlelength=1.4, columnspacing=1,
+        bbox_to_anchor=(axes.get_xlim()[0] + 0.1, axes.get_ylim()[0] + 0.76), bbox_transform=axes.transData,
+        borderaxespad=0,
+    ))  # fmt: skip
 
 
 def add_legend(axes: Axes, inches: float, text: str, lines: list[Line2D]) -> None:

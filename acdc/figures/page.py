@@ -1,8 +1,8 @@
 """Make an interactive page of a sweep's circuits: no server, no network, nothing beside the file.
 
 The graph is drawn by Cytoscape.js (MIT), which stands in the page whole. What the page does is in
-``acdc/assets/page/page.js``. Nodes keep their places while the slider is moved: a row for every layer, a column for
-every head.
+``acdc/assets/page/page.js``. Nodes keep their places while the slider is moved: a row for every layer or, where
+these are many, a column, so that all of it can be read on a laptop at once.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from acdc.assets import asset
 from acdc.catalogue import METRICS, label
 from acdc.errors import InputError
 from acdc.figures.edges import INPUT_NAMES, INPUTS, arrow_ends, counted, input_of, line_width, strongest
+from acdc.figures.heads import NAME_COLORS, border_of, facts_of, failed_of, fill_of
+from acdc.figures.style import INK
 from acdc.found import Found
 from acdc.graph import Edge, Node
+from acdc.heads import NONE, Heads
 from acdc.trace import key_of
 
 FILES = {"page": "page.html", "css": "page.css", "script": "page.js", "library": "cytoscape.min.js"}
 MOST_EDGES = 1000
 """More of a circuit make a browser slow; the strongest are drawn, and the page says so."""
-COLUMN, ROW = 96, 56  # pixels from one node to the next
-WIDTHS = {"head": 44, "mlp": 44}  # of nodes, in pixels; embeddings and logits are wider
+CANVAS = (1080, 650)
+"""The pixels that a graph has on a laptop, to choose how it lies."""
+WIDTH, FONT, LETTER = 37, 15, 9  # of nodes, at the least, and of their labels, in the graph's own pixels
+SMALL = 12  # pixels of a label, below which layers become columns
+ACROSS, UP = 45, 38  # from one node to the next, at the least
+STRETCH = 3.0  # and at the most, to fill the canvas: times as far
 BOWS = {"q": -1.0, "k": 0.4, "v": 1.0, "mlp": -0.5, "logits": 0.7}  # edges between the same nodes stand apart
 HELP = (
     "Point at a node or an edge: its hook points, and what removing it does. Click: only the paths from there to the"
@@ -37,7 +44,13 @@ HELP = (
 EFFECTS = "An effect is how much the metric rises when something is removed. Searches minimise it."
 
 
-def page(sweep: Sequence[Found], node_effects: Mapping[str, Mapping[str, float]], title: str, start: str) -> str:
+def page(
+    sweep: Sequence[Found],
+    node_effects: Mapping[str, Mapping[str, float]],
+    title: str,
+    start: str,
+    heads: Heads | None = None,
+) -> str:
     """Make the page as HTML.
 
     Args:
@@ -45,6 +58,7 @@ def page(sweep: Sequence[Found], node_effects: Mapping[str, Mapping[str, float]]
         node_effects: by the circuit's value and the node's name: how much the metric rises when all that the node sends
             is removed. Empty where it was not measured.
         start: the value of the circuit that is shown first.
+        heads: what heads do; None where it is not known.
 
     Raises:
         InputError: no circuit of the sweep has the value ``start``, or the circuits are of several graphs.
@@ -56,13 +70,18 @@ def page(sweep: Sequence[Found], node_effects: Mapping[str, Mapping[str, float]]
     if any(found.circuit.graph != sweep[0].circuit.graph for found in sweep):
         raise InputError("the circuits are of several models: a page is of one")
     where = places(node for found in sweep for node in found.circuit.nodes)
+    rows = {layer: i for i, layer in enumerate(where.pop("rows"))}
+    shown = [Shown(found, node_effects.get(found.value, {}), heads) for found in sweep]
     data = {
         "size": size,
         "start": values.index(start),
         "help": f"{HELP} {EFFECTS}",
         "legend": [[INPUT_NAMES.get(name, name), color] for name, color in INPUTS.items()],
+        "names": names_of(shown),
+        "attention": heads.attention if heads else None,
+        "font": FONT,
         **where,
-        "circuits": [Shown(found, node_effects.get(found.value, {})).data(where["positions"]) for found in sweep],
+        "circuits": [one.data(rows) for one in shown],
     }
     return filled(data, title, size)
 
@@ -84,24 +103,56 @@ def filled(data: dict[str, Any], title: str, size: str) -> str:
 
 def places(nodes: Iterable[Node]) -> dict[str, Any]:
     """Return where every node of the sweep stands, and the labels of the layers."""
-    present = sorted(set(nodes), key=lambda node: (node.layer, node.name))  # a set has another order in every process
-    layers = sorted({node.layer for node in present})
-    rows = {layer: -ROW * i for i, layer in enumerate(layers)}
-    heads = 1 + max((node.head for node in present if node.head is not None), default=0)
-    middle = COLUMN * heads / 2
-    columns = {"mlp": COLUMN * heads, "tok_embed": middle - COLUMN, "pos_embed": middle + COLUMN}
-    x = {node: COLUMN * node.head if node.head is not None else columns.get(node.component, middle) for node in present}
-    inner = {node.layer for node in present if node.component in WIDTHS}
+    order = {"tok_embed": 0, "embed": 1, "pos_embed": 2, "head": 3, "mlp": 4}  # a set has another in every process
+    present = sorted(set(nodes), key=lambda node: (node.layer, order.get(node.component, 5), node.head or 0))
+    layers = {layer: [node for node in present if node.layer == layer] for layer in sorted({n.layer for n in present})}
+    most = max((len(own) for own in layers.values()), default=1)
+    upright = zoom(most, len(layers))
+    lies = FONT * upright < SMALL and zoom(len(layers), most) > upright
+    across, up = spacing(len(layers), most) if lies else spacing(most, len(layers))
+    positions: dict[str, dict[str, float]] = {}
+    for i, own in enumerate(layers.values()):
+        for j, node in enumerate(own):
+            beside = j - (len(own) - 1) / 2
+            x, y = (i, beside) if lies else (beside, -i)
+            positions[node.name] = {"x": across * x, "y": up * y}
+    half = (most - 1) / 2
+    at = {
+        layer: {"x": across * i, "y": -up * half - UP} if lies else {"x": -across * half - 1.5 * ACROSS, "y": -up * i}
+        for i, layer in enumerate(layers)
+    }
+    inner = [layer for layer, own in layers.items() if any(node.component in ("head", "mlp") for node in own)]
     return {
-        "positions": {node.name: {"x": x[node], "y": rows[node.layer]} for node in present},
+        "rows": [*layers],
+        "positions": positions,
         "layers": [
-            {"data": {"id": f"layer {i}", "label": f"layer {i}", "width": 60}, "position": {"x": -80, "y": rows[i]}}
-            for i in sorted(inner)
+            {"data": {"id": f"layer {i}", "label": layer_label(i, inner, lies), "width": WIDTH}, "position": at[i]}
+            for i in inner
         ],
     }
 
 
-Positions = dict[str, dict[str, float]]
+def zoom(across: int, up: int) -> float:
+    """Return how much of its size so many nodes across and up have on a laptop."""
+    return min(CANVAS[0] / (ACROSS * (across + 1)), CANVAS[1] / (UP * (up + 1)))
+
+
+def spacing(across: int, up: int) -> tuple[float, float]:
+    """Return how far nodes stand from each other: at the least or, where there is room, farther."""
+    size = min(zoom(across, up), 1.0)
+    wide, high = CANVAS[0] / (size * (across + 1)), CANVAS[1] / (size * (up + 1))
+    return min(max(wide, ACROSS), STRETCH * ACROSS), min(max(high, UP), STRETCH * UP)
+
+
+def layer_label(layer: int, inner: Sequence[int], lies: bool) -> str:
+    """Return what stands beside a layer; where layers are columns, only the first says what the number is of."""
+    return f"layer {layer}" if not lies or layer == inner[0] else str(layer)
+
+
+def names_of(shown: Sequence[Shown]) -> list[list[str]]:
+    """Return the names of heads in circuits, with their colours, in the order of the legend."""
+    present = {one.name(node) for one in shown for node in one.found.circuit.nodes}
+    return [[name, fill_of(name), color] for name, color in NAME_COLORS.items() if name in present]
 
 
 @dataclass
@@ -110,6 +161,7 @@ class Shown:
 
     Attributes:
         node_effects: by name, of removing all that a node sends.
+        heads: what heads do; None where it is not known.
         strengths: sizes of the effects of edges or, where there are none, of their scores.
         ends: of the edges that lead on to the logits, the nodes that read them.
         drawn: the edges that are drawn, the strongest first.
@@ -118,6 +170,7 @@ class Shown:
 
     found: Found
     node_effects: Mapping[str, float]
+    heads: Heads | None
     strengths: dict[Edge, float] = field(init=False)
     ends: dict[Edge, list[Node]] = field(init=False)
     drawn: list[Edge] = field(init=False)
@@ -131,8 +184,12 @@ class Shown:
         self.drawn = strongest(self.ends, self.strengths, MOST_EDGES)
         self.arrows = [(edge, end) for edge in self.drawn for end in self.ends[edge]]
 
-    def data(self, positions: Positions) -> dict[str, Any]:
-        """Return what the page's script reads."""
+    def data(self, rows: Mapping[int, int]) -> dict[str, Any]:
+        """Return what the page's script reads.
+
+        Args:
+            rows: by layer, which of the rows of nodes it is.
+        """
         graph = self.found.circuit.graph
         width = line_width(self.strengths[edge] for edge in self.drawn)
         order = {node: i for i, node in enumerate((*graph.senders, graph.receivers[-1]))}
@@ -141,8 +198,12 @@ class Shown:
             "value": self.found.value,
             "summary": self.summary(),
             "nodes": [self.node(node) for node in nodes],
-            "edges": [self.edge(edge, end, width(self.strengths[edge]), positions) for edge, end in self.arrows],
+            "edges": [self.edge(edge, end, width(self.strengths[edge]), rows) for edge, end in self.arrows],
         }
+
+    def name(self, node: Node) -> str:
+        """Return the name that is proposed for a node; ``NONE`` where there is none."""
+        return self.heads.name(node.name) if self.heads and node.component == "head" else NONE
 
     @property
     def metric(self) -> str:
@@ -172,13 +233,19 @@ class Shown:
 
     def node(self, node: Node) -> dict[str, Any]:
         """Return what the page knows of a node."""
-        name = f"{node.layer}.{node.head}" if node.component == "head" else node.name.replace("_", " ")
+        label = f"{node.layer}.{node.head}" if node.component == "head" else node.name.replace("_", " ")
+        name = self.name(node)
+        failed = self.heads is not None and failed_of(self.heads.rows.get(node.name, {}))
         return {
             "id": node.name,
             "name": node.name,
-            "label": name,
+            "label": label,
             "component": node.component,
-            "width": WIDTHS.get(node.component, 120),
+            "width": width_of(node, label),
+            "fill": fill_of(name) if node.component == "head" else "#E3E3E3",
+            "border": border_of(name, INK),
+            "named": name,
+            "failed": failed,
             "effect": self.node_effects.get(node.name),
             "facts": self.node_facts(node),
         }
@@ -186,7 +253,8 @@ class Shown:
     def node_facts(self, node: Node) -> list[list[str]]:
         """Return terms and texts: what a node writes and reads, and what removing it does."""
         sends = node.component != "logits"
-        facts = [["writes", hook(node.sender_hook, node.index)]] if sends else []
+        facts = facts_of(self.heads, node.name) if self.heads else []
+        facts += [["writes", hook(node.sender_hook, node.index)]] if sends else []
         into = Counter(edge.receiver for edge, end in self.arrows if end == node)
         for receiver, n in sorted(into.items(), key=lambda item: item[0].port or ""):
             facts.append(["reads", f"{hook(receiver.receiver_hook, receiver.index)}, {counted(n)}"])
@@ -197,7 +265,7 @@ class Shown:
             facts.append([f"effect of removing all it sends, on {self.metric}", effect])
         return facts
 
-    def edge(self, edge: Edge, end: Node, width: float, positions: Positions) -> dict[str, Any]:
+    def edge(self, edge: Edge, end: Node, width: float, rows: Mapping[int, int]) -> dict[str, Any]:
         """Return what the page knows of an edge to one of the nodes that read it."""
         effect = self.found.effects.get(key_of(edge))
         facts = [["from", hook(*edge.sender_hook)], ["to", hook(*edge.receiver_hook)]]
@@ -206,7 +274,7 @@ class Shown:
             facts.append([term, self.measured(effect, "+.4g")])
         elif key_of(edge) in self.found.importance:
             facts.append(["score", f"{self.found.importance[key_of(edge)]:+.4g}"])
-        rows = (positions[edge.sender.name]["y"] - positions[end.name]["y"]) / ROW
+        n_rows = rows[end.layer] - rows[edge.sender.layer]
         return {
             "id": f"{edge.name}: {end.name}",
             "name": edge.name,
@@ -214,10 +282,15 @@ class Shown:
             "target": end.name,
             "color": INPUTS[input_of(edge.receiver)],
             "width": 1.6 * width,
-            "bow": BOWS[input_of(edge.receiver)] * min(8 + 5 * rows, 70),
+            "bow": BOWS[input_of(edge.receiver)] * min(8 + 5 * n_rows, 70),
             "effect": effect,
             "facts": facts,
         }
+
+
+def width_of(node: Node, label: str) -> float:
+    """Return how wide a node is: heads and MLPs stand close together, and the others have words."""
+    return max(WIDTH, LETTER * len(label)) if node.component in ("head", "mlp") else 1.2 * LETTER * len(label)
 
 
 def hook(name: str, index: tuple) -> str:

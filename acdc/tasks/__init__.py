@@ -44,11 +44,13 @@ class Task:
         n_distinct: how many distinct prompts there are, whatever the tokenizer; None where that depends on it.
         known_circuits: by the model's name in the config, then by a name that says where the circuit is from:
             ``graph -> Circuit``. Figures show the first one.
+        known_heads: by the model's name in the config, what returns the classes of published heads by their names.
     """
 
     make_dataset: Callable[..., Dataset]
     metrics: tuple[str, ...] = OF_TEXT
     known_circuits: Mapping[str, Mapping[str, Callable[[Graph], Circuit]]] = field(default_factory=dict)
+    known_heads: Mapping[str, Callable[[], Mapping[str, str]]] = field(default_factory=dict)
     bos: bool | None = None
     made_for: tuple[str, ...] = ()
     n_distinct: int | None = None

@@ -54,6 +54,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
     Returns:
         ``targets``: ``answers``, the 100 tokens of two digits; ``right``, which of them are later than the year.
+        ``labels``: ``YY``, the year's two digits.
 
     Raises:
         InputError: there is no tokenizer, or none like GPT-2's.
@@ -74,7 +75,8 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     targets = {"answers": answers.expand(n_prompts, -1), "right": right}
     about = {"task": "greater_than", "seed": seed, "clean": texts}
     about["corrupted"] = [text.replace(year, f"{year[:2]}01") for text, (_, year) in zip(texts, pairs, strict=True)]
-    return Dataset(clean, corrupted, scored, targets, about)
+    labels = {"YY": torch.full((n_prompts, 2), digits)}
+    return Dataset(clean, corrupted, scored, targets, about, labels=labels)
 
 
 TASK = Task(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from acdc.data import Dataset
 from acdc.errors import InputError
+from acdc.labels import filled, labelled
 from acdc.tasks import Task
 from acdc.text import Prompt, distinct, following, is_one_token, needed, to_dataset, words
 
@@ -61,7 +62,8 @@ def make_dataset(
         n_templates: how many of ``TEMPLATES`` are used, from the first on.
 
     Returns:
-        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.
+        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject. ``labels``: ``IO``, and ``S1`` and
+        ``S2``, the subject's two mentions; where they stand in the clean prompt, other names stand in the corrupted.
 
     Raises:
         InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.
@@ -114,11 +116,13 @@ def made(
         io, subject, *others = rng.sample(usable, 5)
         pair = (io, subject) if done % 2 == 0 else (subject, io)
         names = Names(io, subject, *pair, others=(others[0], others[1], others[2]))
-        clean, corrupt = (
-            template.format(first=first, second=second, giver=giver, place=place, object=item)
+        (clean, of_clean), (corrupt, of_corrupted) = (
+            filled(template, {"first": first, "second": second, "giver": giver, "place": place, "object": item})
             for first, second, giver in ((*pair, subject), corrupted(names))
         )
-        return Prompt(clean, corrupt, correct=f" {io}", incorrect=f" {subject}")
+        both = ("first", "second") if io == pair[0] else ("second", "first")
+        labels = labelled({"IO": both[0], "S1": both[1], "S2": "giver"}, of_clean, of_corrupted)
+        return Prompt(clean, corrupt, correct=f" {io}", incorrect=f" {subject}", labels=labels)
 
     exist = 2 * n_templates * len(places) * len(objects) * perm(len(usable), 2)
     prompts = distinct(task, draw, n_prompts, exist)

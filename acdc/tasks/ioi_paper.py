@@ -8,12 +8,14 @@ those of acdc/ioi/ioi_dataset.py at bc99ace8, so that the first 200 prompts are 
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from acdc.data import Dataset
-from acdc.known import from_file
+from acdc.known import from_file, heads_of
+from acdc.labels import Span, filled, labelled
 from acdc.tasks import Task
 from acdc.text import Prompt, to_dataset, words
 
@@ -39,7 +41,12 @@ class Scene(NamedTuple):
     @property
     def text(self) -> str:
         """Return the scene's prompt."""
-        return TEMPLATE.format(**self._asdict())
+        return filled(TEMPLATE, self._asdict())[0]
+
+    @property
+    def spans(self) -> dict[str, Span]:
+        """Return where each of the words stands in the prompt."""
+        return filled(TEMPLATE, self._asdict())[1]
 
 
 def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
@@ -100,10 +107,21 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     names = words("ioi_names")
     scenes = clean_scenes(n_prompts, seed, names)
     prompts = [
-        Prompt(clean.text, other.text, correct=f" {clean.first}", incorrect=f" {clean.second}")
+        Prompt(
+            clean.text,
+            other.text,
+            correct=f" {clean.first}",
+            incorrect=f" {clean.second}",
+            labels=labelled({"IO": "first", "S1": "second", "S2": "giver"}, clean.spans, other.spans),
+        )
         for clean, other in zip(scenes, corrupted_scenes(scenes, names), strict=True)
     ]
     return to_dataset(tokenizer, prompts, task="ioi_paper", seed=seed)
 
 
-TASK = Task(make_dataset=make_dataset, known_circuits={"gpt2": {"published": from_file("ioi")}}, bos=False)
+TASK = Task(
+    make_dataset=make_dataset,
+    known_circuits={"gpt2": {"published": from_file("ioi")}},
+    known_heads={"gpt2": partial(heads_of, "ioi")},
+    bos=False,
+)

@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 from acdc.data import Dataset
+from acdc.labels import filled, labelled
 from acdc.tasks import Task
 from acdc.text import Prompt, distinct, to_dataset
 
@@ -43,7 +44,9 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
     def draw(done: int) -> Prompt:
         month = rng.choice(MONTHS)
-        return Prompt(CLEAN.format(month=month), CORRUPTED, correct=f" {month_after(month)}", incorrect=f" {month}")
+        clean, spans = filled(CLEAN, {"month": month})
+        labels = labelled({"month": "month"}, spans, {})
+        return Prompt(clean, CORRUPTED, correct=f" {month_after(month)}", incorrect=f" {month}", labels=labels)
 
     prompts = distinct("months", draw, n_prompts, exist=len(MONTHS))
     return to_dataset(tokenizer, prompts, task="months", seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 import acdc
 from acdc.errors import InputError
+from acdc.heads import Heads
 
 METHODS = {
     "acdc": {"threshold": 0.1},
@@ -79,6 +81,32 @@ def test_a_circuit_from_a_file_needs_its_model(found, model, held_out, tmp_path)
 
 
 # Shown.
+
+
+def test_heads_of_a_sweep_are_described_and_shown(sweep, model, held_out):
+    heads = sweep.heads(held_out)
+    assert list(heads.table["task"].unique()) == ["prompts"] and len(heads.table) == 8
+    assert set(heads.attention["patterns"]) == {
+        node.name for one in sweep for node in one.circuit.nodes if node.component == "head"
+    }
+    assert [text.strip() for text in heads.attention["prompts"][0]["clean"]] == ["two", "one", "one"]
+    assert '"patterns"' in sweep.page(heads=heads) and "proposed name" in sweep[0].page(heads=heads)
+    assert isinstance(sweep[0].draw(heads=heads), Figure)
+    with pytest.raises(InputError, match="model="):
+        replace(sweep[0], model=None).heads(held_out)
+
+
+def test_heads_come_back_from_their_files(sweep, held_out, tmp_path):
+    heads = sweep[0].heads(held_out)
+    heads.save(tmp_path / "heads.csv", tmp_path / "attention.json")
+    read = Heads.load(tmp_path / "heads.csv", tmp_path / "attention.json")
+    assert read.attention == heads.attention and read.rows.keys() == heads.rows.keys()
+    (tmp_path / "attention.json").write_text("[]")
+    with pytest.raises(InputError, match="make it again by `acdc heads`"):
+        Heads.load(tmp_path / "heads.csv", tmp_path / "attention.json")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"other\.csv"):
+        Heads.load(tmp_path / "other.csv")
 
 
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own(found, sweep, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.small_study import (
+    AGREEMENT,
     BEHAVIOUR,
     CIRCUITS,
     DATASET,
@@ -10,6 +11,7 @@ from tests.faults.small_study import (
     ENGINE,
     EVALUATE,
     FOUND,
+    HEADS,
     LABELS,
     SEARCH,
     SIGNIFICANCE,
@@ -27,6 +29,9 @@ TO_FILES: dict[str, tuple[list[str], str]] = {
     "behaviour": ([*BEHAVIOUR, "--logits", "o1", "o2", "--out"], "o.csv"),
     "circuits, timing": ([*CIRCUITS, "--out", "o", "--timing"], "o.csv"),
     "stability": ([*STABILITY, "--work", "o", "--out"], "o.csv"),
+    "heads": ([*HEADS, "--out"], "o.csv"),
+    "heads, attention": ([*HEADS, "--out", "o.csv", "--attention"], "o.json"),
+    "agreement": ([*AGREEMENT, "--out"], "o.csv"),
     "mib": (
         ["mib", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND, "--out"],
         "o.csv",

@@ -31,6 +31,8 @@ EVALUATE += ["--known-of", "planted", "--circuits", FOUND, "found/acdc/1/circuit
 STABILITY = ["stability", *ENGINE, *SEARCH, *DISCOVERY, "--methods", "acdc=1", "--resamples", "2"]
 SIGNIFICANCE = ["significance", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND]
 SIGNIFICANCE += ["--random-circuits", "2"]
+HEADS = ["heads", *ENGINE, "--task", "planted", "--ablation", "corrupted", *TEST, "--circuits", FOUND]
+AGREEMENT = ["agreement", "--heads", "heads.csv", "--task", "planted", "--known-of", "planted"]
 LABELS = ["--task", "planted", "--model-name", "planted", "--metric", "logit_difference", "--ablation", "corrupted"]
 DATASET = ["dataset", "--task", "planted", "--model", "planted", "--n-prompts", "4", "--n-test-prompts", "4"]
 DATASET += ["--seed", "0", "--metrics", "kl_divergence", "logit_difference"]
@@ -50,6 +52,7 @@ MAKE = (
     ["auc", "--recovery", "recovery.csv", "--out", "auc.csv"],
     ["methods", "--faithfulness", "faithfulness.csv", "--timing", "timing.csv", "--circuits", FOUND, SEVERAL]
     + [OF_NODES, "--auc", "auc.csv", "--out", "methods.csv"],
+    [*HEADS, "--attention", "attention.json", "--out", "heads.csv"],
     ["export", FOUND, "--format", "original", "--out", "circuit.pth"],
     ["export", FOUND, "--format", "eap_json", "--d-model", "76", "--out", "eap.json"],
     ["export", FOUND, "--format", "eap_pt", "--d-model", "76", "--out", "eap.pt"],

@@ -26,12 +26,14 @@ from tests.faults.damage import (
     copied,
 )
 from tests.faults.small_study import (
+    AGREEMENT,
     BEHAVIOUR,
     DATASET,
     DISCOVERY,
     ENGINE,
     EVALUATE,
     FOUND,
+    HEADS,
     LABELS,
     OF_NODES,
     SEARCH,
@@ -182,6 +184,14 @@ STAGES = (
         "pareto",
         ["pareto", "--tables", "controls.csv", "search.csv", "--ablations", "corrupted", "--out", "out.svg"],
         {"controls.csv": CUT_TABLE},
+    ),
+    Stage("heads", [*HEADS, "--out", "out.csv"], {FOUND: SOME}),
+    Stage("agreement", [*AGREEMENT, "--out", "out.csv"], {"heads.csv": CUT_TABLE}),
+    Stage(
+        "page of heads",
+        ["page", "--circuits", FOUND, "--start", "0.01", "--heads", "heads.csv", "--attention", "attention.json"]
+        + ["--out", "out.html"],
+        {"heads.csv": SOME_ROWS, "attention.json": {**OURS_IN_BYTES, **MORE}},
     ),
     Stage("curves", ["curves", "--evaluation", "evaluation.csv", "--out", "out.pdf"], {"evaluation.csv": CUT_TABLE}),
     Stage(

@@ -11,8 +11,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from acdc.errors import InputError
 from acdc.figures.circuit import draw
 from acdc.figures.edges import INPUTS
+from acdc.figures.heads import fill_of
 from acdc.figures.style import save
 from acdc.graph import Circuit, Edge, Graph
+from acdc.heads import Heads
 
 
 def circuit_of(graph: Graph, *pairs: tuple[str, str]) -> Circuit:
@@ -44,6 +46,19 @@ def test_circuit_shows_its_nodes_and_edges_and_no_others(induction, texts):
     shown = texts(figure)
     assert {"Induction", "0.1", "1.2", "embed", "logits", "layer 0", "layer 1", "4 edges"} <= set(shown)
     assert "q" not in shown, "the legend names only what is drawn"
+
+
+def test_heads_have_the_colours_of_their_names_and_a_dash_where_these_fail(induction, texts):
+    rows = [("a0.h1", "previous token", True), ("a1.h2", "induction", False), ("a0.h0", "name mover", True)]
+    heads = Heads(pd.DataFrame(rows, columns=["head", "name", "passed"]).assign(circuits=1))
+    figure = draw(induction, trace(induction), "", heads=heads)
+    drawn = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+    at = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    boxes = {head: next(p for p in drawn if p.get_bbox().contains(*at[head])) for head in ("0.1", "1.2")}
+    for head, name in (("0.1", "previous token"), ("1.2", "induction")):
+        assert same_color(boxes[head].get_facecolor()[:3], fill_of(name))
+    assert boxes["0.1"].get_linestyle() == "-" != boxes["1.2"].get_linestyle()
+    assert {"previous token", "induction"} <= set(texts(figure)) and "name mover" not in texts(figure)
 
 
 def test_edges_are_coloured_by_input_and_wider_with_effect(induction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -17,13 +18,14 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from acdc.errors import InputError
 from acdc.figures import page as module
 from acdc.figures.page import page
 from acdc.found import Found
 from acdc.graph import Circuit, Edge, Graph
+from acdc.heads import Heads
 from acdc.trace import key_of
 from tests.checkout import ROOT
 
@@ -289,3 +291,102 @@ def test_the_lists_lead_to_the_graph(opened):
     assert first.text.split() == ["a0.h0", "0.375"]
     first.click()
     assert in_graph(opened, "cy.$('.found').map((e) => e.id())") == ["a0.h0"]
+
+
+# What heads do.
+
+
+def attention_of(shares: list[list[float]]) -> str:
+    return base64.b64encode(bytes(round(255 * share) for row in shares for share in row)).decode()
+
+
+CLEAN, CORRUPTED = [[1, 0], [0.2, 0.8]], [[1, 0], [0.6, 0.4]]
+ROWS = [
+    {"head": "a0.h0", "circuits": 1, "name": "induction", "score": 0.7, "rank": 1, "passed": True, "END->IO": 0.2},
+    {"head": "a1.h2", "circuits": 1, "name": "name mover", "score": 0.5, "rank": 2, "passed": False},
+    {"head": "a1.h3", "circuits": 1, "name": "none"},
+]
+ROWS[1] |= {"cut": "q", "cut_effect": -0.25, "cut_error": 0.01, "cut_passed": False, "tested_by": "logit_difference"}
+PROMPTS = [
+    {"clean": ["Mary", " to"], "corrupted": ["Ann", " to"], "labels": {"IO": [0, None], "END": [1, 1]}},
+    {"clean": ["<b>", " is"], "corrupted": ["I", " is"], "labels": {}},
+]
+HEADS = Heads(
+    pd.DataFrame(ROWS),
+    {"prompts": PROMPTS, "patterns": {"a1.h2": [[attention_of(CLEAN), attention_of(CORRUPTED)]] * 2}},
+)
+
+
+def test_a_head_has_its_name_its_test_and_its_scores():
+    nodes = {node["id"]: node for node in data_of(page(SWEEP, {}, "t", "0.3", HEADS))["circuits"][0]["nodes"]}
+    assert nodes["a1.h2"]["failed"] and not nodes["a0.h0"]["failed"]
+    facts = dict(nodes["a1.h2"]["facts"])
+    assert facts["proposed name"] == "name mover (score 0.5, rank 2 of 3, fails its test)"
+    cut = facts["test: its query as in the ablated run"]
+    assert cut == "logit difference gets better by 0.25 ± 0.01: not as the name predicts"
+    assert ["attends END to IO", "0.20"] in nodes["a0.h0"]["facts"]
+    assert dict(nodes["a1.h3"]["facts"])["proposed name"] == "none: no rule holds"
+    fills = {name: node["fill"] for name, node in nodes.items()}
+    assert fills["a1.h3"] == "#FFFFFF" and len({fills["a0.h0"], fills["a1.h2"], fills["m0"], fills["a1.h3"]}) == 4
+
+
+@pytest.mark.parametrize(("n_layers", "n_heads"), [(2, 4), (12, 12), (30, 9)])
+def test_nodes_fill_a_laptops_window_with_labels_that_can_be_read(n_layers, n_heads):
+    graph = Graph(n_layers, n_heads, n_heads)
+    where = module.places({*graph.senders, graph.receivers[-1]})
+    spots = [*where["positions"].values(), *(layer["position"] for layer in where["layers"])]
+    x, y = ([spot[axis] for spot in spots] for axis in "xy")
+    width, height = max(x) - min(x) + 2 * module.WIDTH, max(y) - min(y) + 30
+    zoom = min(1, 1090 / width, 690 / height)
+    assert zoom * module.FONT >= 11
+    assert len({(spot["x"], spot["y"]) for spot in spots}) == len(spots)
+
+
+@pytest.fixture
+def described(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    file = tmp_path / "heads.html"
+    file.write_text(page(SWEEP, NODES, "a title", "0.01", HEADS), encoding="utf-8")
+    browser.get(file.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def cells(browser: webdriver.Chrome) -> list[list[str]]:
+    """The titles of the cells of both heat maps."""
+    of_one = "(table) => [...table.querySelectorAll('td[title]')].map((cell) => cell.title)"
+    return browser.execute_script(f"return [...document.querySelectorAll('.heat')].map({of_one})")
+
+
+def test_pointing_at_a_head_shows_its_attention_clean_and_corrupted(described):
+    card = described.find_element(By.ID, "attention")
+    assert not card.is_displayed()
+    point_at(described, *place(described, "a1.h2")).perform()
+    assert card.is_displayed()
+    clean, corrupted = cells(described)
+    assert clean == ["Mary to Mary: 1.00", "Mary to to: 0.00", "to to Mary: 0.20", "to to to: 0.80"]
+    assert corrupted == ["Ann to Ann: 1.00", "Ann to to: 0.00", "to to Ann: 0.60", "to to to: 0.40"]
+    assert "Mary (IO)" in card.text and "Ann (IO)" not in card.text and card.text.count("to (END)") == 4
+    point_at(described, *place(described, "m0")).perform()
+    assert not card.is_displayed()
+
+
+def test_a_click_pins_the_attention_and_the_prompt_can_be_changed(described):
+    point_at(described, *place(described, "a1.h2")).click().perform()
+    point_at(described, 5, 5).perform()
+    assert described.find_element(By.ID, "attention").is_displayed()
+    Select(described.find_element(By.ID, "prompt")).select_by_index(1)
+    assert cells(described)[0][2] == "is to <b>: 0.20"
+    point_at(described, 5, 5).click().perform()
+    assert not described.find_element(By.ID, "attention").is_displayed()
+
+
+def test_names_have_their_colours_in_the_legend_and_the_graph(described):
+    assert text_of(described, "classes").split("\n")[0].startswith("name mover")
+    script = "['a1.h2', 'a0.h0'].map((id) => cy.getElementById(id).style('border-style'))"
+    assert in_graph(described, script) == ["dashed", "solid"]
+
+
+def test_a_page_without_heads_has_no_prompt_to_choose(opened):
+    assert not opened.find_element(By.ID, "prompt").is_displayed() and text_of(opened, "classes") == ""
+    point_at(opened, *place(opened, "a1.h2")).perform()
+    assert not opened.find_element(By.ID, "attention").is_displayed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 
@@ -49,6 +50,7 @@ from transformers import (
     VaultGemmaConfig,
 )
 
+from acdc.analysis.attention import patterns, runs_of
 from acdc.data import Dataset
 from acdc.engine.masked import Mask, masked_models
 from acdc.engine.model import Engine
@@ -212,6 +214,18 @@ def test_the_engine_computes_the_model(kind):
     weights = converted(kind)
     assert error(weights, random_model(kind)) < FLOAT_ERROR
     assert weights.architecture.n_ctx == N_CTX_OF.get(kind, N_CTX)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "mistral", "gemma3", "olmo3"])
+@torch.no_grad()
+def test_attention_is_that_of_transformers(kind):
+    """Slopes and windows; the kinds of tests/small_models.py are compared with TransformerLens."""
+    model, data = copy.deepcopy(random_model(kind)), random_prompts()
+    model.set_attn_implementation("eager")
+    theirs = model(data.clean, output_attentions=True).attentions
+    run, rows = runs_of(converted(kind), data, data.clean)
+    for layer, pattern in enumerate(patterns(converted(kind), run, rows)):
+        assert torch.allclose(pattern.transpose(0, 1), theirs[layer], atol=1e-4)
 
 
 def test_falcon_with_alibi_is_computed_as_transformers_does():

@@ -10,7 +10,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GPT2Config, LlamaConfig
 
-from acdc.data import Dataset
+from acdc.data import NOWHERE, Dataset
 from acdc.errors import InputError
 from acdc.models.toy.word_tokenizer import task_tokenizer, task_words, word_tokenizer
 from acdc.tasks import ioi, load
@@ -132,6 +132,30 @@ def test_ioi_corruption_changes_the_names_and_nothing_else():
     for clean, corrupted in zip(dataset.about["clean"], dataset.about["corrupted"], strict=True):
         assert len({*names_in(corrupted)}) == 3
         assert not {*names_in(clean)} & {*names_in(corrupted)}
+
+
+def test_labels_are_the_positions_of_the_words_that_they_name():
+    names = make("ioi", 20)
+    for i, prompt in enumerate(names.clean.tolist()):
+        io, first, second = (prompt[names.labels[label][i, 0]] for label in ("IO", "S1", "S2"))
+        assert (io, first, second) == (names.targets["correct"][i], *[names.targets["incorrect"][i]] * 2)
+        assert names.labels["S1"][i, 0] < names.labels["S2"][i, 0]
+        corrupted = {int(names.corrupted[i, names.labels[label][i, 1]]) for label in names.labels}
+        assert len(corrupted) == 3 and not corrupted & set(prompt)
+
+
+def test_a_prompt_without_the_word_of_a_label_has_no_position():
+    months_of = make("months", 12)
+    at = months_of.labels["month"]
+    assert (months_of.clean[range(12), at[:, 0]] == months_of.targets["incorrect"]).all()
+    assert (at[:, 1] == NOWHERE).all()
+
+
+def test_the_label_of_a_sequence_is_its_last_member():
+    sequence = make("months_sequence", 5)
+    at = sequence.labels["last"]
+    assert (sequence.clean[range(5), at[:, 0]] == sequence.targets["incorrect"]).all()
+    assert (sequence.corrupted[range(5), at[:, 1]] != sequence.targets["incorrect"]).all()
 
 
 def test_ioi_uses_every_template():

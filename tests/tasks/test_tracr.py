@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from acdc import tasks
+from acdc.analysis.head_table import head_table
 from acdc.analysis.recovery import edge_confusion, original_node_confusion, original_nodes, pessimistic_auc
 from acdc.assets import asset
 from acdc.catalogue import ABLATIONS
 from acdc.engine.model import Engine
 from acdc.errors import InputError
+from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.methods.acdc_fast import acdc_fast
 from acdc.methods.eap import eap
@@ -46,6 +48,16 @@ def engine(tmp_path_factory):
         return Engine(weights_of(load_bridge(folder)), vector_dataset(name), ablation=ablation, split_embed=True)
 
     return of
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_heads_of_a_program_are_described_though_it_has_no_answers(name, engine):
+    of = engine(name, "zero")
+    settings = {"task": name, "model": "m", "metric": "l2", "ablation": "zero"}
+    found = Found(settings, Circuit.full(of.graph), {})
+    table = head_table(of, {"l2": L2}, [found])
+    assert set(table["head"]) == {node.name for node in of.graph.senders if node.component == "head"}
+    assert "direct_effect" not in table and not set(table["name"]) & {"name mover", "S-inhibition"}
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,7 @@ for search, method in STUDY.drawings():
             circuits=STUDY.circuits(search, method),
             traces=STUDY.traces(search, method, "trace.csv"),
             nodes=STUDY.traces(search, method, "nodes.csv"),
+            heads=list(STUDY.shown_heads(search).values()),
             assets=sorted(str(path) for path in Path(ASSETS, "page").iterdir()),
         output:
             drawings=[
@@ -94,9 +95,10 @@ for search, method in STUDY.drawings():
             values=search.drawn(method),
             max_edges=config["figures"]["max_edges"],
             about=about,
+            heads=[part for flag, file in STUDY.shown_heads(search).items() for part in (f"--{flag}", file)],
         shell:
             "python -m acdc draw --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
-            " --values {params.values} --max-edges {params.max_edges} --page {output.page:q} --out {output.drawings:q}"
+            " --values {params.values} --max-edges {params.max_edges} {params.heads:q} --page {output.page:q} --out {output.drawings:q}"
             " 2> {log:q}"
 
 

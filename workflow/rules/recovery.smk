@@ -3,7 +3,8 @@
 Gives: of every search evaluation.csv (every metric of the task on held-out prompts, per circuit), recovery.csv (the
 comparison with the known circuit; without a row where none is known) and, where the config asks for them, significance.csv
 (hypothesis tests of every circuit), of every task controls.csv (the same metrics of
-random circuits, all edges, no edges), and the study's joined tables; auc.csv has the areas under the ROC curves beside
+random circuits, all edges, no edges), where a task asks for them heads_{split}.csv (what every head does) and
+agreement.csv (their names beside published ones), and the study's joined tables; auc.csv has the areas under the ROC curves beside
 the published ones, faithfulness.csv those under faithfulness over sizes.
 """
 
@@ -118,6 +119,51 @@ rule mib:
         " --out {output:q} 2> {log:q}"
 
 
+rule heads:
+    input:
+        model=MODEL,
+        dataset=lambda w: DATASET[w.split],
+        logits=lambda w: LOGITS[w.split],
+        circuits=lambda w: STUDY.described(STUDY.search(w)),
+    output:
+        table=f"{RESULTS}/{SEARCH}/heads_{{split}}.csv",
+        attention=f"{RESULTS}/{SEARCH}/attention_{{split}}.json",
+    log:
+        f"{LOGS}/heads/{SEARCH}_{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/heads/{SEARCH}_{{split}}.tsv"
+    wildcard_constraints:
+        split="|".join(SPLITS),
+    resources:
+        gpu=gpus,
+        memory_gib=config["memory_gib"],
+        mem_mb=mem_mb(NEEDS.measuring),
+        runtime=runtime(NEEDS.measuring),
+    params:
+        engine=STUDY.engine_flags,
+        identity=model_identity,
+        code=code("heads"),
+    shell:
+        f"python -m acdc heads {ENGINE} --ablation {{wildcards.ablation:q}} --circuits {{input.circuits:q}}"
+        " --prompts {wildcards.split} --attention {output.attention:q} --out {output.table:q} 2> {log:q}"
+
+
+rule agreement:
+    input:
+        heads=[f"{RESULTS}/{SEARCH}/heads_{split}.csv" for split in SPLITS],
+        stated=sorted(str(path) for path in Path(ASSETS, "circuits").glob("*.yaml")),
+    output:
+        f"{RESULTS}/{SEARCH}/agreement.csv",
+    log:
+        f"{LOGS}/agreement/{SEARCH}.log",
+    params:
+        task=STUDY.task_flags,
+        known=STUDY.recovery_flags,
+        code=code("heads"),
+    shell:
+        "python -m acdc agreement --heads {input.heads:q} {params.task:q} {params.known:q} --out {output:q} 2> {log:q}"
+
+
 rule behaviour_table:
     input:
         STUDY.of_searches(f"{RESULTS}/{TASK}/behaviour.csv"),
@@ -194,6 +240,28 @@ rule mib_table:
         f"{RESULTS}/mib.csv",
     log:
         f"{LOGS}/tables/mib.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule heads_table:
+    input:
+        STUDY.heads(),
+    output:
+        f"{RESULTS}/heads.csv",
+    log:
+        f"{LOGS}/tables/heads.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
+
+
+rule agreement_table:
+    input:
+        STUDY.agreements(),
+    output:
+        f"{RESULTS}/agreement.csv",
+    log:
+        f"{LOGS}/tables/agreement.log",
     shell:
         "python -m acdc table {input:q} --out {output:q} 2> {log:q}"
 

@@ -13,11 +13,14 @@ const cy = cytoscape({
     {
       selector: "node",
       style: {
-        label: "data(label)", "text-valign": "center", "font-size": 11, width: "data(width)", height: 22,
-        shape: "round-rectangle", "background-color": "#e3e3e3", "border-width": 1, "border-color": "#1a1a1a",
+        label: "data(label)", "text-valign": "center", "font-size": data.font, width: "data(width)", height: 22,
+        shape: "round-rectangle", "border-width": 1,
       },
     },
-    { selector: "node[component = 'head']", style: { shape: "ellipse", "background-color": "#ffffff" } },
+    { selector: "node[fill]", style: { "background-color": "data(fill)", "border-color": "data(border)" } },
+    { selector: "node[component = 'head']", style: { shape: "ellipse" } },
+    { selector: "node[component = 'head'][named != 'none']", style: { "border-width": 2.5 } },
+    { selector: "node[?failed]", style: { "border-style": "dashed" } },
     { selector: "node.layer", style: { events: "no", "background-opacity": 0, "border-width": 0, color: "#6e6e6e" } },
     {
       selector: "edge",
@@ -27,7 +30,7 @@ const cy = cytoscape({
         "control-point-distances": "data(bow)", "control-point-weights": 0.5,
       },
     },
-    { selector: ".near", style: { "overlay-color": "#0072b2", "overlay-opacity": 0.15 } },
+    { selector: ".near", style: { "overlay-color": "#0072b2", "overlay-opacity": 0.15, "overlay-padding": 3 } },
     { selector: ".off", style: { opacity: 0.06 } },
     { selector: "node.found", style: { "border-width": 4, "border-color": "#d55e00" } },
   ],
@@ -47,6 +50,7 @@ function show(index) {
   list("nodes", shown.nodes);
   list("edges", shown.edges);
   describe(null);
+  unpin();
   if (element("search").value) search();
 }
 
@@ -112,7 +116,90 @@ function isolate(target) {
   return kept;
 }
 
+// Where heads attend to.
+
+let pinned = null; // the head whose attention stays when the pointer leaves it
+
+function attend(node) {
+  const card = element("attention");
+  const patterns = data.attention && data.attention.patterns[node.id()];
+  card.hidden = !patterns;
+  if (!patterns) return;
+  const [i, { x, y }] = [element("prompt").selectedIndex, node.renderedPosition()];
+  const prompt = data.attention.prompts[i];
+  const heading = document.createElement("h3");
+  heading.textContent = `${node.id()}: how much each row attends to each column`;
+  const both = document.createElement("div");
+  both.append(...["clean", "corrupted"].map((side, s) => heat(side, prompt[side], labelsOf(prompt, s), patterns[i][s])));
+  card.replaceChildren(heading, both);
+  const { width, height } = element("canvas").getBoundingClientRect();
+  const right = x < width / 2; // beside the node, not on it
+  Object.assign(card.style, { left: right ? "" : "8px", right: right ? "8px" : "" });
+  Object.assign(card.style, { top: y < height / 2 ? "" : "8px", bottom: y < height / 2 ? "8px" : "" });
+}
+
+// By position, the names of the labels that stand there.
+function labelsOf(prompt, side) {
+  const names = {};
+  for (const [name, at] of Object.entries(prompt.labels)) {
+    if (at[side] !== null) names[at[side]] = names[at[side]] ? `${names[at[side]]}, ${name}` : name;
+  }
+  return names;
+}
+
+function heat(side, tokens, labels, encoded) {
+  const [shares, n] = [Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0)), tokens.length];
+  const room = (element("canvas").clientWidth - 300) / 2;
+  const cell = Math.max(3, Math.min(14, Math.floor(room / n)));
+  const table = document.createElement("table");
+  table.className = "heat";
+  table.style.fontSize = `${Math.min(11, cell - 1)}px`;
+  table.createCaption().textContent = side;
+  const header = (row, i) => {
+    const th = document.createElement("th");
+    const text = tokens[i].trim() || JSON.stringify(tokens[i]);
+    th.textContent = cell < 9 ? "" : labels[i] ? `${text} (${labels[i]})` : text;
+    th.title = tokens[i];
+    th.classList.toggle("labelled", i in labels);
+    row.append(th);
+  };
+  const top = table.createTHead().insertRow();
+  top.append(document.createElement("td"));
+  for (let key = 0; key < n; key += 1) header(top, key);
+  const body = table.createTBody();
+  for (let query = 0; query < n; query += 1) {
+    const row = body.insertRow();
+    header(row, query);
+    for (let key = 0; key < n; key += 1) {
+      const [td, share] = [row.insertCell(), shares[query * n + key] / 255];
+      Object.assign(td.style, { width: `${cell}px`, height: `${cell}px`, minWidth: `${cell}px` });
+      td.style.background = `rgba(0, 114, 178, ${share.toFixed(3)})`;
+      td.title = `${tokens[query].trim()} to ${tokens[key].trim()}: ${share.toFixed(2)}`;
+    }
+  }
+  return table;
+}
+
+function pin(node) {
+  pinned = node;
+  element("attention").classList.add("pinned");
+  attend(node);
+}
+
+function unpin() {
+  pinned = null;
+  element("attention").classList.remove("pinned");
+  element("attention").hidden = true;
+}
+
+function prompts() {
+  const shownPrompts = data.attention ? data.attention.prompts : [];
+  element("prompts").hidden = !shownPrompts.length;
+  for (const prompt of shownPrompts) element("prompt").append(new Option(prompt.clean.join("").trim()));
+}
+
 function everything() {
+  unpin();
   cy.elements().removeClass("off found");
   describe(null);
 }
@@ -146,22 +233,38 @@ function legend() {
     return span;
   });
   element("legend").replaceChildren("edges into ", ...spans);
+  const classes = data.names.map(([name, fill, color]) => {
+    const [span, mark] = [document.createElement("span"), document.createElement("i")];
+    Object.assign(mark.style, { background: fill, borderColor: color });
+    span.append(mark, name);
+    return span;
+  });
+  const dashed = classes.length ? ["dashed: fails its test"] : [];
+  element("classes").replaceChildren(...classes, ...dashed);
 }
 
 cy.on("mouseover", "node, edge", (event) => {
   event.target.addClass("near");
   if (event.target.isNode()) event.target.connectedEdges().addClass("near");
   describe(event.target);
+  if (event.target.isNode() && !pinned) attend(event.target);
 });
-cy.on("mouseout", "node, edge", () => cy.elements().removeClass("near"));
-cy.on("tap", "node, edge", (event) => isolate(event.target));
+cy.on("mouseout", "node, edge", () => {
+  cy.elements().removeClass("near");
+  if (!pinned) element("attention").hidden = true;
+});
+cy.on("tap", "node, edge", (event) => {
+  isolate(event.target);
+  if (event.target.isNode()) pin(event.target);
+});
+element("prompt").addEventListener("change", () => pinned && attend(pinned));
 cy.on("tap", (event) => event.target === cy && everything());
 element("slider").addEventListener("input", (event) => show(event.target.valueAsNumber));
 element("search").addEventListener("input", search);
 element("everything").addEventListener("click", () => {
   element("search").value = "";
   everything();
-  cy.fit(undefined, 20);
+  fit();
 });
 element("controls").addEventListener("submit", (event) => event.preventDefault());
 
@@ -170,6 +273,20 @@ element("slider").value = data.start;
 for (const name of new Set(data.circuits.flatMap((circuit) => circuit.nodes.map((node) => node.id)))) {
   element("names").append(new Option(name));
 }
+// All of the graph or, where its labels would be too small, the part at the logits.
+const [LEAST, MOST] = [11, 1.2]; // pixels of a label, and how large a small graph is drawn
+function fit() {
+  cy.fit(undefined, 12);
+  if (cy.zoom() > MOST) {
+    cy.zoom(MOST);
+    cy.center();
+  }
+  if (cy.elements().empty() || cy.zoom() * data.font >= LEAST) return;
+  cy.zoom(LEAST / data.font);
+  cy.center(cy.getElementById("logits"));
+}
+
 legend();
+prompts();
 show(data.start);
-cy.fit(undefined, 20);
+fit();

@@ -1,0 +1,112 @@
+"""Propose a name for what a head does, where a stated rule holds.
+
+The names are those of Wang et al. 2022 (arXiv 2211.00593). Rules look at attention and at what a head writes by itself.
+``acdc.analysis.head_tests`` tests a name by what it predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from acdc.heads import NONE
+
+LOOKS = 0.3
+"""The share of its attention that a head gives on average to what its name says it attends to."""
+COPIES = 0.75
+"""The share of tokens that a name mover copies, or a negative one anti-copies."""
+WRITES = 0.02
+"""The share of the model's logit difference that a mover writes by itself."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Say when a name is proposed.
+
+    Attributes:
+        name: of the heads.
+        score: the column of ``heads.head_frame`` that heads are ranked by.
+        sign: whether the largest (1) or the smallest (-1) score is the first.
+        least: by column, what a head must have at least.
+        below: by column, what a head must have less of: another reason to attend there.
+        writes: whether a head must write to the logit difference, in the direction of ``sign``.
+        of_task: whether the rule is about the task's words; such a name goes before others.
+    """
+
+    name: str
+    score: str
+    least: Mapping[str, float]
+    sign: int = 1
+    below: Mapping[str, float] = field(default_factory=dict)
+    writes: bool = False
+    of_task: bool = False
+
+
+RULES = (
+    Rule("name mover", "direct_effect", {"to_answer": LOOKS, "copying": COPIES}, writes=True, of_task=True),
+    Rule(
+        "negative name mover",
+        "direct_effect",
+        {"to_answer": LOOKS, "anti_copying": COPIES},
+        sign=-1,
+        writes=True,
+        of_task=True,
+    ),
+    Rule("S-inhibition", "to_repeat", {"to_repeat": LOOKS}, below={"random_previous_token": LOOKS}, of_task=True),
+    Rule("induction", "random_induction", {"random_induction": LOOKS}),
+    Rule("duplicate token", "random_duplicate_token", {"random_duplicate_token": LOOKS}),
+    Rule("previous token", "random_previous_token", {"random_previous_token": LOOKS}),
+)
+"""Of the rules that hold, the first about the task names the head or, of the others, the one with the largest score.
+
+Movers attend from the scored position to the answer, copy it (or lower it), and write to the logit difference.
+S-inhibition heads attend from there to the last mention of the incorrect answer, where that is repeated, and not
+because it is the token before. The others attend on repeated random tokens as ``acdc.analysis.attention`` defines it.
+"""
+NAMES = tuple(rule.name for rule in RULES)
+
+
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column of a table; nan where there is none."""
+    return frame[name] if name in frame else pd.Series(np.nan, frame.index)
+
+
+def holds(rule: Rule, frame: pd.DataFrame, logit_difference: float) -> pd.Series:
+    """Return for which heads a rule holds."""
+    found = pd.Series(True, frame.index)
+    for name, least in rule.least.items():
+        found &= column(frame, name) >= least
+    for name, most in rule.below.items():
+        found &= column(frame, name) < most
+    if rule.writes:
+        found &= rule.sign * column(frame, "direct_effect") >= WRITES * abs(logit_difference)
+    return found
+
+
+def named(frame: pd.DataFrame, logit_difference: float) -> pd.DataFrame:
+    """Return for every head the name that is proposed, its score, and the score's rank among all heads.
+
+    Args:
+        frame: see ``heads.head_frame``.
+        logit_difference: of the model on the clean prompts; nan where prompts have none, and no head is a mover.
+    """
+    held = pd.DataFrame({rule.name: holds(rule, frame, logit_difference) for rule in RULES})
+    scores = pd.DataFrame({rule.name: column(frame, rule.score) for rule in RULES})
+    signed = pd.DataFrame({rule.name: rule.sign * scores[rule.name] for rule in RULES})
+    ranks = signed.rank(ascending=False, method="min")
+    rows = []
+    for i in frame.index:
+        name = best([rule for rule in RULES if held.loc[i, rule.name]], signed.loc[i])
+        rows.append((NONE, None, None) if name == NONE else (name, scores.loc[i, name], int(ranks.loc[i, name])))
+    return pd.DataFrame(rows, columns=["name", "score", "rank"], index=frame.index).astype({"rank": "Int64"})
+
+
+def best(held: list[Rule], scores: pd.Series) -> str:
+    """Return the name of the rules that hold which goes before the others, see ``RULES``."""
+    for rule in held:
+        if rule.of_task:
+            return rule.name
+    return max(held, key=lambda rule: scores[rule.name]).name if held else NONE

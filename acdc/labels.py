@@ -1,0 +1,32 @@
+"""Label words of prompts, such as the indirect object, by where their characters stand. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import Formatter
+
+Span = tuple[int, int]
+"""Where a word stands in a text: its first character and the one after its last. In a list of token ids, tokens."""
+Labels = Mapping[str, tuple[Span | None, Span | None]]
+"""By label, where the word stands in the clean and in the corrupted prompt; None where a prompt has no such word."""
+
+
+def filled(template: str, fields: Mapping[str, str]) -> tuple[str, dict[str, Span]]:
+    """Fill a template, and return where each field's word stands the first time."""
+    text, spans = "", dict[str, Span]()
+    for before, name, _, _ in Formatter().parse(template):
+        text += before
+        if name is not None:
+            spans.setdefault(name, (len(text), len(text) + len(fields[name])))
+            text += fields[name]
+    return text, spans
+
+
+def labelled(fields: Mapping[str, str], clean: Mapping[str, Span], corrupted: Mapping[str, Span]) -> Labels:
+    """Return labels of words that fill templates.
+
+    Args:
+        fields: by label, the template's field.
+        clean, corrupted: by field, where its word stands in the two prompts, see ``filled``.
+    """
+    return {label: (clean.get(field), corrupted.get(field)) for label, field in fields.items()}
