@@ -29,8 +29,6 @@ from acdc.tasks import load
 from acdc.text import encode
 
 OF_PROGRAMS = [name for name in trained_names() if name != "trained_induction"]
-COARSE = 0.02
-"""How far a measure may be from that of another machine: it rounds otherwise."""
 
 
 def program_of(name: str) -> Program:
@@ -89,10 +87,10 @@ class TestPrograms:
         assert self.mixed(trained_months.PROGRAM, clean, other, "embed -> a0.h2.v") == "January"
 
     @pytest.mark.parametrize(
-        ("cut", "answer"), [([], "3"), (["embed -> a0.h3.q"], "1"), (["embed -> a0.h3.k"], "2"), (["a0.h3 -> m1"], "4")]
+        ("cut", "answer"), [([], "3"), (["embed -> a0.h3.q"], "1"), (["embed -> a0.h3.k"], "2"), (["a0.h3 -> m1"], "2")]
     )
     def test_counts(self, cut, answer):
-        assert self.mixed(trained_count.PROGRAM, "BOS a b c a d a", "BOS b a b a b b", *cut) == answer
+        assert self.mixed(trained_count.PROGRAM, "BOS a b a a", "BOS a a b b", *cut) == answer
 
     @pytest.mark.parametrize(
         ("cut", "answer"), [([], "2"), (["embed -> m0"], "5"), (["a0.h2 -> m0"], "0"), (["m0 -> logits"], "3")]
@@ -123,27 +121,23 @@ class TestWeights:
             files.check_digest(path)
             assert path.stat().st_size < 10**6
 
-    @pytest.mark.parametrize("name", trained_names())
-    def test_their_measures_are_those_of_the_end_of_their_log(self, name):
-        log = read_table(trained_weights(name).with_suffix(".csv"))
-        measured = files.load(name).measure(network_of(name))
-        assert dict(log.iloc[-1][list(measured)]) == pytest.approx(measured, abs=COARSE)
-
     @pytest.mark.parametrize("name", OF_PROGRAMS)
-    def test_they_follow_their_program(self, name):
-        measures = training.measure(program_of(name), network_of(name))
-        assert measures.accuracy > 0.99
-        assert measures.interchange > 0.97
-        assert measures.circuit > 0.99
-        assert measures.outside < 0.01
-        assert measures.needed > 0.3
+    def test_they_follow_their_program_as_their_log_says(self, name):
+        measured = asdict(training.measure(program_of(name), network_of(name), n=500))
+        log = read_table(trained_weights(name).with_suffix(".csv"))
+        assert dict(log.iloc[-1][list(measured)]) == pytest.approx(measured, abs=0.06)  # of half as many prompts
+        assert measured["accuracy"] > 0.99
+        assert measured["interchange"] > 0.97
+        assert measured["circuit"] > 0.99
+        assert measured["outside"] < 0.01
+        assert measured["needed"] > 0.3
 
     @pytest.mark.parametrize("name", OF_PROGRAMS)
     def test_the_engine_says_so_too(self, name, tmp_path):
         """On the task's own prompts its circuit answers as the model does, and without any of its edges less often."""
         files.load(name).build(tmp_path)
         weights, trained = weights_of(load_bridge(tmp_path)), files.load(name)
-        data = load(name).make_dataset(trained.tokenizer(), 100, seed=5)
+        data = load(name).make_dataset(trained.tokenizer(), 60, seed=5)
         engine = Engine(weights, data, ablation="corrupted")
         truth = program_of(name).circuit(engine.graph)
 
@@ -182,19 +176,16 @@ class TestWeights:
 
 class TestTraining:
     def test_it_is_the_same_each_time_and_losses_fall(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(training, "LOG_EVERY", 30)
-        short = replace(trained_max.TRAINED, train=lambda: training.train(trained_max.PROGRAM, n_steps=100))
+        monkeypatch.setattr(training, "LOG_EVERY", 40)
+        short = replace(trained_max.TRAINED, train=lambda: training.train(trained_max.PROGRAM, n_steps=60))
         contents = []
         for name in ("one", "two"):
             files.train_again(short, tmp_path / name)
             contents.append((tmp_path / name / "trained_max.safetensors").read_bytes())
         assert contents[0] == contents[1]
         log = read_table(tmp_path / "one/trained_max.csv")
-        assert log.step.tolist() == [30, 60, 90, 100]
-        for kind in (
-            "behaviour",
-            "interchange",
-        ):  # from 31 on edges outside are there, which strictness does not know yet
+        assert log.step.tolist() == [40, 60]
+        for kind in ("behaviour", "interchange"):  # edges outside, from step 19 on, first disturb the others
             assert log[f"{kind}_loss"].iloc[-1] < 0.9 * log[f"{kind}_loss"].iloc[0]
 
     def test_a_model_that_is_trained_again_is_compared(self):

@@ -9,18 +9,23 @@ from __future__ import annotations
 import torch
 
 from acdc.models.toy.siit.files import of_program
-from acdc.models.toy.siit.program import Program, Step, Tokens, Value, any_of, same
+from acdc.models.toy.siit.program import Program, Step, Tokens, Value, any_of, in_any_order, same
 
-LETTERS, COUNTS = "a b c d e", "1 2 3 4 5 6"
-N_LETTERS = 6
+LETTERS, COUNTS = "a b c d e", "1 2 3 4"
+N_LETTERS = 4
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts: after the beginning six letters, of which any share is the last one."""
+    """Draw prompts: after the beginning four letters, of which any share is the last one."""
     letters = any_of(program.ids(LETTERS), (n, N_LETTERS), generator)
     is_last = torch.rand(n, N_LETTERS, generator=generator) < torch.rand(n, 1, generator=generator)
     letters = torch.where(is_last, letters[:, -1:], letters)
     return torch.cat([program.ids("BOS").expand(n, 1), letters], 1)
+
+
+def draw_like(program: Program, prompts: Tokens, generator: torch.Generator) -> Tokens:
+    """Draw prompts of the same letters: the last one of each stands in the other."""
+    return torch.cat([prompts[:, :1], in_any_order(prompts[:, 1:], generator)], 1)
 
 
 def count(query: Tokens, key: Tokens) -> Value:
@@ -37,13 +42,14 @@ PROGRAM = Program(
     name="trained_count",
     words=(*COUNTS.split(), *LETTERS.split(), "BOS"),
     draw=draw,
+    draw_like=draw_like,
     steps=(
         Step("a0.h3", (("embed", "q"), ("embed", "k")), count),
         Step("m1", (("a0.h3", ""),), numeral),
         Step("logits", (("m1", ""),), same),
     ),
     n_layers=2,
-    n_steps=2000,
+    n_steps=2500,
     n_distinct=5**N_LETTERS,
 )
 TRAINED = of_program(PROGRAM)
