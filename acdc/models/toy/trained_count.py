@@ -50,6 +50,7 @@ PROGRAM = Program(
     ),
     n_layers=2,
     n_steps=2500,
+    seed=1,
     n_distinct=5**N_LETTERS,
 )
 TRAINED = of_program(PROGRAM)

@@ -58,7 +58,7 @@ class Program:
             None where those of any two prompts do.
         steps: in the order of layers; the last one is of the logits.
         n_layers: of the transformer.
-        n_steps: of its training.
+        n_steps, seed: of its training. Not every seed ends in a model that follows the program.
         is_text: whether prompts are texts, and the model has a tokenizer.
         n_distinct: how many prompts ``draw`` can make.
     """
@@ -71,6 +71,7 @@ class Program:
     n_steps: int
     n_distinct: int
     is_text: bool = False
+    seed: int = 0
     draw_like: Callable[[Program, Tokens, torch.Generator], Tokens] | None = None
 
     @cached_property

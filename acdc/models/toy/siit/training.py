@@ -64,13 +64,13 @@ class Measures:
     needed: float
 
 
-def train(program: Program, seed: int = 0, n_steps: int | None = None) -> Iterator[tuple[Network, dict[str, float]]]:
+def train(program: Program, n_steps: int | None = None) -> Iterator[tuple[Network, dict[str, float]]]:
     """Train a model, and yield it with a row of its log each ``LOG_EVERY`` steps, the last time when it is done.
 
     One thread, one seed and one machine make the same bytes each time.
     """
     total = n_steps or program.n_steps
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(program.seed)
     network = Network.new(config(program), generator)
     truth = in_circuit(program.circuit(network.graph))
     step_of = optimisation(network, total)
