@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from acdc.assets import asset
+from acdc.cli import main
 from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
@@ -177,6 +178,7 @@ class TestWeights:
 class TestTraining:
     def test_it_is_the_same_each_time_and_losses_fall(self, tmp_path, monkeypatch):
         monkeypatch.setattr(training, "LOG_EVERY", 40)
+        monkeypatch.setattr(training, "N_HELD_OUT", 20)
         short = replace(trained_max.TRAINED, train=lambda: training.train(trained_max.PROGRAM, n_steps=60))
         contents = []
         for name in ("one", "two"):
@@ -189,14 +191,38 @@ class TestTraining:
             assert log[f"{kind}_loss"].iloc[-1] < 0.9 * log[f"{kind}_loss"].iloc[0]
 
     def test_a_model_that_is_trained_again_is_compared(self):
-        trained, other = files.load("trained_max"), Network.new(trained_max.TRAINED.config(), torch.Generator())
-        same, untrained = (files.compared(trained, network) for network in (trained.network(), other))
+        measured = replace(
+            trained_max.TRAINED, measure=lambda network: asdict(training.measure(trained_max.PROGRAM, network, n=50))
+        )
+        untrained = Network.new(measured.config(), torch.Generator().manual_seed(0))
+        same, worse = (files.compared(measured, network) for network in (measured.network(), untrained))
         assert all(row["as_good"] and row["committed"] == row["retrained"] for row in same)
-        assert {row["measure"]: row["as_good"] for row in untrained}["same_answers"] is False
+        as_good = {row["measure"]: row["as_good"] for row in worse}
+        assert not as_good["accuracy"] and not as_good["circuit"] and not as_good["same_answers"]
 
     def test_there_is_no_other_model(self):
         with pytest.raises(InputError, match="no model 'gpt2' was trained here: choose one of trained_count, "):
             files.load("gpt2")
+
+
+class TestCommand:
+    def test_it_writes_weights_log_and_comparison(self, tmp_path, monkeypatch):
+        short = replace(
+            trained_sum.TRAINED,
+            train=lambda: training.train(trained_sum.PROGRAM, n_steps=3),
+            measure=lambda network: asdict(training.measure(trained_sum.PROGRAM, network, n=20)),
+        )
+        monkeypatch.setattr(trained_sum, "TRAINED", short)
+        monkeypatch.setattr(training, "N_HELD_OUT", 20)
+        table = tmp_path / "compared.csv"
+        main(["retrain", "trained_sum", "--out", str(tmp_path / "made"), "--compared", str(table)])
+        assert {path.name for path in (tmp_path / "made").iterdir()} == {"trained_sum.csv", "trained_sum.safetensors"}
+        rows = read_table(table).set_index("measure")
+        assert rows.committed["accuracy"] == 1 and not rows.as_good["accuracy"]
+
+    def test_it_refuses_other_models_in_one_sentence(self, tmp_path):
+        with pytest.raises(SystemExit, match="^acdc: no model 'planted' was trained here: choose one of"):
+            main(["retrain", "planted", "--out", str(tmp_path / "a"), "--compared", str(tmp_path / "b.csv")])
 
 
 class TestMeasures:

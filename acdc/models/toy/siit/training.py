@@ -84,7 +84,7 @@ def train(program: Program, n_steps: int | None = None) -> Iterator[tuple[Networ
         losses = {kind: so_far + loss for (kind, so_far), loss in zip(losses.items(), by_kind.tolist(), strict=True)}
         if step % LOG_EVERY == 0 or step == total:
             row = {f"{kind}_loss": value / ((step - 1) % LOG_EVERY + 1) for kind, value in losses.items()}
-            yield network, {"step": step, **row, **asdict(measure(program, network))}
+            yield network, {"step": step, **row, **asdict(measure(program, network, N_HELD_OUT))}
             losses = dict.fromkeys(KINDS, 0.0)
 
 
