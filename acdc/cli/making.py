@@ -145,18 +145,19 @@ def model(
         convert(made, processed)
 
 
-def retrain(build: str, *, out: OutFolder, compared: OutFile) -> None:
+def retrain(build: str, *, weights: OutFile, steps: OutFile, compared: OutFile) -> None:
     """Train a model again that the package has, and compare the two.
 
     Writes its weights and the log of its training, and a table of the measures of both models. On another machine than
     the one that trained the package's model rounding differs, and so do the weights; the new one should be as good.
 
     Try:
-      python -m acdc retrain trained_sum --out retrained --compared retrained/compared.csv
+      python -m acdc retrain trained_sum --weights trained_sum.safetensors --steps steps.csv --compared compared.csv
 
     Args:
         build: a model of acdc/assets/trained
-        out: the folder for weights and log
+        weights: the weights, .safetensors
+        steps: the log, .csv
         compared: the table, .csv
     """
     import torch
@@ -165,7 +166,7 @@ def retrain(build: str, *, out: OutFolder, compared: OutFile) -> None:
 
     torch.set_num_threads(1)  # sums of several threads are others each time
     trained = files.load(build)
-    write_table(files.compared(trained, files.train_again(trained, out)), compared)
+    write_table(files.compared(trained, files.train_again(trained, weights, steps)), compared)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from acdc.assets import asset
 from acdc.cli import main
@@ -182,10 +183,10 @@ class TestTraining:
         short = replace(trained_max.TRAINED, train=lambda: training.train(trained_max.PROGRAM, n_steps=60))
         contents = []
         for name in ("one", "two"):
-            files.train_again(short, tmp_path / name)
-            contents.append((tmp_path / name / "trained_max.safetensors").read_bytes())
+            files.train_again(short, tmp_path / name, tmp_path / "log.csv")
+            contents.append((tmp_path / name).read_bytes())
         assert contents[0] == contents[1]
-        log = read_table(tmp_path / "one/trained_max.csv")
+        log = read_table(tmp_path / "log.csv")
         assert log.step.tolist() == [40, 60]
         for kind in ("behaviour", "interchange"):  # edges outside, from step 19 on, first disturb the others
             assert log[f"{kind}_loss"].iloc[-1] < 0.9 * log[f"{kind}_loss"].iloc[0]
@@ -214,15 +215,17 @@ class TestCommand:
         )
         monkeypatch.setattr(trained_sum, "TRAINED", short)
         monkeypatch.setattr(training, "N_HELD_OUT", 20)
-        table = tmp_path / "compared.csv"
-        main(["retrain", "trained_sum", "--out", str(tmp_path / "made"), "--compared", str(table)])
-        assert {path.name for path in (tmp_path / "made").iterdir()} == {"trained_sum.csv", "trained_sum.safetensors"}
-        rows = read_table(table).set_index("measure")
+        made = {name: tmp_path / f"{name}.csv" for name in ("weights", "steps", "compared")}
+        main(["retrain", "trained_sum", *(part for name, path in made.items() for part in (f"--{name}", str(path)))])
+        assert read_table(made["steps"]).step.tolist() == [3]
+        assert load_file(made["weights"]).keys() == trained_sum.TRAINED.network().tensors.keys()
+        rows = read_table(made["compared"]).set_index("measure")
         assert rows.committed["accuracy"] == 1 and not rows.as_good["accuracy"]
 
     def test_it_refuses_other_models_in_one_sentence(self, tmp_path):
         with pytest.raises(SystemExit, match="^acdc: no model 'planted' was trained here: choose one of"):
-            main(["retrain", "planted", "--out", str(tmp_path / "a"), "--compared", str(tmp_path / "b.csv")])
+            flags = (part for name in ("weights", "steps", "compared") for part in (f"--{name}", str(tmp_path / name)))
+            main(["retrain", "planted", *flags])
 
 
 class TestMeasures:
@@ -238,23 +241,21 @@ class TestMeasures:
 
 class TestInduction:
     def test_scores_of_heads_by_their_definition(self):
-        tokens = torch.tensor([[3, 5, 3, 7, 5]])
-        before = torch.zeros(1, 5, 5)  # [prompt query key]
-        before[0, range(1, 5), range(4)] = 1
-        assert trained_induction.previous(before) == 1
-        # The last token before that was the same: for the second 3 the first one, for the second 5 the first one.
-        attention = torch.zeros(1, 5, 5)
-        attention[0, 2, 1], attention[0, 4, 2] = 0.6, 0.8
-        assert trained_induction.induction(attention, tokens) == pytest.approx(0.7)
-        assert trained_induction.induction(before, tokens) == pytest.approx(0.5)
+        before, after = torch.zeros(1, 6, 6), torch.zeros(1, 6, 6)  # [prompt query key]; the tokens are 3 5 7 3 5 7
+        before[0, range(1, 6), range(5)] = 1
+        after[0, 3, 1], after[0, 4, 2], after[0, 5, 3] = 0.4, 0.6, 0.8
+        assert trained_induction.previous(before) == 1 and trained_induction.induction(before) == 0
+        assert trained_induction.induction(after) == pytest.approx(0.6)
 
-    def test_the_model_has_both_kinds_of_head(self):
+    def test_the_model_has_both_kinds_of_head_as_its_log_says(self):
         row = trained_induction.measure(network_of("trained_induction"))
-        previous = {name for name, value in row.items() if name.endswith("_previous") and value > 0.7}
+        log = read_table(trained_weights("trained_induction").with_suffix(".csv"))
+        assert dict(log.iloc[-1][list(row)]) == pytest.approx(row, abs=0.01)
+        previous = {name for name, value in row.items() if name.endswith("_previous") and value > 0.4}
         induction = {name for name, value in row.items() if name.endswith("_induction") and value > 0.5}
-        assert previous and all(name.startswith("a0") for name in previous)
-        assert induction and all(name.startswith("a1") for name in induction)
-        assert row["repeated_loss"] < 1 < row["other_loss"]
+        assert previous == {"a0.h1_previous"}
+        assert induction == {f"a1.h{head}_induction" for head in range(4)}
+        assert row["repeated_loss"] < 0.3 and row["other_loss"] > 4
 
     def test_patterns_are_those_of_transformer_lens(self, tmp_path):
         trained_induction.build(tmp_path)

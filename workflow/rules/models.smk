@@ -64,9 +64,9 @@ rule retrain:
         build="|".join(trained_names()),
     params:
         code=lambda w: fingerprint.code(f"acdc.models.toy.{w.build}"),
-        out=RETRAINED,
     shell:
-        "python -m acdc retrain {wildcards.build:q} --out {params.out:q} --compared {output.compared:q} 2> {log:q}"
+        "python -m acdc retrain {wildcards.build:q} --weights {output.weights:q} --steps {output.steps:q}"
+        " --compared {output.compared:q} 2> {log:q}"
 
 
 rule retrain_known:

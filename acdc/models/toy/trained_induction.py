@@ -50,35 +50,40 @@ def measure(network: Network) -> dict[str, Any]:
     """Measure a model on sequences that no training has.
 
     Returns:
-        The loss where a token and the one after it stood before, and elsewhere; and of each head, by name, the share of
-        its attention that goes to the token before (``previous``), and to the token after the last one that was the
-        same (``induction``), the mean over the positions that have one (Olsson et al. 2022).
+        The loss where a token and the one after it stood before, and elsewhere; and by head its scores as a
+        previous-token head and as an induction head.
     """
-    tokens = draw(N_HELD_OUT, 10**6)
+    tokens, twice = draw(N_HELD_OUT, 10**6), random_twice(N_HELD_OUT, 10**6)
     clean, scored = tokens[:, :-1], repeated(tokens)[:, :-1]
     with torch.no_grad():
         losses = F.cross_entropy(network.logits(clean).mT, tokens[:, 1:], reduction="none")
-        patterns = network.patterns(clean)
+        patterns = network.patterns(twice)
     row = {"repeated_loss": losses[scored].mean().item(), "other_loss": losses[~scored].mean().item()}
     for layer, pattern in enumerate(patterns):
         for head in range(network.n_heads):
             name, attention = f"a{layer}.h{head}", pattern[:, head]
-            row |= {f"{name}_previous": previous(attention), f"{name}_induction": induction(attention, clean)}
+            row |= {f"{name}_previous": previous(attention), f"{name}_induction": induction(attention)}
     return row
 
 
+def random_twice(n: int, seed: int) -> Int[Tensor, "prompt pos"]:
+    """Draw sequences of random tokens, each of them once, and then the same again."""
+    order = torch.rand(n, N_TOKENS, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    return order[:, : N_POS // 2].repeat(1, 2)
+
+
 def previous(attention: Float[Tensor, "prompt query key"]) -> float:
-    """Return the share of attention that goes to the token before."""
+    """Return the share of attention that goes to the token before, the mean over positions (Olsson et al. 2022)."""
     return attention.diagonal(-1, 1, 2).mean().item()
 
 
-def induction(attention: Float[Tensor, "prompt query key"], tokens: Int[Tensor, "prompt pos"]) -> float:
-    """Return the share of attention that goes to the token after the last one that was the same."""
-    same = (tokens[:, :, None] == tokens[:, None]).tril(-1)  # [prompt query key]
-    place = torch.arange(tokens.shape[1])
-    last = torch.where(same, place, -1).amax(-1)  # [prompt query]
-    shares = attention.gather(2, (last + 1)[:, :, None])[:, :, 0]
-    return shares[last >= 0].mean().item()
+def induction(attention: Float[Tensor, "prompt query key"]) -> float:
+    """Return the share of attention that goes to what followed the token the first time, in sequences ``random_twice``.
+
+    It is the mean over the second time (Olsson et al. 2022).
+    """
+    half = attention.shape[1] // 2
+    return attention.diagonal(1 - half, 1, 2)[:, 1:].mean().item()
 
 
 TRAINED = Trained(

@@ -91,15 +91,15 @@ def of_program(program: Program) -> Trained:
     )
 
 
-def train_again(trained: Trained, folder: Path) -> Network:
-    """Train a model, write its weights and its log to ``folder``, and return it."""
+def train_again(trained: Trained, weights: Path, log: Path) -> Network:
+    """Train a model, write its weights and the log of its training, and return it."""
     from safetensors.torch import save_file
 
     steps = list(trained.train())  # the network is one, whose weights change
     network = steps[-1][0]
-    with whole(folder / trained_weights(trained.name).name) as partial_file:
+    with whole(weights) as partial_file:
         save_file({name: tensor.detach() for name, tensor in network.tensors.items()}, partial_file)
-    write_table([row for _, row in steps], folder / f"{trained.name}.csv")
+    write_table([row for _, row in steps], log)
     return network
 
 
