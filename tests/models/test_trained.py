@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +33,7 @@ from acdc.tables import read_table
 from acdc.tasks import load
 from acdc.text import encode
 
+ROOT = Path(__file__).parents[2]
 OF_PROGRAMS = [name for name in trained_names() if name != "trained_induction"]
 
 
@@ -221,6 +225,12 @@ class TestCommand:
         assert load_file(made["weights"]).keys() == trained_sum.TRAINED.network().tensors.keys()
         rows = read_table(made["compared"]).set_index("measure")
         assert rows.committed["accuracy"] == 1 and not rows.as_good["accuracy"]
+
+    def test_the_rule_trains_every_model(self):
+        command = [sys.executable, "-P", "-m", "snakemake", "retrain_known", "-n", "--quiet", "rules", "--forceall"]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        counts = dict(re.findall(r"^(\w+) +(\d+)$", told, re.MULTILINE))
+        assert counts == {"retrain": str(len(trained_names())), "retrain_known": "1", "total": "7"}
 
     def test_it_refuses_other_models_in_one_sentence(self, tmp_path):
         with pytest.raises(SystemExit, match="^acdc: no model 'planted' was trained here: choose one of"):
