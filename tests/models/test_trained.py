@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import re
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
 from acdc.models.files import TRAINED, trained_names, trained_weights
 from acdc.models.toy import trained_count, trained_induction, trained_ioi, trained_max, trained_months, trained_sum
+from acdc.models.toy.rasp import Select, Tokens, Width, run
 from acdc.models.toy.siit import files, training
 from acdc.models.toy.siit.network import Network, graph_of
 from acdc.models.toy.siit.program import UNDEFINED, Program
@@ -97,6 +99,12 @@ class TestPrograms:
     )
     def test_counts(self, cut, answer):
         assert self.mixed(trained_count.PROGRAM, "BOS a b a a", "BOS a a b b", *cut) == answer
+
+    def test_counts_are_those_of_the_rasp_program(self):
+        program, width = trained_count.PROGRAM, Width(Select(Tokens(), Tokens(), operator.eq))
+        for prompt in training.prompts(program, 20, seed=3):
+            letters = program.text(prompt).split()[1:]
+            assert program.text(program.answers(prompt[None])) == str(run(width, letters)[-1])
 
     @pytest.mark.parametrize(
         ("cut", "answer"), [([], "2"), (["embed -> m0"], "5"), (["a0.h2 -> m0"], "0"), (["m0 -> logits"], "3")]
