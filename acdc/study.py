@@ -34,7 +34,7 @@ from acdc.catalogue import (
 )
 from acdc.declared import Declaration
 from acdc.errors import InputError, first_line
-from acdc.models.files import check_weights
+from acdc.models.files import check_weights, trained_weights
 from acdc.models.pinned import Wheel, wheel_of, wheels
 from acdc.prompt_files import MOST_PROMPTS, Prompt, check_count, check_held_out, check_kind, distinct_prompts, held_out
 
@@ -269,7 +269,10 @@ class Study:
             *([f"acdc.models.toy.{entry['build']}"] if "build" in entry else []),
         ]
         trained = self.model_identity(entry["reset"]) if "reset" in entry else ""
-        return f"{json.dumps(entry, sort_keys=True)} {fingerprint.code(*made_by)} {trained}".strip()
+        weights = trained_weights(entry.get("build", ""))
+        shipped = fingerprint.of_file(weights) if weights.exists() else ""
+        parts = (json.dumps(entry, sort_keys=True), fingerprint.code(*made_by), trained, shipped)
+        return " ".join(part for part in parts if part)
 
     # What jobs are told.
 

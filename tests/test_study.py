@@ -199,6 +199,15 @@ class TestJobs:
         ]
         assert Study(config, ROOT).model_identity("tracr_reverse_reset") != before
 
+    def test_other_weights_that_the_package_has_are_another_model(self, tmp_path, monkeypatch):
+        one = study("default")
+        before = {name: one.model_identity(name) for name in ("trained_sum", "planted")}
+        other = tmp_path / "trained_sum.safetensors"
+        other.write_bytes(b"other weights")
+        monkeypatch.setattr("acdc.study.trained_weights", lambda name: tmp_path / f"{name}.safetensors")
+        assert one.model_identity("trained_sum") != before["trained_sum"]
+        assert one.model_identity("planted") == before["planted"]
+
 
 def entry_of_file(**keys: Any) -> dict[str, Any]:
     """A task that is a file."""

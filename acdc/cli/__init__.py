@@ -28,7 +28,7 @@ COMMANDS = {
     "A study": ("checking:check",),
     "Models and prompts": (
         *("making:download", "making:model"),
-        *("making:prompts", "making:dataset", "making:behaviour"),
+        *("making:prompts", "making:dataset", "making:behaviour", "making:retrain"),
     ),
     "Stages that find circuits": ("finding:circuits", "finding:stability"),
     "What circuits do": (

@@ -145,6 +145,30 @@ def model(
         convert(made, processed)
 
 
+def retrain(build: str, *, weights: OutFile, steps: OutFile, compared: OutFile) -> None:
+    """Train a model again that the package has, and compare the two.
+
+    Writes its weights and the log of its training, and a table of the measures of both models. On another machine than
+    the one that trained the package's model rounding differs, and so do the weights; the new one should be as good.
+
+    Try:
+      python -m acdc retrain trained_sum --weights trained_sum.safetensors --steps steps.csv --compared compared.csv
+
+    Args:
+        build: a model of acdc/assets/trained
+        weights: the weights, .safetensors
+        steps: the log, .csv
+        compared: the table, .csv
+    """
+    import torch
+
+    from acdc.models.toy.siit import files
+
+    torch.set_num_threads(1)  # sums of several threads are others each time
+    trained = files.load(build)
+    write_table(files.compared(trained, files.train_again(trained, weights, steps)), compared)
+
+
 @contextmanager
 def named_as(made: Path, given: Path) -> Iterator[None]:
     """Let messages name the folder that the user gave in place of the one that is being made."""

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from acdc.assets import asset
 from acdc.errors import InputError, first_line, reading
 from acdc.models.tokenizer import NO_CODE
 
@@ -19,6 +20,20 @@ WEIGHTS = "*.safetensors"
 INDEX = "model.safetensors.index.json"
 """The file that says which shard holds which weights; models in one file have none."""
 LEGACY_WEIGHTS = "*final.pth"
+
+TRAINED, TRAINED_WEIGHTS = "trained", ".safetensors"
+"""Where, below the package's assets, models are that were trained here, and how the names of their weights end."""
+
+
+def trained_weights(name: str) -> Path:
+    """Return the weights of a model that was trained here; without such a model there is no such file."""
+    return Path(str(asset(TRAINED, f"{name}{TRAINED_WEIGHTS}")))
+
+
+def trained_names() -> list[str]:
+    """Return the names of the models that were trained here."""
+    files = sorted(file.name for file in asset(TRAINED).iterdir())
+    return [name.removesuffix(TRAINED_WEIGHTS) for name in files if name.endswith(TRAINED_WEIGHTS)]
 
 
 def check_folder(folder: Path) -> None:

@@ -1,8 +1,14 @@
 """Models. Requires: the package index, the hub, a folder, another model or nothing, by the source in the config.
 
 Gives: data/{study}/models/{model}/, a folder that every later stage loads: the model as its own programs read it, and
-converted for the engine.
+converted for the engine. `snakemake retrain_known` trains the models of acdc/assets/trained again, some minutes each, and
+gives results/{study}/retrained.csv, which says whether they are as good as those that the package has.
 """
+
+from acdc import fingerprint
+from acdc.models.files import trained_names
+
+RETRAINED = f"{RESULTS}/retrained"
 
 
 localrules:
@@ -43,3 +49,32 @@ rule model:
         identity=model_identity,
     shell:
         "python -m acdc model {params.source:q} --out {output:q} 2> {log:q}"
+
+
+rule retrain:
+    output:
+        weights=f"{RETRAINED}/{{build}}.safetensors",
+        steps=f"{RETRAINED}/{{build}}.csv",
+        compared=f"{RETRAINED}/{{build}}.compared.csv",
+    log:
+        f"{LOGS}/retrain/{{build}}.log",
+    benchmark:
+        f"{BENCHMARKS}/retrain/{{build}}.tsv"
+    wildcard_constraints:
+        build="|".join(trained_names()),
+    params:
+        code=lambda w: fingerprint.code(f"acdc.models.toy.{w.build}"),
+    shell:
+        "python -m acdc retrain {wildcards.build:q} --weights {output.weights:q} --steps {output.steps:q}"
+        " --compared {output.compared:q} 2> {log:q}"
+
+
+rule retrain_known:
+    input:
+        expand(f"{RETRAINED}/{{build}}.compared.csv", build=trained_names()),
+    output:
+        f"{RESULTS}/retrained.csv",
+    log:
+        f"{LOGS}/tables/retrained.log",
+    shell:
+        "python -m acdc table {input:q} --out {output:q} 2> {log:q}"

@@ -1,0 +1,57 @@
+"""Build a model that says how often the last letter stands in a string: RASP's ``Width(Select(tokens, tokens, ==))``.
+
+As in compiled models, a head attends to the same letters and to the beginning, and an MLP reads the count off how much
+goes to the beginning. The values that the head moves are the same in all prompts. The circuit was trained in.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from acdc.models.toy.siit.files import of_program
+from acdc.models.toy.siit.program import Program, Step, Tokens, Value, any_of, in_any_order, same
+
+LETTERS, COUNTS = "a b c d e", "1 2 3 4"
+N_LETTERS = 4
+
+
+def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
+    """Draw prompts: after the beginning four letters, of which any share is the last one."""
+    letters = any_of(program.ids(LETTERS), (n, N_LETTERS), generator)
+    is_last = torch.rand(n, N_LETTERS, generator=generator) < torch.rand(n, 1, generator=generator)
+    letters = torch.where(is_last, letters[:, -1:], letters)
+    return torch.cat([program.ids("BOS").expand(n, 1), letters], 1)
+
+
+def draw_like(program: Program, prompts: Tokens, generator: torch.Generator) -> Tokens:
+    """Draw prompts of the same letters: the last one of each stands in the other."""
+    return torch.cat([prompts[:, :1], in_any_order(prompts[:, 1:], generator)], 1)
+
+
+def count(query: Tokens, key: Tokens) -> Value:
+    """Return how often the last letter stands."""
+    return (key == query[:, -1:]).sum(1)
+
+
+def numeral(n: Value) -> Value:
+    """Return the token of a count; there is none of 0."""
+    return n - 1
+
+
+PROGRAM = Program(
+    name="trained_count",
+    words=(*COUNTS.split(), *LETTERS.split(), "BOS"),
+    draw=draw,
+    draw_like=draw_like,
+    steps=(
+        Step("a0.h3", (("embed", "q"), ("embed", "k")), count),
+        Step("m1", (("a0.h3", ""),), numeral),
+        Step("logits", (("m1", ""),), same),
+    ),
+    n_layers=2,
+    n_steps=2500,
+    seed=1,
+    n_distinct=5**N_LETTERS,
+)
+TRAINED = of_program(PROGRAM)
+build = TRAINED.build
