@@ -1,6 +1,7 @@
 # make reproduce   the environment, then the whole workflow        make reproduce ARGS="--dry-run"
 # make test        the environment, then the tests                 make test ARGS="-k graph"
 # make gpu-report  what acdc does on this machine's GPU, in gpu_report.md, to paste into an issue
+# make docs-images the figures and screenshots of the docs, from a finished run of the default study
 # make env         the environment alone (.venv), made again whenever requirements.txt changes
 #
 # PYTHON=/path/to/python   the Python (3.11 or newer) to make .venv from; without it the first that runs is taken.
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/requirements.txt
 # that they were installed in and fail once the checkout has moved.
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: reproduce test env gpu-report
+.PHONY: reproduce test env gpu-report docs-images
 
 reproduce: $(INSTALLED)
 	@$(IN_VENV) python workflow/scripts/unlock.py
@@ -29,6 +30,9 @@ env: $(INSTALLED)
 
 gpu-report: $(INSTALLED)
 	$(IN_VENV) python -m benchmarks.gpu_report $(ARGS)
+
+docs-images: $(INSTALLED)
+	$(IN_VENV) python docs/screenshots.py $(ARGS)
 
 # A candidate is tried by running it: a pyenv shim can be on PATH and fail, Debian's python3 can lack ensurepip.
 $(INSTALLED): requirements.txt

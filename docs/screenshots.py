@@ -1,7 +1,7 @@
-"""The screenshots of the docs, made anew from a finished run: a page to look around in, and the report.
+"""The images of the docs, made anew from a finished run: figures, a page to look around in, and the report.
 
     snakemake --cores all && snakemake --report report.html
-    python docs/screenshots.py
+    make docs-images
 
 Needs chromium and chromedriver on PATH.
 """
@@ -23,6 +23,16 @@ from selenium.webdriver.support.ui import WebDriverWait
 IMAGES = Path(__file__).parent / "images"
 QUALITY = 85
 SIDES = (("x", "width"), ("y", "height"))
+FIGURES = {
+    "cost_seconds.png": "cost_seconds.png",
+    "faithfulness.png": "faithfulness.png",
+    "roc_edges.png": "roc_edges.png",
+    "planted_circuit.png": "planted/planted/circuit_logit_difference_corrupted_acdc_1.png",
+    "ioi_circuit.png": "smollm2-135m-q4/ioi/circuit_logit_difference_corrupted_acdc_0.1.png",
+    "ioi_pareto.png": "smollm2-135m-q4/ioi/pareto_corrupted.png",
+    "months_pareto.png": "smollm2-135m-q4/months/pareto_corrupted.png",
+}
+"""Images by the figures of the default study that they are."""
 PAGE = "figures/default/smollm2-135m-q4/ioi/circuit_logit_difference_corrupted_acdc.html"
 
 
@@ -79,6 +89,8 @@ def main() -> None:
     parser.add_argument("--without-report", action="store_true", help="leave the report's screenshot as it is")
     files = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
+    for image, figure in FIGURES.items():
+        shutil.copyfile(Path("figures/default", figure), IMAGES / image)
     with chromium() as browser:
         page(browser, files.page)
         if not files.without_report:

@@ -82,6 +82,8 @@ def test_wheel_and_sdist_have_every_file_of_the_package(dist):
 README = (ROOT / "README.md").read_text()
 (PROGRAM,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "acdc.find(" in block)
 """The program that the README shows for notebooks."""
+(CAPITALS,) = re.findall(r"```csv\n(.*?)```", README, re.DOTALL)
+"""The file of prompts that it reads."""
 CHECKS = """
 import sys
 
@@ -116,8 +118,9 @@ def installed(python: str | Path, folder: Path, *what: str | Path) -> Iterator[P
 
 def run_readme(bin: Path, folder: Path) -> None:
     (folder / "program.py").write_text(PROGRAM + CHECKS)
+    (folder / "capitals.csv").write_text(CAPITALS)
     said = run(folder, bin / "python", "program.py")
-    assert "Found(prompts on smollm2-135m-q4: ACDC by logit difference" in said
+    assert "Found(capitals on smollm2-135m-q4: ACDC by logit difference" in said
     assert f"{acdc.__version__}" in run(folder, bin / "acdc", "--version")
     assert "of 71,101 edges" in run(folder, bin / "acdc", "show", "circuit.json", "--most", "3")
 
