@@ -1,4 +1,5 @@
 # make reproduce   the environment, then the whole workflow        make reproduce ARGS="--dry-run"
+# make demo        the environment, then one circuit of a language model, on the screen
 # make test        the environment, then the tests                 make test ARGS="-k graph"
 # make gpu-report  what acdc does on this machine's GPU, in gpu_report.md, to paste into an issue
 # make docs-images the figures and screenshots of the docs, from a finished run of the default study
@@ -17,11 +18,26 @@ INSTALLED := $(VENV)/requirements.txt
 # that they were installed in and fail once the checkout has moved.
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: reproduce test env gpu-report docs-images
+DEMO := smollm2-135m-q4/ioi
+
+.PHONY: reproduce demo test env gpu-report docs-images
 
 reproduce: $(INSTALLED)
 	@$(IN_VENV) python workflow/scripts/unlock.py
 	$(IN_VENV) python -P -m snakemake --cores all $(ARGS)
+
+demo: $(INSTALLED)
+	@echo "A model of 135 million parameters is downloaded (93 MB), ACDC searches its 71,101 edges at two thresholds."
+	@$(IN_VENV) python workflow/scripts/unlock.py
+	@$(IN_VENV) python -P -m snakemake --cores all --quiet host reason rules --configfile workflow/config/demo.yaml \
+	    -- figures/demo/$(DEMO)/circuit_logit_difference_corrupted_acdc.html results/demo/evaluation.csv
+	@$(IN_VENV) python -m acdc show results/demo/$(DEMO)/logit_difference/corrupted/acdc/0.3/circuit.json --most 12
+	@printf '%s\n' "" "That is what moves the answer in \"When Mary and John went to the store, John gave a drink to\": $(DEMO)." \
+	    "Look around in it:         figures/demo/$(DEMO)/circuit_logit_difference_corrupted_acdc.html (open it in a browser)" \
+	    "What it keeps, held out:   results/demo/evaluation.csv" \
+	    "How to read it:            docs/guide.md" \
+	    "The whole study:           make reproduce" \
+	    "A task of your own:        README.md, \"Your own task\""
 
 test: $(INSTALLED)
 	$(IN_VENV) python -m pytest $(ARGS)

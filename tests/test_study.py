@@ -20,7 +20,7 @@ from acdc.study import Study, check_keys, merged, read_configs
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"
-CONFIGS = ("architectures", "default", "full", "gemma", "mib", "paper", "sweep", "test")
+CONFIGS = ("architectures", "default", "demo", "full", "gemma", "mib", "paper", "sweep", "test")
 
 
 def read(name: str) -> dict[str, Any]:
