@@ -120,7 +120,7 @@ def run_readme(bin: Path, folder: Path) -> None:
     (folder / "program.py").write_text(PROGRAM + CHECKS)
     (folder / "capitals.csv").write_text(CAPITALS)
     said = run(folder, bin / "python", "program.py")
-    assert "Found(capitals on smollm2-135m-q4: ACDC by logit difference" in said
+    assert "Found(prompts on smollm2-135m-q4: ACDC by logit difference" in said
     assert f"{acdc.__version__}" in run(folder, bin / "acdc", "--version")
     assert "of 71,101 edges" in run(folder, bin / "acdc", "show", "circuit.json", "--most", "3")
 
