@@ -17,11 +17,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from acdc.analysis.head_names import named
+from acdc.analysis.heads import head_frame
 from acdc.assets import asset
 from acdc.cli import main
 from acdc.engine.model import Engine
 from acdc.errors import InputError
 from acdc.graph import Circuit
+from acdc.heads import NONE
 from acdc.models import files as model_files
 from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
@@ -283,3 +286,12 @@ class TestInduction:
             patterns = network_of("trained_induction").patterns(tokens)
         for layer, pattern in enumerate(patterns):
             torch.testing.assert_close(pattern, cache[f"blocks.{layer}.attn.hook_pattern"], rtol=1e-4, atol=1e-5)
+
+    def test_its_heads_are_named_as_they_were_found_to_be(self, tmp_path):
+        """By the rules of ``acdc heads``, which know nothing of this model."""
+        files.load("trained_induction").build(tmp_path)
+        data = load("induction").make_dataset(None, 8, 0, n_tokens=60, n_vocabulary=64)
+        frame = head_frame(Engine(weights_of(load_bridge(tmp_path)), data, ablation="corrupted"))
+        found = dict(zip(frame["head"], named(frame, float("nan"))["name"], strict=True))
+        expected = {f"a0.h{i}": NONE for i in range(4)} | {f"a1.h{i}": "induction" for i in range(4)}
+        assert found == expected | {"a0.h1": "previous token"}
