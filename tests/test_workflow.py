@@ -689,7 +689,7 @@ def test_a_bad_config_is_refused_in_one_sentence(fresh):
     (said,) = (line for line in result.stdout.splitlines() if line.startswith("config: "))
     assert "'tsks' was unexpected" in said
     assert not re.search(r"^(?:local)?rule |Traceback", result.stdout, re.MULTILINE)
-    assert not (fresh.root / "data/refused").exists() and not (fresh.root / "results").exists()
+    assert not (fresh.root / "data/refused").exists() and not (fresh.root / "results/refused").exists()
 
 
 def test_a_key_that_stands_twice_is_refused(fresh):
