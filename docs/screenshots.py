@@ -62,7 +62,7 @@ def page(browser: webdriver.Chrome, file: Path) -> None:
 
 
 def shoot(browser: webdriver.Chrome, name: str) -> None:
-    """What the browser shows now, once it is drawn, as WebP: a third of a PNG."""
+    """Save what the browser shows, once it is drawn, as WebP: a third of a PNG."""
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB").save(IMAGES / name, quality=QUALITY)
 

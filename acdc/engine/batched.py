@@ -71,11 +71,6 @@ class PortsBatch:
     chosen: Chosen
     placed: Chosen
 
-    @property
-    def n_placed(self) -> int:
-        """Return how many of the ports are q or k."""
-        return len(self.placed.entries)
-
 
 @dataclass
 class HeadsBatch:

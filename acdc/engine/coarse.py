@@ -118,7 +118,7 @@ class ChangePatch(LayerPatch):
         batch = self.batches.ports[step]
         if any(("projected", layer, port) not in self.state for port in step.ports):
             x, pos = self.state.stack("port_in", layer, step.ports)[:, None], self.rows.pos_at(step.all_live)
-            made = project_unplaced(self.weights, layer, batch.chosen.where, batch.n_placed, x, pos)
+            made = project_unplaced(self.weights, layer, batch.chosen.where, batch.placed.where, x, pos)
             self.state.put("projected", layer, step.ports, made[:, 0])
         return self.state.stack("projected", layer, step.ports)
 

@@ -30,8 +30,8 @@ from acdc.metrics import Metric
 
 N_FIRST = 8
 SAFETY = 4.0
-"""Of 3,900 candidates of SmolLM2 on ioi that were measured both ways, one in a hundred had three times the share that
-the median of the largest so far was."""
+"""On ioi in SmolLM2 by logit difference (20 prompts, the upper 20 layers, bfloat16) the error of 1,028 candidates that
+were measured both ways was 0.017 of their move in the median, 0.15 in one of a hundred, and 0.37 at most."""
 
 
 class MixedRemovals(Removals):
@@ -144,14 +144,9 @@ class MixedRemovals(Removals):
         self.exact.add(i)
         self.n_again += 1
         if self.starving[i]:
-            (metric,) = self.engine.measure(self.metric, self.engine.finals(self.candidates[i]))
-            return metric
-        finals = []
-        for chunk in range(len(self.states)):
-            self.patch, final = self.attempt(chunk, slice(i, i + 1), self.new_patch)
-            finals.append(final)
+            return self.measured_afresh(i)
         self.kept = i
-        (metric,) = self.engine.measure(self.metric, finals)
+        (metric,) = self.engine.measure(self.metric, self.finals(slice(i, i + 1)))
         if self.moves[i]:
             self.largest = max(self.largest, (abs(coarse - metric) - self.floor) / self.moves[i])
         return metric

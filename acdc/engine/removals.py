@@ -207,15 +207,24 @@ class Removals:
 
     def evaluate(self) -> list[float]:
         """Measure all candidates."""
-        finals = []
-        for i in range(len(self.states)):
-            self.patch, final = self.attempt(i, slice(None), self.new_patch)
-            finals.append(final)
-        metrics = self.engine.measure(self.metric, finals)
+        metrics = self.engine.measure(self.metric, self.finals(slice(None)))
         self.starving = [self.starves(candidate) for candidate in self.candidates]
         for i in np.flatnonzero(self.starving).tolist():
-            (metrics[i],) = self.engine.measure(self.metric, self.engine.finals(self.candidates[i]))
+            metrics[i] = self.measured_afresh(i)
         return metrics
+
+    def finals(self, which: slice) -> list[Float[Tensor, "state _scored d_model"]]:
+        """Compute the final residual stream of some candidates just tried, by chunk; ``patch`` is of the last one."""
+        finals = []
+        for i in range(len(self.states)):
+            self.patch, final = self.attempt(i, which, self.new_patch)
+            finals.append(final)
+        return finals
+
+    def measured_afresh(self, i: int) -> float:
+        """Measure candidate ``i`` by a pass that starts from no earlier one."""
+        (metric,) = self.engine.measure(self.metric, self.engine.finals(self.candidates[i]))
+        return metric
 
     def starves(self, candidate: Circuit) -> bool:
         """Return whether some receiver with present edges no longer gets anything from an embedding.

@@ -461,25 +461,24 @@ def project_many(
     Args:
         placed: the q and k among the ports; they come first.
     """
-    n_placed = len(weights.blocks[layer].b_port[placed])
-    return place_many(weights, layer, placed, project_unplaced(weights, layer, ports, n_placed, x, pos), pos)
+    return place_many(weights, layer, placed, project_unplaced(weights, layer, ports, placed, x, pos), pos)
 
 
 def project_unplaced(
     weights: Weights,
     layer: int,
     ports: Where,
-    n_placed: int,
+    placed: Where,
     x: Float[Tensor, "port state row d_model"],
     pos: Int[Tensor, "row"],
 ) -> Float[Tensor, "port state row d_head"]:
     """Compute what ``project_many`` does up to the projections, before what ``place_many`` does.
 
     Args:
-        n_placed: how many of the ports are q or k; they come first.
+        placed: the q and k among the ports; they come first.
     """
     architecture, block = weights.architecture, weights.blocks[layer]
-    bias = block.b_port[ports][:, None]
+    bias, n_placed = block.b_port[ports][:, None], len(block.b_port[placed])
     if architecture.scales_after:
         rows = x.flatten(1, 2)
         scaled = torch.bmm(rows, block.w_after_scale[ports])
