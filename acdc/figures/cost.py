@@ -10,9 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from acdc.catalogue import COMPARED, label
+from acdc.catalogue import COMPARED
 from acdc.errors import InputError
-from acdc.figures.layout import RANDOM, hollow_handle, in_order, is_compared, method_handles, panels, refuse_not_finite
+from acdc.figures.layout import (
+    RANDOM,
+    hollow_handle,
+    in_order,
+    is_compared,
+    method_handles,
+    name_outer_axes,
+    panels,
+    refuse_not_finite,
+    title,
+)
 from acdc.figures.style import GREY, LEVEL_DASH, PAGE, look, style
 from acdc.found import SEARCH
 
@@ -24,11 +34,11 @@ LOWEST = -0.1
 
 
 def cost(methods: pd.DataFrame, by: str) -> Figure:
-    """Draw one panel per measure and search: a point per method, its cost (log scale) against the measure.
+    """Draw one panel per search: a point per method, its cost (log scale) against how good its circuits are.
 
-    A cost is that of all circuits of a method. Measures are 1 - the gap on held-out prompts and, where a circuit is
-    known, the area under the ROC curve of edges. A method with circuits that have not converged is hollow. Random
-    circuits, which cost nothing to find, are a line.
+    A cost is that of all circuits of a method. How good they are is told by the area under the ROC curve of edges where
+    a circuit is known, and by 1 - the gap on held-out prompts where none is. A method with circuits that have not
+    converged is hollow. Random circuits, which cost nothing to find, are a line.
 
     Args:
         methods: a study's methods.csv.
@@ -39,8 +49,7 @@ def cost(methods: pd.DataFrame, by: str) -> Figure:
     """
     if by not in UNITS:
         raise InputError(f"a cost is {' or '.join(UNITS)}, not {by}")
-    order = list(GOODNESS)
-    shown = sorted(of_searches(methods, by), key=lambda panel: order.index(panel[1]))
+    shown = sorted(of_searches(methods, by), key=lambda panel: list(GOODNESS).index(panel[1]))
     if not shown:
         raise InputError(f"no search was done by {COMPARED} methods: there is nothing to compare")
     with style():
@@ -49,19 +58,23 @@ def cost(methods: pd.DataFrame, by: str) -> Figure:
         figure, grid = panels(len(shown), columns, size, shared=True)
         for axes, (labels, measure, points) in zip(grid, shown, strict=True):
             draw_panel(axes, points, by, measure)
-            axes.set_title(f"{label(labels['task'])}\n{label(labels['metric'])}, {label(labels['ablation'])}")
+            axes.set_title(title(labels))
             axes.set_ylabel(GOODNESS[measure])
         costs = pd.concat([points[by] for *_, points in shown])
         for axes in grid[-COLUMNS:]:
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if costs.max() < 100 * costs.min() else (1,)))
             axes.tick_params(labelbottom=True)
-            axes.set_xlabel(f"{UNITS[by]},\nall circuits of a method")
+        name_outer_axes(grid, x=UNITS[by])
         add_legend(figure, pd.concat([points for *_, points in shown]))
     return figure
 
 
 def of_searches(methods: pd.DataFrame, by: str) -> Iterator[tuple[dict[str, str], str, pd.DataFrame]]:
-    """Yield labels, measure and rows of every panel. A search whose metric is constant has none."""
+    """Yield labels, measure and rows of every panel. A search whose metric is constant has none.
+
+    The measure is the area where the search has one, for recovering a known circuit is a harder test than keeping the
+    metric.
+    """
     for values, rows in methods.groupby(SEARCH, sort=False):
         found = rows[is_compared(rows["method"])]
         if len(found) < COMPARED or rows["is_constant"].any():
@@ -71,9 +84,8 @@ def of_searches(methods: pd.DataFrame, by: str) -> Iterator[tuple[dict[str, str]
         if len(missing):
             raise InputError(f"{missing['method'].iloc[0]} on {values[0]}: its {by} are missing")
         rows = pd.concat([found, rows[rows["method"] == RANDOM]]).assign(faithful=lambda rows: 1 - rows["gap"])
-        for measure in GOODNESS:
-            if measure in rows and rows[measure].notna().any():
-                yield dict(zip(SEARCH, map(str, values), strict=True)), measure, rows[rows[measure].notna()]
+        measure = "auc" if "auc" in rows and rows["auc"].notna().any() else "faithful"
+        yield dict(zip(SEARCH, map(str, values), strict=True)), measure, rows[rows[measure].notna()]
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame, by: str, measure: str) -> None:

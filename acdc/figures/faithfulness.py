@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acdc.analysis.faithfulness import faithfulness, is_constant, searches
-from acdc.catalogue import COMPARED, label
+from acdc.catalogue import COMPARED
 from acdc.errors import InputError
 from acdc.figures.layout import (
     MANY,
@@ -24,9 +24,11 @@ from acdc.figures.layout import (
     in_order,
     is_compared,
     method_handles,
+    name_outer_axes,
     not_converged,
     of_one_size,
     refuse_not_finite,
+    title,
 )
 from acdc.figures.style import GREY, INK, LEVEL_DASH, PAGE, look, style
 from acdc.found import CONTROL
@@ -59,7 +61,8 @@ def curves(evaluation: pd.DataFrame) -> Figure:
         figure, grid = canvas(len(panels))
         for axes, (labels, rows) in zip(grid, panels, strict=True):
             draw_panel(axes, rows)
-            axes.set_title(", ".join(label(labels[key]) for key in ("task", "metric", "ablation")))
+            axes.set_title(title(labels))
+        name_outer_axes(grid, x="edges that reach the logits, of all", y="share of the metric kept")
         add_legend(figure, pd.concat([rows for _, rows in panels]))
     return figure
 
@@ -98,7 +101,6 @@ def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}%"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="edges that reach the logits, of all", ylabel="share of the metric kept")
 
 
 def draw_method(axes: Axes, rows: pd.DataFrame, color: str, marker: str) -> None:

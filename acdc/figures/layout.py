@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ RANDOM = "random"
 """The method of random circuits, of the controls and of the catalogue."""
 REACHING = "n_edges_reaching"
 """The column that is the size of a circuit in figures: edges that do not lead on to the logits do nothing."""
+FEW = 4
+"""Panels that stand two in a row; of more there are three."""
 MANY = 25
 """Points of a curve from which on they are dots."""
 
@@ -28,10 +30,10 @@ MANY = 25
 
 
 def canvas(n_panels: int) -> tuple[Figure, list[Axes]]:
-    """Make a figure of panels, two in a row."""
-    columns, rows = min(n_panels, 2), -(-n_panels // 2)
-    size = (PAGE if columns == 2 else COLUMN + 0.6, 0.7 + 2.5 * rows)
-    return panels(n_panels, columns, size)
+    """Make a figure of panels, two in a row, or three where they are many."""
+    columns = min(n_panels, 2 if n_panels <= FEW else 3)
+    width = {1: COLUMN + 0.6, 2: PAGE, 3: 1.2 * PAGE}[columns]
+    return panels(n_panels, columns, (width, 0.7 + 2.2 * -(-n_panels // columns)))
 
 
 def panels(n_panels: int, columns: int, size: tuple[float, float], shared: bool = False) -> tuple[Figure, list[Axes]]:
@@ -52,6 +54,24 @@ def used(grid: Iterable[Axes], n_panels: int) -> list[Axes]:
     for unused in axes[n_panels:]:
         unused.remove()
     return axes[:n_panels]
+
+
+def title(labels: Mapping[str, str]) -> str:
+    """Return a panel's title: the task, and the metric and the ablation of its search."""
+    return f"{label(labels['task'])}\n{label(labels['metric'])}, {label(labels['ablation'])}"
+
+
+def name_outer_axes(grid: Sequence[Axes], x: str, y: str | None = None) -> None:
+    """Name the axes that all panels have once a column, below it, and once a row, at its left.
+
+    Args:
+        y: None leaves the names of the panels as they are.
+    """
+    columns = next(spec.ncols for axes in grid if (spec := axes.get_gridspec()))
+    for i, axes in enumerate(grid):
+        axes.set_xlabel(x if i + columns >= len(grid) else "")
+        if y is not None:
+            axes.set_ylabel(y if i % columns == 0 else "")
 
 
 # Methods.

@@ -29,7 +29,7 @@ from acdc.figures.layout import (
 )
 from acdc.figures.style import CHANCE_DASH, DASHES, GREY, INK, PAGE, look, style
 
-COLUMNS, SIDE, ROW_HEIGHT = 5, 1.4, 1.85  # panels, inches, inches
+COLUMNS, SIDE, BESIDE, ROW_HEIGHT = 4, 1.4, 1.05, 1.85  # panels; inches, of a panel, of the areas beside it, of a row
 PUBLISHED = 7.5
 """The size of the circles of the paper's points, in points."""
 OWN = "own"
@@ -76,13 +76,13 @@ def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:
 
 
 def canvas(n_panels: int) -> tuple[Figure, list[Axes]]:
-    """Make a figure of square panels."""
+    """Make a figure of square panels, with room for areas beside each."""
     columns = min(n_panels, COLUMNS)
     rows = -(-n_panels // COLUMNS)
-    width, height = max(PAGE / 2, 0.6 + SIDE * columns), 1.25 + ROW_HEIGHT * rows
+    width, height = max(PAGE / 2, 0.6 + (SIDE + BESIDE) * columns), 1.35 + ROW_HEIGHT * rows
     figure = Figure(figsize=(width, height))
-    margins = {"left": 0.55 / width, "right": 1 - 0.1 / width, "bottom": 1.0 / height, "top": 1 - 0.75 / height}
-    figure.subplots_adjust(**margins, hspace=0.55)
+    margins = {"left": 0.55 / width, "right": 1 - BESIDE / width, "bottom": 1.0 / height, "top": 1 - 0.85 / height}
+    figure.subplots_adjust(**margins, hspace=0.55, wspace=BESIDE / SIDE)
     axes = used(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat, n_panels)
     for above in axes[-columns:]:
         above.tick_params(labelbottom=True)
@@ -126,7 +126,7 @@ def title(row: pd.Series) -> str:
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: str) -> None:
-    """Draw the curves of one panel, and their areas in the corner."""
+    """Draw the curves of one panel, and their areas beside it."""
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=CHANCE_DASH, zorder=1)
     draw_published(axes, rows, published, level)
@@ -145,16 +145,13 @@ def draw_panel(axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, level: s
         draw_points(axes, points, color, marker)
         of_dash = " (dashed)" if points["dash"].iloc[0] else ""
         areas.append((f"{label(str(method))}{of_dash} {pessimistic_auc(pairs):.3f}", color))
-    write_areas(axes, [("area under the curve", INK), *areas])
+    write_areas(axes, [("AUC", INK), *areas])
 
 
 def write_areas(axes: Axes, areas: list[tuple[str, str]]) -> None:
-    """Write areas under curves, with their colours, into the lower right corner."""
-    for i, (text, color) in enumerate(reversed(areas)):
-        axes.text(
-            0.97, 0.05 + 0.1 * i, text, ha="right", color=color, fontsize=5.5, zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
-        )  # fmt: skip
+    """Write areas under curves, with their colours, beside the panel: there they cover no curve."""
+    for i, (text, color) in enumerate(areas):
+        axes.text(1.07, 0.97 - 0.11 * i, text, transform=axes.transAxes, va="top", color=color, fontsize=6)
 
 
 def draw_points(axes: Axes, points: pd.DataFrame, color: str, marker: str) -> None:

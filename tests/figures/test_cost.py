@@ -35,42 +35,47 @@ def points(axes: Axes) -> dict[tuple[float, float], tuple[str, str, str]]:
 
 @pytest.mark.parametrize("by", ("seconds", "evaluations"))
 def test_a_point_is_a_methods_cost_and_what_it_finds(by):
-    kept, area = cost(methods(), by).axes
+    (kept,) = cost(methods().drop(columns="auc"), by).axes
     costs = {row["method"]: row[by] for row in COSTS}
     drawn = points(kept)
     assert set(drawn) == {(costs["acdc"], 0.75), (costs["sp"], 0.5), (costs["eap"], -0.1)}
     assert drawn[costs["acdc"], 0.75] == (*look("acdc"), look("acdc")[0])
     assert drawn[costs["sp"], 0.5] == (*look("sp"), "white")  # not all converged
     assert drawn[costs["eap"], -0.1] == (look("eap")[0], "v", "white")  # worse than is drawn
-    assert set(points(area)) == {(costs["acdc"], 0.75), (costs["sp"], 0.5), (costs["eap"], 0.25)}
+
+
+def test_where_a_circuit_is_known_the_area_says_how_good_a_method_is():
+    (axes,) = cost(methods(), "seconds").axes
+    assert axes.get_ylabel() == "AUC of edges"
+    assert set(points(axes)) == {(100, 0.75), (20, 0.5), (2, 0.25)}
 
 
 def test_random_circuits_are_a_line_at_what_they_keep():
-    (axes, _) = cost(methods(), "seconds").axes
+    (axes,) = cost(methods().drop(columns="auc"), "seconds").axes
     levels = [line.get_ydata()[0] for line in axes.get_lines() if line.get_linestyle() == "--"]
     assert levels == [0.125]
 
 
-def test_only_what_is_known_has_an_area_and_only_what_is_compared_a_panel():
+def test_only_what_is_compared_has_a_panel():
     table = methods({"method": "acdc", "task": "months", "gap": 0.1, "seconds": 1.0, "evaluations": 1})
-    assert len(cost(table, "seconds").axes) == 2
-    assert len(cost(table.drop(columns="auc"), "seconds").axes) == 1
+    assert len(cost(table, "seconds").axes) == 1
 
 
-def test_panels_of_one_measure_stand_together():
-    others = [{**row, "task": "months"} for row in COSTS]
-    titles = [axes.get_ylabel() for axes in cost(methods(*others), "seconds").axes]
-    assert titles == ["1 - gap", "1 - gap", "AUC of edges", "AUC of edges"]
+def test_panels_of_one_measure_stand_together_and_outer_axes_have_names():
+    others = [{**row, "task": task, "auc": np.nan} for task in ("months", "sort", "reverse") for row in COSTS]
+    axes = cost(methods(*others), "seconds").axes
+    assert [one.get_ylabel() for one in axes] == ["1 - gap", "1 - gap", "1 - gap", "AUC of edges"]
+    assert [one.get_xlabel() for one in axes] == ["", *["seconds (one thread)"] * 3]
 
 
 def test_a_constant_metric_has_no_panel():
     flat = methods().assign(task="months", gap=np.nan, is_constant=True)
-    assert len(cost(pd.concat([methods(), flat]), "seconds").axes) == 2
+    assert len(cost(pd.concat([methods(), flat]), "seconds").axes) == 1
 
 
 def test_an_extension_has_a_point_and_a_label(extend, texts):
     extend("a", 'METHOD = Method(name="sixth", label="Sixth", kind="search", sized_by="patience")')
-    figure = cost(methods({"method": "sixth", "gap": 0.125, "seconds": 7.0, "evaluations": 1}), "seconds")
+    figure = cost(methods({"method": "sixth", "gap": 0.5, "auc": 0.875, "seconds": 7.0, "evaluations": 1}), "seconds")
     assert points(figure.axes[0])[7, 0.875][:2] == look("sixth") and look("sixth")[0] != GREY
     assert "Sixth" in texts(figure)
 
