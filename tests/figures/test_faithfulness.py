@@ -99,7 +99,7 @@ def test_nobody_knows_of_imported_circuits_whether_they_converged(texts):
 def test_a_panel_for_every_search_by_three_methods_and_one_colour_for_each():
     months = compared(eap=[0.1], sp=[0.2], hisp=[0.3]).assign(task="months")
     figure = curves(pd.concat([compared(**THREE), compared(acdc=[1.0], sp=[1.0]).assign(task="ioi"), months]))
-    assert [axes.get_title() for axes in figure.axes] == ["sort, L2, zero", "months, L2, zero"]
+    assert [axes.get_title() for axes in figure.axes] == ["sort\nL2, zero", "months\nL2, zero"]
     colors = [{line.get_color() for line in axes.get_lines() if line.get_marker() == "s"} for axes in figure.axes]
     assert colors[0] == colors[1] and len(colors[0]) == 1
 
@@ -117,7 +117,7 @@ def test_extensions_have_lines_and_labels(extend, texts):
     drawn = lines(figure.axes[0])
     colors = [drawn[(10, 2 * y), (20, y)] for y in (0.5, 0.25, 0.125)]
     assert colors == [look(name)[0] for name in ("acdc", "sixth", "seventh")] and len({*colors, GREY}) == 4
-    assert figure.axes[0].get_title() == "sort, a walk, zero" and {"Sixth", "Seventh"} <= set(texts(figure))
+    assert figure.axes[0].get_title() == "sort\na walk, zero" and {"Sixth", "Seventh"} <= set(texts(figure))
 
 
 def test_nan_and_too_few_methods_are_refused():
