@@ -584,10 +584,15 @@ class Study:
     def figure_files(self) -> list[str]:
         return [f"{figure}.{format}" for figure in self.figures() for format in self.config["figures"]["formats"]]
 
-    def page_files(self) -> list[str]:
-        """Return an interactive page for every sweep that is drawn, and the tables as pages for the report."""
+    def pages(self) -> list[str]:
+        """Return an interactive page for every sweep that is drawn."""
         pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html"
-        pages = [pattern.format(**search.labels, method=method.name) for search, method in self.drawings()]
+        return [pattern.format(**search.labels, method=method.name) for search, method in self.drawings()]
+
+    def page_files(self) -> list[str]:
+        """Return all interactive pages, one of all of them, and the tables as pages."""
+        pages = self.pages()
+        pages += [f"figures/{self.name}/circuits.html"] if pages else []
         return pages + [f"figures/{self.name}/tables/{table}.html" for table in self.tables()]
 
     def targets(self) -> list[str]:

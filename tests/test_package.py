@@ -42,7 +42,7 @@ def test_the_package_needs_all_that_it_imports():
     for path in (ROOT / "acdc").rglob("*.py"):
         if path.name != "study.py":  # the workflow's: extra `workflow`
             imported |= imported_by(path)
-    names = {"yaml": "PyYAML", "jinja2": "Jinja2"}
+    names = {"yaml": "PyYAML", "jinja2": "Jinja2", "PIL": "pillow"}
     core = {Requirement(text).name for text in PROJECT["dependencies"]}
     # markupsafe is Jinja2's; IPython is imported where a notebook has imported it before.
     # pyarrow is the user's, for prompts in Parquet: without it one sentence says so.

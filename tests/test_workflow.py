@@ -18,6 +18,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from selenium.webdriver.common.by import By
 
 from acdc import tasks
 from acdc.cli import app
@@ -226,15 +227,21 @@ class TestEndToEnd:
         assert markdown.count("\n| ") == len(table) + 1 and "nan" not in markdown
         assert latex.count(r" \\") == len(table) + 1 and "nan" not in latex and r"tracr\_reverse" in latex
 
-    def test_the_report_has_everything_and_opens_without_an_error(self, finished, browser):
+    def test_the_report_has_everything_and_opens_on_the_headline(self, finished, browser):
         made = finished.snakemake("--report", "report.html", "--configfile", CONFIG)
-        assert made.returncode == 0, made.stdout
+        assert made.returncode == 0 and "ERROR" not in made.stdout, made.stdout
         browser.get((finished.root / "report.html").as_uri())
         assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
         assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
-        text = (finished.root / "report.html").read_text()
-        for name in [*golden(".png"), *golden(".html")]:
-            assert f'"{name}"' in text, name
+        pages = {name for name in [*golden(".png"), *golden(".html")] if "/circuit_" not in name}
+        assert set(browser.execute_script("return Object.keys(results)")) == pages  # all circuits are in circuits.html
+        headline = browser.find_element(By.CSS_SELECTOR, ".prose img")
+        assert headline.rect["y"] < 200 and headline.size["width"] > 600
+
+    def test_one_page_has_all_circuits(self, finished, browser):
+        browser.get((finished.root / "figures/test/circuits.html").as_uri())
+        titles = [option.text for option in browser.find_elements(By.TAG_NAME, "option")]
+        assert len(titles) == len(set(titles)) == sum("/circuit_" in name for name in golden(".html"))
 
     def test_a_circuit_says_where_it_comes_from(self, finished):
         for folder, value in searches():

@@ -46,7 +46,7 @@ COMMANDS = {
     ),
     "Figures": (
         *("drawing:roc", "drawing:pareto", "drawing:curves", "drawing:cost", "drawing:trained_and_reset"),
-        *("drawing:draw", "drawing:page"),
+        *("drawing:draw", "drawing:page", "drawing:collection"),
     ),
     "Circuits to look at and to exchange": (
         *("looking:show", "looking:diff", "looking:log", "exchanging:export", "exchanging:import_"),

@@ -215,6 +215,19 @@ def page(
     write_text(text_of_page(loaded(circuits, traces), start, nodes or [], known_heads(heads, attention)), out)
 
 
+def collection(*, pages: list[Path], title: str, out: OutFile) -> None:
+    """Put interactive pages into one, with a menu: a fraction of their size.
+
+    Args:
+        pages: .html, as draw and page write them; the first is shown first
+        title: what they are of
+        out: .html
+    """
+    from acdc.figures import html
+
+    write_text(html.collection(pages, title), out)
+
+
 def known_heads(table: Path | None, attention: Path | None) -> Heads | None:
     """Return what heads do; None without a table. Raises InputError where there is attention and no table."""
     if attention and not table:

@@ -11,13 +11,6 @@ from acdc.files import write_text
 from acdc.found import LABELS, Found
 from acdc.tables import read_table, read_tables, using, write_table
 
-LOOK = """<style>
-body { font: 13px/1.4 system-ui, sans-serif; }
-table { border-collapse: collapse; }
-th { position: sticky; top: 0; background: #fff; }
-th, td { padding: 2px 10px; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
-</style>"""
-
 
 def table(*files: Path, out: OutFile) -> None:
     """Join tables into one; a column that one of them does not have is empty in its rows.
@@ -124,12 +117,13 @@ def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: OutF
 
 
 def readable(*files: Path, out: OutFiles) -> None:
-    """Write tables for a browser, as the report shows them.
+    """Write tables for a browser, where they can be sorted and searched.
 
     Args:
         files: .csv
         out: .html, one for each
     """
+    from acdc.figures import html
+
     for file, page in zip(files, out, strict=True):
-        body = read_table(file).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format)
-        write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>{file.stem}</title>\n{LOOK}\n{body}\n", page)
+        write_text(html.table(read_table(file), file.stem), page)

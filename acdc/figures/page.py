@@ -7,27 +7,22 @@ these are many, a column, so that all of it can be read on a laptop at once.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
-import markupsafe
-
-from acdc.assets import asset
 from acdc.catalogue import METRICS, label
 from acdc.errors import InputError
 from acdc.figures.edges import INPUT_NAMES, INPUTS, arrow_ends, counted, input_of, line_width, strongest
 from acdc.figures.heads import NAME_COLORS, border_of, facts_of, failed_of, fill_of
+from acdc.figures.html import LIBRARY, as_json, filled, sealed, text_of
 from acdc.figures.style import INK
 from acdc.found import Found
 from acdc.graph import Edge, Node
 from acdc.heads import NONE, Heads
 from acdc.trace import key_of
 
-FILES = {"page": "page.html", "css": "page.css", "script": "page.js", "library": "cytoscape.min.js"}
 MOST_EDGES = 1000
 """More of a circuit make a browser slow; the strongest are drawn, and the page says so."""
 CANVAS = (1080, 650)
@@ -83,22 +78,8 @@ def page(
         **where,
         "circuits": [one.data(rows) for one in shown],
     }
-    return filled(data, title, size)
-
-
-def as_json(data: dict[str, Any]) -> str:
-    """Return JSON for a page's script, without the sign by which a name could end or change the script."""
-    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-
-
-def filled(data: dict[str, Any], title: str, size: str) -> str:
-    """Put the data and the assets into the page."""
-    text = as_json(data)
-    assets = {name: asset("page", file).read_text(encoding="utf-8") for name, file in FILES.items()}
-    environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
-    template = environment.from_string(assets.pop("page"))
-    parts = {name: markupsafe.Markup(part) for name, part in {**assets, "data": text}.items()}
-    return template.render(title=title, size=size, **parts)
+    assets = {"css": text_of("page.css"), "script": text_of("page.js"), "library": text_of(LIBRARY)}
+    return sealed(filled("page.html", {**assets, "data": as_json(data)}, title=title, size=size))
 
 
 def places(nodes: Iterable[Node]) -> dict[str, Any]:

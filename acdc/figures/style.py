@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 from acdc.catalogue import METHODS
 from acdc.errors import InputError
@@ -117,5 +118,15 @@ def save(figure: Figure, paths: Iterable[Path | str]) -> None:
         for path in files:
             drawn = io.BytesIO()  # matplotlib does not end well where the disk is full
             figure.savefig(drawn, format=path.suffix.removeprefix("."), metadata=NO_METADATA[path.suffix])
+            if path.suffix == ".png":
+                drawn = in_few_colors(drawn)
             with whole(path) as partial:
                 partial.write_bytes(drawn.getbuffer())
+
+
+def in_few_colors(png: io.BytesIO) -> io.BytesIO:
+    """Return a PNG in 256 colours: a third of the bytes, and nobody sees the difference of figures with ten."""
+    drawn, smaller = Image.open(png), io.BytesIO()
+    few = drawn.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(smaller, "PNG", optimize=True, dpi=drawn.info["dpi"])
+    return smaller

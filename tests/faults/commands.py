@@ -55,6 +55,7 @@ TO_FILES: dict[str, tuple[list[str], str]] = {
     "draw": (["draw", "--circuits", FOUND, "--out"], "o.pdf"),
     "draw, page": (["draw", "--circuits", FOUND, "--out", "o.pdf", "--page"], "o.html"),
     "page": (["page", "--circuits", FOUND, "--start", "0.01", "--out"], "o.html"),
+    "collection": (["collection", "--pages", "page.html", "--title", "all", "--out"], "o.html"),
     **{
         f"export {kind}": (["export", FOUND, "--d-model", "76", "--format", kind, "--out"], f"o.{suffix}")
         for kind, suffix in {"original": "pth", "eap_json": "json", "eap_pt": "pt", "graphml": "graphml"}.items()

@@ -53,6 +53,7 @@ MAKE = (
     ["methods", "--faithfulness", "faithfulness.csv", "--timing", "timing.csv", "--circuits", FOUND, SEVERAL]
     + [OF_NODES, "--auc", "auc.csv", "--out", "methods.csv"],
     [*HEADS, "--attention", "attention.json", "--out", "heads.csv"],
+    ["page", "--circuits", FOUND, "--start", "0.01", "--out", "page.html"],
     ["export", FOUND, "--format", "original", "--out", "circuit.pth"],
     ["export", FOUND, "--format", "eap_json", "--d-model", "76", "--out", "eap.json"],
     ["export", FOUND, "--format", "eap_pt", "--d-model", "76", "--out", "eap.pt"],

@@ -219,6 +219,11 @@ STAGES = (
         ["page", "--circuits", SEVERAL, "--start", "9", "--out", "out.html"],
         {SEVERAL: WHOLE | FLIPS, "found/eap/scores.csv": SOME_ROWS},
     ),
+    Stage(
+        "collection",
+        ["collection", "--pages", "page.html", "--title", "all", "--out", "out.html"],
+        {"page.html": OURS_IN_BYTES},
+    ),
     # Effects and scores are shown where they are there.
     Stage("show", ["show", FOUND, "--nodes", NODES], {TRACE: SOME_ROWS, NODES: CUT_TABLE}),
     Stage("diff", ["diff", FOUND, "found/acdc/1/circuit.json"], {FOUND: OUR_JSON}),

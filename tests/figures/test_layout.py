@@ -17,7 +17,7 @@ from acdc.errors import InputError
 from acdc.figures.layout import canvas, draw_random, in_order, is_compared, not_converged, refuse_not_finite
 
 FOLDER = Path(acdc.figures.__file__).parent
-ROOMS = {"style", "layout", "edges", "places", "heads"}
+ROOMS = {"style", "layout", "edges", "places", "heads", "html"}
 """Modules that figures share."""
 
 

@@ -79,16 +79,11 @@ for search, method in STUDY.drawings():
             assets=sorted(str(path) for path in Path(ASSETS, "page").iterdir()),
         output:
             drawings=[
-                file
+                f"{drawing}_{value}.{format}"
                 for value in search.drawn(method)
-                for file in figure(f"{drawing}_{value}", "circuit", category="Circuits", **about, value=value)
+                for format in config["figures"]["formats"]
             ],
-            page=report(
-                f"{drawing}.html",
-                caption="../report/page.rst",
-                category="Circuits to look around in",
-                labels={key: about[key] for key in ("metric", "ablation", "task", "model")},
-            ),
+            page=f"{drawing}.html",
         log:
             f"{LOGS}/draw/{SEARCH}/{{method}}.log".format(**about),
         params:
@@ -100,6 +95,24 @@ for search, method in STUDY.drawings():
             "python -m acdc draw --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
             " --values {params.values} --max-edges {params.max_edges} {params.heads:q} --page {output.page:q} --out {output.drawings:q}"
             " 2> {log:q}"
+
+
+rule collection:
+    input:
+        STUDY.pages(),
+    output:
+        report(
+            f"{FIGURES}/circuits.html",
+            caption="../report/circuits.rst",
+            category="Circuits",
+            labels={"figure": "all circuits, to look around in"},
+        ),
+    log:
+        f"{LOGS}/collection.log",
+    params:
+        title=f"Circuits of the study {STUDY.name}",
+    shell:
+        "python -m acdc collection --pages {input:q} --title {params.title:q} --out {output:q} 2> {log:q}"
 
 
 rule cost:

@@ -286,6 +286,11 @@ function fit() {
   cy.center(cy.getElementById("logits"));
 }
 
+window.addEventListener("resize", () => {
+  cy.resize();
+  fit();
+});
+
 legend();
 prompts();
 show(data.start);

@@ -1,0 +1,6 @@
+"use strict";
+// The text that acdc.figures.html.packed made of it.
+async function unpacked(letters) {
+  const bytes = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
