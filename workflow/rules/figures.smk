@@ -2,8 +2,9 @@
 
 Gives: figures/{study}/{model}/{task}/ and, of all tasks whose circuits are known, figures/{study}/roc_*; of searches by
 several methods figures/{study}/faithfulness and cost_*; where there are reset networks, figures/{study}/trained_and_reset. One
-file per format. For every sweep that is drawn, a page to look around in. Everything is in `snakemake --report`, with
-what workflow/report says of it; tables are there as figures/{study}/tables/*.html.
+file per format. For every sweep that is drawn, a page to look around in, and figures/{study}/circuits.html with all of
+these. Tables are in figures/{study}/tables/*.html. `snakemake --report` holds all but the drawings of single circuits,
+with the captions of workflow/report.
 """
 
 for task in STUDY.tasks:
@@ -89,7 +90,6 @@ for search, method in STUDY.drawings():
         params:
             values=search.drawn(method),
             max_edges=config["figures"]["max_edges"],
-            about=about,
             heads=[part for flag, file in STUDY.shown_heads(search).items() for part in (f"--{flag}", file)],
         shell:
             "python -m acdc draw --circuits {input.circuits:q} --traces {input.traces:q} --nodes {input.nodes:q}"
