@@ -7,6 +7,9 @@ these. Tables are in figures/{study}/tables/*.html. `snakemake --report` holds a
 with the captions of workflow/report.
 """
 
+OF_PAGES = sorted(str(path) for path in Path(ASSETS, "page").iterdir())
+
+
 for task in STUDY.tasks:
 
     rule:
@@ -77,7 +80,7 @@ for search, method in STUDY.drawings():
             traces=STUDY.traces(search, method, "trace.csv"),
             nodes=STUDY.traces(search, method, "nodes.csv"),
             heads=list(STUDY.shown_heads(search).values()),
-            assets=sorted(str(path) for path in Path(ASSETS, "page").iterdir()),
+            assets=OF_PAGES,
         output:
             drawings=[
                 f"{drawing}_{value}.{format}"
@@ -99,7 +102,8 @@ for search, method in STUDY.drawings():
 
 rule collection:
     input:
-        STUDY.pages(),
+        pages=STUDY.pages(),
+        assets=OF_PAGES,
     output:
         report(
             f"{FIGURES}/circuits.html",
@@ -112,7 +116,7 @@ rule collection:
     params:
         title=f"Circuits of the study {STUDY.name}",
     shell:
-        "python -m acdc collection --pages {input:q} --title {params.title:q} --out {output:q} 2> {log:q}"
+        "python -m acdc collection --pages {input.pages:q} --title {params.title:q} --out {output:q} 2> {log:q}"
 
 
 rule cost:
@@ -147,7 +151,8 @@ rule trained_and_reset:
 
 rule readable_tables:
     input:
-        [f"{RESULTS}/{table}.csv" for table in STUDY.tables()],
+        tables=[f"{RESULTS}/{table}.csv" for table in STUDY.tables()],
+        assets=OF_PAGES,
     output:
         [
             report(
@@ -161,4 +166,4 @@ rule readable_tables:
     log:
         f"{LOGS}/tables/readable.log",
     shell:
-        "python -m acdc readable {input:q} --out {output:q} 2> {log:q}"
+        "python -m acdc readable {input.tables:q} --out {output:q} 2> {log:q}"
