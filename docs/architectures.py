@@ -1,6 +1,6 @@
-"""Write docs/models.md: which architectures the engine computes, tried on a random model of each.
+"""Write docs/architectures.md: which architectures the engine computes, tried on a random model of each.
 
-    python -m docs.models
+    python -m docs.architectures
 
 Tried are the decoders of TransformerLens's list that Transformers has, as models of a few thousand weights.
 """
@@ -27,7 +27,7 @@ from benchmarks.acdc_speed import random_prompts as random_prompts_of_shape
 from benchmarks.gpu_report import GIB, LARGE
 from tests.small_models import random_circuit
 
-PAGE = Path(__file__).parent / "models.md"
+PAGE = Path(__file__).parent / "architectures.md"
 FLOAT_ERROR, MOST_WEIGHTS = 1e-4, 10**6
 N_VOCAB, N_POS, N_CIRCUITS = 50, 16, 20
 ABLATIONS = ("corrupted", "zero", "mean")
@@ -186,31 +186,11 @@ def row(name: str) -> tuple[str, str, str]:
     return name, "refused", f"the comparison before a search refuses it: off by {whole:.1g}, circuits by {circuits:.1g}"
 
 
-AFTER = """
-## Where a norm follows the heads
-
-Gemma 2 and 3, OLMo 2 and 3, GLM-4 and Exaone 4 have a norm between a layer's heads and the residual stream, so that
-what the heads compute does not add up by itself. There head h writes z_h W_O[h] * w / s: its own result times the
-norm's weight w, over the root mean square s of what all heads of the layer compute together *in the same run*. The
-senders then sum to the residual stream exactly. All edges give the model's logits, and no edges the ablated run's. A
-change of what one head reads changes s, and so what every head of its layer writes, also where nothing reads the head
-itself: its edges count as long as some head of its layer is read. Under zero and mean ablation it is this product that
-is zero, or its mean.
-
-OLMo 2 and 3 and OLMoE have one norm of the queries of all heads, and one of their keys. There q and k are what the
-projections give, and the norm is applied in the same run.
-
-## What is a black box
-
-An MLP that is a mixture of experts, or has an activation that the engine does not know, is the model's own module,
-called on what the receiver reads. Jobs of such models load Transformers and TransformerLens to have it.
-
+MEMORY = """
 ## Memory
 
-By the formulas of `acdc/engine/memory.py`, in GiB, float32, for 20 prompts of 15 tokens: the weights, and what a search
-holds beside them. Candidates come on top: as many are tried at once as fit into `memory_gib` (`auto`: 2 on a CPU, three
-quarters of what a GPU has free). On a CPU with AVX-512 the weights are held twice. What does not fit is refused before
-anything is computed.
+By the formulas of `acdc/engine/memory.py`, in GiB, float32, for 20 prompts of 15 tokens: the weights, and what a
+search holds beside them.
 """
 
 
@@ -227,22 +207,23 @@ def memory_table() -> str:
 
 def page(rows: list[tuple[str, str, str]]) -> str:
     """Return the page's text."""
-    lines = ["# Models", ""]
+    lines = ["# Architectures", ""]
     counts = {kind: sum(result == kind for _, result, _ in rows) for kind in ("works", "refused", "not tried")}
     lines.append(
-        "Made by `python -m docs.models` with TransformerLens's list of decoders, Transformers"
-        f" {transformers.__version__} and torch {torch.__version__}: one random model of four layers each. **Works**"
-        f" means that the engine's logits are Transformers's, and those of {N_CIRCUITS} random circuits under each of"
-        f" the ablations {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to"
-        f" {FLOAT_ERROR:g}; the largest differences are given. Windows are of {SIZES['sliding_window']} positions, and"
-        f" prompts of {N_POS}. A model with more than its small config has, such as LFM2 with convolutions, may be"
-        " refused."
+        "Made by `python -m docs.architectures` with TransformerLens's list of decoders, Transformers"
+        f" {transformers.__version__} and torch {torch.__version__}, from one random model of four layers each, with"
+        f" windows of {SIZES['sliding_window']} positions and prompts of {N_POS}. **Works** means two things: the"
+        f" engine's logits are Transformers's, and the logits of {N_CIRCUITS} random circuits under each of the"
+        f" ablations {', '.join(ABLATIONS)} are those of a forward pass through TransformerLens's hooks, to"
+        f" {FLOAT_ERROR:g}. The largest differences are given. A model that has more than its small config, such as"
+        " LFM2 with convolutions, may be refused. [models.md](models.md) says what norms, experts and precision mean"
+        " for circuits."
     )
     lines += ["", f"{counts['works']} work, {counts['refused']} are refused, {counts['not tried']} could not be tried."]
     for kind, header in (("works", "differences"), ("refused", "reason"), ("not tried", "reason")):
         lines += ["", f"## {kind.capitalize()}", "", f"| architecture | {header} |", "|---|---|"]
         lines += [f"| {name} | {why} |" for name, result, why in rows if result == kind]
-    return "\n".join([*lines, AFTER, memory_table()]) + "\n"
+    return "\n".join([*lines, MEMORY, memory_table()]) + "\n"
 
 
 def main() -> None:
