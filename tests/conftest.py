@@ -1,4 +1,4 @@
-"""Settings of all tests: one thread, the same random cases every time."""
+"""Set up every test: one thread, and the same random cases every time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Leave shapes and types unchecked, as they are when no test runs: what the code itself refuses is seen."""
+    """Leave shapes and types unchecked, as they are for users, so that a test sees what the code itself refuses."""
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)

@@ -1,4 +1,4 @@
-"""Say how the authors' Edge Pruning and ours are run to be compared, and draw what both are given.
+"""State how the authors' Edge Pruning and ours are run for a comparison, and draw what both are given.
 
 The authors' code is run in an environment of its own, see tests/vectors/edge_pruning/README.md. The model and the
 prompts are those of ``tests.mib``.
@@ -19,7 +19,7 @@ SHAPE = 12, 27
 
 
 class Run(NamedTuple):
-    """One run: its settings, and how many steps apart its numbers are in the file.
+    """Hold the settings of one run, and how many steps lie between those whose numbers the file has.
 
     Attributes:
         start, spread: the mean and the standard deviation of scores at the start.
@@ -44,19 +44,19 @@ RUNS = {
 
 
 def start(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """The scores to start from: Float[sender receiver], of which some are of no edge, and Float[sender]."""
+    """Return the scores to start from, Float[sender receiver] and Float[sender]; the former has some of no edge."""
     draw = np.random.RandomState(1)
     edges, nodes = draw.standard_normal(SHAPE), draw.standard_normal(SHAPE[0])
     return run.start + run.spread * edges, run.start + run.spread * nodes
 
 
 def uniform(step: int) -> tuple[np.ndarray, np.ndarray]:
-    """The uniform numbers that a step's masks are drawn with: Float[sender receiver] and Float[sender]."""
+    """Return the uniform numbers that a step's masks are drawn with: Float[sender receiver] and Float[sender]."""
     draw = np.random.RandomState(100 + step)
     return draw.uniform(1e-6, 1 - 1e-6, SHAPE), draw.uniform(1e-6, 1 - 1e-6, SHAPE[0])
 
 
 @cache
 def vectors() -> dict[str, Any]:
-    """What the authors' code computes."""
+    """Return what the authors' code computes."""
     return json.loads(VECTORS.read_text())

@@ -1,4 +1,4 @@
-"""What a page shows of attention is what the heads do, and it stays small."""
+"""Test the attention patterns of a page: they are those of the model's heads, and they stay small."""
 
 from __future__ import annotations
 

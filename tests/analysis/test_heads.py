@@ -1,4 +1,4 @@
-"""What heads do: attention is TransformerLens's, and planted heads get the names that they were built for."""
+"""Test what heads do: attention is TransformerLens's, and planted heads get the names that they were built for."""
 
 from __future__ import annotations
 

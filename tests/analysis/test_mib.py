@@ -1,4 +1,4 @@
-"""CPR and CMD are those of MIB's own code, on its scores: tests/vectors/mib/README.md."""
+"""Test CPR and CMD: they are those of MIB's own code, on its scores, see tests/vectors/mib/README.md."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_circuit_does_what_it_does_there(name, ablation):
 
 
 def with_positions(circuit: Circuit, graph: Graph) -> Circuit:
-    """The circuit where token and position embeddings are two senders, and no edge from positions is ever removed.
+    """Return the circuit with token and position embeddings as two senders, and all edges from positions.
 
     EAP-IG's input is the token embedding alone. Under zero ablation that differs from ours, which has positions in it.
     """

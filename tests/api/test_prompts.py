@@ -1,4 +1,4 @@
-"""Prompts as people have them: lists, tokens, tables, files; and what does not fit is refused in one sentence."""
+"""Test prompts of lists, tokens, tables and files: they are read, or one sentence says what does not fit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_prompts_that_do_not_fit_are_left_out(model, data):
 
 
 def test_answers_by_their_first_tokens(model, data):
-    """Here `one` and ` one` are two tokens, and by itself neither follows a word."""
+    """An answer without its space is another token: `one` and ` one` are two."""
     by_themselves = {name: [word.strip() for word in words] for name, words in ANSWERS.items()}
     first = acdc.prompts(model, **COLUMNS | by_themselves, answers="first_token")
     for name, words in by_themselves.items():

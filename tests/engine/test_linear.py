@@ -1,4 +1,4 @@
-"""Both ways to multiply compute the product, and the processor alone chooses between them."""
+"""Test both ways to multiply: each computes the product, and the processor alone chooses between them."""
 
 from __future__ import annotations
 

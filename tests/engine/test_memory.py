@@ -1,4 +1,4 @@
-"""The formulas for memory bound what the engine holds, and not by far too much; freed memory is kept."""
+"""Test the formulas for memory, which bound what the engine holds, and not by far too much. Freed memory is kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOAT = 4
 
 
 def held(*tensors: Tensor) -> int:
-    """Bytes of these tensors, each storage once."""
+    """Return the bytes of some tensors; what they share counts once."""
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
@@ -104,7 +104,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps memory")
 def test_freed_memory_is_lent_again():
-    """Fresh pages are faults: 16,384 for each tensor that is not put into memory that was used before."""
+    """A page that is touched first is a fault: 16,384 for each tensor that gets no memory that was used before."""
     faults = {}
     for mode in ("give back", "keep"):
         program = [sys.executable, "-c", FAULTS, mode]

@@ -1,4 +1,4 @@
-"""Searches that try edges by coarse products decide as those in full precision do."""
+"""Test searches that try edges by coarse products: they decide as those in full precision do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.small_models import KINDS, SETUPS, engine, prompts
 
 
 class Exact(Coarse):
-    """Multiplies in full precision where coarse products are asked for."""
+    """Multiply in full precision where coarse products are asked for."""
 
     weight = Full.weight
     __call__ = Full.__call__
@@ -33,7 +33,7 @@ class Exact(Coarse):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_searches_decide_the_same(seed):
-    """Of random models of every kind, their numbers in float64, their products in bfloat16."""
+    """Numbers are float64, coarse products bfloat16. In one byte of memory, prompts go one by one."""
     drawn = example(seed)
     for memory in (2**31, 1) if seed % 4 == 0 else (2**31,):
         found = drawn.search(drawn.engine(mixed=True, memory=memory))
@@ -76,13 +76,13 @@ def finished(begun: Acdc) -> Acdc:
 
 
 def near_ties(drawn: Example) -> list[float]:
-    """Thresholds just above and below what removing some edges does."""
+    """Return thresholds just above and below what removing some edges does."""
     effects = [row.effect for row in drawn.found.trace if row.effect > 1e-4 * drawn.scale]
     return [effect * (1 + sign * 1e-5) for effect in effects[:2] for sign in (-1, 1)]
 
 
 def n_misled() -> int:
-    """How many thresholds next to an effect lead a search by coarse products to other decisions."""
+    """Return how many thresholds next to an effect lead a search by coarse products to other decisions."""
     cases = [(drawn, threshold) for drawn in map(example, range(12, 20)) for threshold in near_ties(drawn)]
     found = [[finished(search(*case, mixed=is_mixed)).progress for is_mixed in (False, True)] for case in cases]
     return sum(decisions(usual) != decisions(tried) for usual, tried in found)

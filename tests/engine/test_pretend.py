@@ -1,4 +1,4 @@
-"""On an accelerator that refuses what a GPU refuses, every method decides as on the CPU, and seldom waits."""
+"""Test all methods on a pretended GPU, which refuses what a GPU refuses: they decide as on the CPU, and seldom wait."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def device():
 
 @cache
 def dataset() -> Dataset:
-    """Prompts with the targets of every metric."""
+    """Return prompts with the targets of every metric."""
     few, generator = prompts(True), torch.Generator().manual_seed(2)
     answers = torch.randint(N_VOCAB, (4, 3), generator=generator)
     targets = {
@@ -122,7 +122,7 @@ def test_a_metric_of_a_notebook_and_prompts_in_chunks_decide_as_on_the_cpu(devic
 
 @pytest.mark.parametrize("kind", ("gpt2", "gemma2", "olmo2", "attention_only"))
 def test_searches_by_coarse_products_decide_as_on_the_cpu(kind, device):
-    """Effects that decide clearly are coarse: only decisions are compared, with those of full precision."""
+    """Effects that decide clearly stay coarse, so that only decisions are compared with those of full precision."""
     usual = engine(kind, "corrupted", "cpu")
     threshold = 0.1 * usual.value(Circuit.empty(usual.graph), KLDivergence)
     found = acdc_fast(engine(kind, "corrupted", DEVICE, mixed=True), KLDivergence, threshold)
@@ -153,7 +153,7 @@ def settings_of(method: str) -> dict[str, Any]:
 
 
 def found_by(method: str, where: str | torch.device, folder=None) -> list[Found]:
-    """Run a method of the catalogue."""
+    """Return what a method of the catalogue finds."""
     setup = engine("gemma2", "mean", where)
     if METHODS[method].kind == "search":
         return list(driver.find(setup, settings_of(method), ["0.1"], folder))
