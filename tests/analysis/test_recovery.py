@@ -207,7 +207,7 @@ def test_a_rate_that_is_none_is_refused():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_area_of_circuits_of_every_size_is_how_often_a_known_edge_is_kept_longer(seed):
-    """AUROC is that by definition, over all pairs of a known and another edge; a pair kept alike counts half."""
+    """AUROC is that by definition, over all pairs of a known and another edge, of which ties count half."""
     rng, graph = np.random.default_rng(seed), Graph(2, 2, 2)
     score = np.where(graph.exists, rng.integers(12, size=graph.exists.shape), np.nan)
     known = Circuit(graph, graph.exists & (rng.random(graph.exists.shape) < 0.3), np.zeros_like(graph.has_direct))

@@ -1,4 +1,4 @@
-"""Make, by the commands themselves, every kind of file that a command reads: a small study in one folder."""
+"""Make a small study in one folder, by the commands themselves: it has every kind of file that a command reads."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ MAKE = (
 
 
 def make(folder: Path) -> None:
-    """Make the study. A search and a resampled one are left as a kill leaves them, in ``begun`` and ``work``."""
+    """Make the study. ``begun`` and ``work`` hold a search and a resampled one as a kill leaves them."""
     build(folder / "source")
     write_prompts(folder)
     case = VECTORS / "small2l"
@@ -79,7 +79,7 @@ def make(folder: Path) -> None:
 
 
 def stop_at_checkpoint(nth: int) -> None:
-    """Let this process end at once after a search has written its checkpoint for the nth time."""
+    """Make this process end at once when a search has written its checkpoint for the nth time."""
     import os
 
     from acdc.methods import driver

@@ -1,4 +1,4 @@
-"""Every damage to every file that a command reads ends in one sentence, or in the right result; nothing is lost."""
+"""Test damage to every file that a command reads: it ends in one sentence, or in the right result; nothing is lost."""
 
 from __future__ import annotations
 
