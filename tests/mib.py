@@ -46,7 +46,7 @@ SHAPES: dict[str, tuple[Any, Any]] = {
 
 
 def model(name: str) -> Any:
-    """A Hugging Face model with weights of numpy's oldest generator, which never changes."""
+    """Return a Hugging Face model with weights of numpy's oldest generator, which never changes."""
     kind, config = SHAPES[name]
     made = kind(config).eval()
     draw = np.random.RandomState(0)
@@ -58,7 +58,7 @@ def model(name: str) -> Any:
 
 
 def prompts() -> dict[str, torch.Tensor]:
-    """Tokens of clean and corrupted prompts, Int[prompt pos], and an answer and a wrong one for each, Int[prompt]."""
+    """Return tokens of clean and corrupted prompts, Int[prompt pos], and correct and incorrect answers, Int[prompt]."""
     draw = np.random.RandomState(4)
     shape = (N_PROMPTS, N_POS)
     clean, corrupted = (torch.tensor(draw.randint(N_VOCABULARY, size=shape)) for _ in range(2))
@@ -68,13 +68,13 @@ def prompts() -> dict[str, torch.Tensor]:
 
 @cache
 def vectors() -> dict[str, Any]:
-    """What EAP-IG and MIB compute of the models."""
+    """Return what EAP-IG and MIB compute of the models."""
     return json.loads(VECTORS.read_text())
 
 
 @cache
 def setup(name: str, ablation: str = "corrupted", split_embed: bool = False) -> Engine:
-    """An engine of a model and the prompts, with a key and a value for each query head."""
+    """Return an engine of a model and the prompts, with a key and a value for each query head."""
     from acdc.data import Dataset
     from acdc.engine.load import Options
     from acdc.models.bridge import of_hugging_face

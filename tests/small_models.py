@@ -1,4 +1,4 @@
-"""Small models and prompts that the tests share."""
+"""Make small models and prompts that tests share."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ LEARNED_POSITIONS = ("gpt2", "layer_norm", "no_norm", "attention_only", "bidirec
 
 
 def ablations_of(kind: str) -> tuple[str, ...]:
-    """Only position embeddings can be permuted."""
+    """Return the ablations that a kind of model can have. Only learned position embeddings can be permuted."""
     return tuple(name for name in ABLATIONS if name != "corrupted_permuted" or kind in LEARNED_POSITIONS)
 
 
@@ -137,7 +137,7 @@ def llama(**changes) -> PreTrainedModel:
 
 
 def pythia(**changes) -> PreTrainedModel:
-    """Parallel blocks that rotate half of each head."""
+    """Return a model of parallel blocks that rotate half of each head."""
     settings: dict[str, Any] = {
         "vocab_size": N_VOCAB,
         "hidden_size": 32,
@@ -154,13 +154,13 @@ def pythia(**changes) -> PreTrainedModel:
 
 
 def gemma2(**changes) -> PreTrainedModel:
-    """Norms after heads and MLPs, caps, and a window in the first layer."""
+    """Return a model with norms after heads and MLPs, caps, and a window in the first layer."""
     own = {"head_dim": 8, "sliding_window": 3, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
     return Gemma2ForCausalLM(Gemma2Config(**LLAMA | own | changes))
 
 
 def olmo2(**changes) -> PreTrainedModel:
-    """Norms after heads and MLPs alone, and of the queries, and keys, of all heads together."""
+    """Return a model with norms after heads and MLPs alone, and norms of all heads' queries, and keys, together."""
     return Olmo2ForCausalLM(Olmo2Config(**LLAMA | {"num_hidden_layers": 2} | changes))
 
 
@@ -174,7 +174,7 @@ def save_hugging_face(model: PreTrainedModel, folder: Path) -> None:
 
 @torch.no_grad()
 def shaken(model: torch.nn.Module) -> Any:
-    """The model with noise on every parameter, so that no bias is 0 and no norm's weight 1."""
+    """Return the model with noise on every parameter, so that no bias is 0 and no norm's weight 1."""
     for parameter in model.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     return model
@@ -194,7 +194,7 @@ def bridge(kind: str) -> TransformerBridge:
 
 
 def random_bridge(kind: str, seed: int = 0, **shape: int) -> TransformerBridge:
-    """What ``build`` writes, loaded."""
+    """Return what ``build`` writes, loaded."""
     with tempfile.TemporaryDirectory() as folder:
         build(kind, Path(folder), seed, **shape)
         return load_bridge(Path(folder))
@@ -202,7 +202,7 @@ def random_bridge(kind: str, seed: int = 0, **shape: int) -> TransformerBridge:
 
 @cache
 def prompts(several: bool) -> Dataset:
-    """Four prompts that share a beginning of 0 to 3 tokens with their corrupted ones.
+    """Return four prompts, each of which shares its first 0 to 3 tokens with its corrupted one.
 
     Args:
         several: one prompt is scored at two positions, the first of them in the shared beginning.
@@ -230,19 +230,19 @@ def reference(kind: str, ablation: str = "corrupted", split_embed: bool = False,
 
 @torch.no_grad()
 def logits_of(model: TransformerBridge, dataset: Dataset, tokens: Tensor) -> Tensor:
-    """TransformerLens's own, at the scored positions: Float[scored d_vocab]."""
+    """Return TransformerLens's logits at the scored positions: Float[scored d_vocab]."""
     return model(tokens)[dataset.scored]
 
 
 def random_circuit(graph: Graph, seed: int, addition: float, direct: float) -> Circuit:
-    """Every edge is in it with the probability of its kind."""
+    """Return a circuit that has every edge with the probability of its kind."""
     rng = np.random.default_rng(seed)
     present = graph.exists & (rng.random(graph.exists.shape) < addition)
     return Circuit(graph, present, graph.has_direct & (rng.random(len(graph.receivers)) < direct))
 
 
 def measure(metric: Metric, dataset: Dataset, logits: Tensor) -> float:
-    """A metric of logits at all tokens: the mean over prompts of the mean over a prompt's scored positions."""
+    """Return a metric of logits at all tokens: the mean over prompts of the mean over a prompt's scored positions."""
     values = metric(logits if metric.columns is None else logits.gather(-1, metric.columns))
     prompt = dataset.scored_rows[0]
     return sum(values[prompt == i].double().mean().item() for i in range(len(dataset))) / len(dataset)
