@@ -1,4 +1,4 @@
-"""Edge Pruning: masks of edges, trained; equal to what the authors' trainer does with the same draws."""
+"""Test Edge Pruning: trained masks of edges are what the authors' trainer makes of the same draws."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trained(run: EdgePruning) -> EdgePruning:
 
 
 class Given(EdgePruning):
-    """Edge Pruning that starts from and draws what the authors' code was given."""
+    """Run Edge Pruning from the scores, and by the draws, that the authors' code was given."""
 
     def begin(self, run: edge_pruning.Run) -> None:
         edges, nodes = edge_pruning.start(run)
@@ -103,7 +103,7 @@ def test_scores_and_multipliers_end_where_the_authors_end(name):
 
 
 def certain_of(found: EdgePruning) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of edges and nodes, the certain masks and which are kept."""
+    """Return, of edges and of nodes, the masks without draws and which are kept."""
     receiver = np.nonzero(found.graph.exists)[1]
     edge_groups = [np.isin(receiver, group) for group in alike(found.graph.receivers)]
     scores = {"edges": (found.edges, edge_groups), "nodes": (found.nodes, list(alike(found.graph.senders)))}

@@ -1,4 +1,4 @@
-"""Importance of heads' ports and MLPs."""
+"""Test HISP: the importance of heads' ports and of MLPs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.small_models import SETUPS, bridge, engine, prompts
 
 
 def nudged(model: MaskedModel, receiver: int, by: float) -> float:
-    """The logit difference with the share of one port's value or one MLP's output changed."""
+    """Return the logit difference with the share of one port's value or one MLP's output changed."""
     mask, node = Mask.of(Circuit.full(model.graph), model.weights.embed), model.graph.receivers[receiver]
     if node.port:
         mask.direct[receiver] += by

@@ -1,4 +1,4 @@
-"""Subnetwork probing: masks of nodes, trained."""
+"""Test subnetwork probing: masks of nodes, trained."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trained(run: Sp) -> Sp:
 
 
 def on_edges(model: MaskedModel, share: torch.Tensor) -> Mask:
-    """The mask of edges that says of every node what its share says."""
+    """Return the mask that says of every edge what its node's share says."""
     mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
     for r, node in enumerate(model.graph.receivers[:-1]):
         if node.port:
@@ -73,7 +73,7 @@ def test_extreme_regularisation_gives_the_whole_graph_and_none_of_its_nodes():
 
 
 def test_one_head_that_matters_is_kept_and_the_others_go():
-    """All heads but one write nothing: whatever their masks, the metric is the same."""
+    """All heads but one write nothing: whatever their masks are, the metric is the same."""
     weights = weights_of(bridge("attention_only")).to("cpu", torch.float64)
     for layer, block in enumerate(weights.blocks):
         for head in range(len(block.w_o)):

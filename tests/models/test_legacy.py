@@ -1,4 +1,4 @@
-"""Models in the format of TransformerLens 1.x, and the weight processing that was its default."""
+"""Test models in the format of TransformerLens 1.x, and the weight processing that was its default."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_legacy_models_logits_are_the_originals(case, tmp_path):
 
 
 def shortformer(folder: Path, **config) -> Path:
-    """The tests' shortformer as TransformerLens 1.x would have saved it."""
+    """Write the tests' shortformer as TransformerLens 1.x would have saved it."""
     model = bridge("shortformer")
     state = {"embed.W_E": model.embed.W_E, "pos_embed.W_pos": model.pos_embed.W_pos, "unembed.W_U": model.unembed.W_U}
     state |= {"unembed.b_U": model.unembed.b_U}
@@ -92,7 +92,7 @@ def test_a_pickle_of_anything_but_tensors_is_not_loaded(tmp_path):
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    """Of one model, as it is and processed, by kind and ablation."""
+    """Return a function that makes engines of one model, as it is and processed, by kind and ablation."""
 
     def of(kind: str, ablation: str) -> list[Engine]:
         folder = tmp_path_factory.mktemp(kind)
@@ -105,7 +105,10 @@ def engines(tmp_path_factory):
 
 
 def differences(engines: list[Engine]) -> list[float]:
-    """Of log-probabilities, of all edges and of a few random circuits; centring moves all logits of a row alike."""
+    """Return the largest difference of log-probabilities, for all edges and for a few random circuits.
+
+    Centring moves all logits of a row alike, which log-probabilities do not show.
+    """
     graph = engines[0].graph
     circuits = [Circuit.full(graph), *(random_circuit(graph, seed, 0.5, 0.9) for seed in range(3))]
     found = [[engine.circuit_logits(circuit).log_softmax(-1) for circuit in circuits] for engine in engines]

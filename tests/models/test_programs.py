@@ -1,4 +1,4 @@
-"""A model is run by its own programs, and refused where they and the engine differ."""
+"""Test a model's own programs: they run it, and where they and the engine differ it is refused."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_shortformer_whose_weights_are_processed_is_another_model(folder):
 
 
 def test_the_command_refuses_a_model_that_transformer_lens_gets_wrong(tmp_path):
-    """TransformerLens 4.3 scales the attention of every GPT-2."""
+    """TransformerLens 4.3 scales the attention of every GPT-2; this one's is not scaled."""
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=16, initializer_range=0.5)
     config.scale_attn_weights = False

@@ -1,4 +1,4 @@
-"""A wheel is downloaded by whatever pip there is, from a notebook too."""
+"""Test the download of a wheel: any pip does it, from a notebook too."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TOY = "toy-1.0-py3-none-any.whl"
 
 @cache
 def toy() -> bytes:
-    """A wheel that does not compress, so that there is something to break off."""
+    """Return a wheel that does not compress, so that there is something to break off."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as file:
         file.writestr("toy/weights", random.Random(0).randbytes(50_000))
@@ -73,7 +73,7 @@ def toy() -> bytes:
 
 @pytest.fixture(scope="module")
 def index() -> Iterator[StandIn]:
-    """The index is a repository of the stand-in hub's, with a page of links: it serves files, and breaks, alike."""
+    """Yield a package index: the stand-in hub, which has a page of links, and serves and breaks files alike."""
     with stand_in() as server:
         yield server
 
