@@ -1,4 +1,4 @@
-"""An ablation of one's own is the same in the engine, the masked model, the oracle and the search."""
+"""Test an ablation of one's own: it is the same in the engine, the masked model, the oracle and the search."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_search_under_it_decides_as_the_plain_one():
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_only_the_mean_asks_for_prompts_of_one_length(ablation):
-    """Their padding would be in it: what it is filled with must not decide a circuit."""
+    """The mean would have the padding in it, and what padding is filled with must not decide a circuit."""
     same, padded = prompts(False), replace(prompts(False), padding=0)
     named(ablation).check(same)
     if ablation != "mean":

@@ -1,4 +1,4 @@
-"""Known circuits as files state them."""
+"""Test known circuits as files state them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics are what their names say, one number per scored position."""
+"""Test metrics: they are what their names say, one number per scored position."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_logit_difference_is_lower_where_the_answer_is_likelier(several):
 
 
 def of_answers(correct: list[list[int]], incorrect: list[list[int]]) -> Dataset:
-    """The four prompts with other answers."""
+    """Return the four prompts with other answers."""
     return replace(prompts(False), targets={"correct": torch.tensor(correct), "incorrect": torch.tensor(incorrect)})
 
 
 def test_the_mean_of_several_answers_stands_for_the_one():
-    """Also where a prompt has fewer than others, and with as many of one kind as of the other."""
+    """One prompt has fewer answers than the others, and as many correct ones as incorrect ones."""
     correct, incorrect = (
         [[3, 4], [5, NO_ANSWER], [6, 7], [8, 9]],
         [[1, 2, 3], [0, NO_ANSWER, NO_ANSWER]] + [[9, 1, 2]] * 2,

@@ -1,4 +1,4 @@
-"""The oracle, where plain TransformerLens hooks can say the same."""
+"""Test the oracle, where plain TransformerLens hooks can say the same."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_no_edges_are_the_corrupted_run(kind):
 
 @kinds
 def test_no_edges_under_mean_ablation_leave_the_mean_of_the_corrupted_runs_last_residual_stream(kind):
-    """It is a sum of what senders write, whose mean is the sum of their means."""
+    """The residual stream is a sum of what senders write, whose mean is the sum of their means."""
     circuit = Circuit.empty(graph(kind))
     last = circuit.graph.receivers[-1].receiver_hook
     mean = corrupted_activation(kind, last).mean(0, keepdim=True)
@@ -105,7 +105,7 @@ def test_mlp_without_edges_into_it_is_the_corrupted_runs(kind):
 
 
 def test_parallel_mlp_does_not_see_its_layers_heads():
-    """Where all its heads are as in the corrupted run, it is as in the clean one."""
+    """All heads of its layer are as in the corrupted run, and it is as in the clean one."""
     circuit = Circuit.full(graph("pythia"))
     for head in range(4):
         for port in "qkv":
@@ -133,7 +133,7 @@ def test_cut_direct_edge_is_the_corrupted_runs_q_k_or_v(kind, port):
 
 @kinds
 def test_cut_edge_takes_the_senders_difference_from_the_receivers_input(kind):
-    """Of the embedding to the logits: the residual stream before the final norm is read by nothing else."""
+    """The edge leads from the embedding to the logits: nothing else reads the residual stream before the final norm."""
     circuit, clean = Circuit.full(graph(kind)), "blocks.0.hook_resid_pre"
     circuit.present[0, -1] = False
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Engine, search and oracle do what the original implementation did, edge by edge. See vectors/README.md."""
+"""Test engine, search and oracle against the original's own runs, edge by edge. See vectors/README.md."""
 
 from __future__ import annotations
 

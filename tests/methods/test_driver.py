@@ -1,4 +1,4 @@
-"""One driver runs every method: killed, a search goes on to the same bytes; results of other settings are not taken."""
+"""Test the driver of all methods: a killed search goes on to the same bytes, and takes no results of other settings."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ real_sample = l0.sample_z_from_u
 
 
 def made() -> FPT2LMHeadModel:
-    """The model of tests.mib in the authors' class, in float64."""
+    """Return the model of tests.mib in the authors' class, in float64."""
     source = mib.model("gpt2")
     source.config._attn_implementation = "eager"
     model = FPT2LMHeadModel(source.config, with_embedding_nodes=True)
@@ -34,7 +34,7 @@ def made() -> FPT2LMHeadModel:
 
 
 def slots(model: FPT2LMHeadModel) -> Iterator[Slot]:
-    """Every tensor of masks, in the order in which a forward pass draws them, with its place in all of them."""
+    """Yield every tensor of masks, in the order in which a forward pass draws them, with its place in all of them."""
     inner, n_heads = model.transformer, model.config.n_head
     yield inner.token_write_log_alpha, "nodes", slice(0, 1)
     yield inner.pos_write_log_alpha, "nodes", slice(1, 2)
@@ -67,7 +67,7 @@ class Draws:
 
 
 def joined(model: FPT2LMHeadModel, values: list[torch.Tensor]) -> dict[str, Any]:
-    """Values of all tensors of masks as one matrix of edges and one list of nodes."""
+    """Return the values of all tensors of masks as one matrix of edges and one list of nodes."""
     whole = {"edges": torch.zeros(edge_pruning.SHAPE).double(), "nodes": torch.zeros(edge_pruning.SHAPE[0]).double()}
     for (_, kind, where), value in zip(slots(model), values, strict=True):
         whole[kind][where] = value.detach().reshape(whole[kind][where].shape)
@@ -75,7 +75,7 @@ def joined(model: FPT2LMHeadModel, values: list[torch.Tensor]) -> dict[str, Any]
 
 
 class Recorder(fpt2_ioi.FPT2InfoTrainer):
-    """The authors' trainer, which keeps what each step's loss is made of."""
+    """Train as the authors do, and keep what each step's loss is made of."""
 
     rows: list[dict[str, float]]
 
@@ -142,12 +142,12 @@ def trained(run: edge_pruning.Run) -> Recorder:
 
 
 def node_sparsity(model: FPT2LMHeadModel) -> float:
-    """The authors' ``get_node_sparsity``, which leaves out the position embeddings, with these."""
+    """Return the authors' ``get_node_sparsity``, with the position embeddings that it leaves out."""
     return 1 - torch.cat([mask.reshape(-1) for group in model.get_node_masks() for mask in group]).mean().item()
 
 
 def threshold(model: FPT2LMHeadModel, of: str) -> float:
-    """The threshold that src/eval/ioi.py searches for."""
+    """Return the threshold that src/eval/ioi.py searches for."""
     choose = getattr(model, f"set_{of}_threshold_for_deterministic")
 
     def sparsity() -> float:
@@ -162,7 +162,7 @@ def threshold(model: FPT2LMHeadModel, of: str) -> float:
 
 
 def results(run: edge_pruning.Run) -> dict[str, Any]:
-    """All that is compared of one run."""
+    """Return all that is compared of one run."""
     trainer = trained(run)
     model = trainer.model.eval()
     scores = [parameter for parameter, *_ in slots(model)]

@@ -44,7 +44,7 @@ def logit_difference(logits: Any, clean: Any, lengths: Any, answers: Any, mean: 
 
 
 def hooked(name: str) -> HookedTransformer:
-    """The model in TransformerLens 2, with the hooks that EAP-IG wants."""
+    """Return the model in TransformerLens 2, with the hooks that EAP-IG wants."""
     source, of_gpt2 = mib.model(name), name == "gpt2"
     c = source.config
     d_head = c.hidden_size // c.num_attention_heads
@@ -99,7 +99,7 @@ def edges_of(graph: Graph) -> dict[str, float]:
 
 
 def results(name: str, model: Any, loader: list[Any]) -> dict[str, Any]:
-    """All that is compared of one model."""
+    """Return all that is compared of one model."""
     if IS_RELP:
         return {**mib.vectors()[name], "RelP": {"edges": edges_of(scored(model, loader, "EAP"))}}
     found: dict[str, Any] = {}
