@@ -21,7 +21,7 @@ CHECKED = (
 )
 """Modules whose annotations of shapes and types are checked at every call where ACDC_SHAPES=1: tests/test_shapes.py."""
 if os.environ.get("ACDC_SHAPES") == "1":
-    # Before any of them is imported: nothing above imports acdc.
+    # The hook must be there before any of them is imported: nothing above imports acdc.
     install_import_hook([f"acdc.{name}" for name in CHECKED], "beartype.beartype")
 
 # Tiny tensors are no faster on several threads.

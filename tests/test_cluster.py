@@ -243,6 +243,6 @@ class TestSlurm:
         assert process.wait(timeout=400) == 0
 
         expected = checkout.circuit(alone / "circuit.json")
-        expected["result"]["evaluations"] += 1000  # what was done before the end was not done again
+        expected["result"]["evaluations"] += 1000  # so it went on from the marked checkpoint
         assert checkout.circuit(found / "circuit.json") == expected
         assert (found / "trace.csv").read_bytes() == (alone / "trace.csv").read_bytes()

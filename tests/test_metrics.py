@@ -106,7 +106,7 @@ def test_l2_is_the_mean_over_the_vocabulary_of_the_squared_difference_to_the_mod
 RIGHT = torch.tensor([[[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]], [[9.0, 9.0], [0.5, 0.5], [4.0, 0.0]]])
 """What is to be said of two prompts at three positions, the first of which is not scored."""
 CORRUPTED = torch.tensor([[[9.0, 9.0], [0.0, 1.0], [0.0, 0.0]], [[9.0, 9.0], [0.5, 0.5], [1.0, 0.0]]])
-ROWS = 4  # the third one's outputs are the same
+ROWS = 4  # scored rows, at the third of which clean and corrupted outputs are the same
 
 
 def two_prompts() -> Dataset:
@@ -120,9 +120,9 @@ def two_prompts() -> Dataset:
     [
         ([[1, 0], [0, 2], [0.5, 0.5], [4, 0]], [-1, -1, 0, -1]),  # right
         ([[0, 1], [0, 0], [0.5, 0.5], [1, 0]], [0, 0, 0, 0]),  # right of the corrupted prompts
-        ([[0.5, 0.5], [0, 0.5], [7, -7], [2, 0]], [-1 / 2, -1 / 4, 0, -1 / 3]),  # on the way
+        ([[0.5, 0.5], [0, 0.5], [7, -7], [2, 0]], [-1 / 2, -1 / 4, 0, -1 / 3]),  # part of the way
         ([[0, 0], [3, 2], [0, 0], [1, 5]], [-1 / 2, -1, 0, 0]),  # beside the way
-        ([[-1, 2], [0, 4], [0, 0], [7, 0]], [1, -2, 0, -2]),  # before and beyond it
+        ([[-1, 2], [0, 4], [0, 0], [7, 0]], [1, -2, 0, -2]),  # before its start and beyond its end
     ],
 )
 def test_output_difference_is_minus_the_share_of_the_way_to_the_right_output(circuit, expected):

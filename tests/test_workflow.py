@@ -68,7 +68,7 @@ class TestEndToEnd:
     @pytest.mark.parametrize("name", ["recovery", "stability", "significance"])
     def test_a_table_is_there_and_has_no_gap(self, finished, name):
         table = finished.table(f"results/test/{name}.csv")
-        if "precision" in table:  # nothing is not precise
+        if "precision" in table:  # where nothing was found there is no precision
             table.loc[table["tp"] + table["fp"] == 0, "precision"] = 0
         assert len(table) and not table.isna().any(axis=None)
 
@@ -411,7 +411,7 @@ class TestKilled:
 
         alone = finished.root / "alone/acdc" / self.VALUE
         expected = finished.circuit(alone / "circuit.json")
-        expected["result"]["evaluations"] += 1000  # what was done before the kill was not done again
+        expected["result"]["evaluations"] += 1000  # so it went on from the marked checkpoint
         found = finished.circuit(killed / "circuit.json")
         assert found.pop("sha256") != expected.pop("sha256")
         assert found == expected
@@ -573,7 +573,7 @@ class TestReruns:
 def test_the_small_study_has_every_stage_of_the_default_one(fresh):
     def stages(*arguments: str) -> set[str]:
         listed = fresh.snakemake("-n", *arguments).stdout
-        # What has files of its own for each search or task is a rule for each: circuits_TASK_MODEL_METRIC_ABLATION.
+        # These stages have a rule for each search or task, such as circuits_TASK_MODEL_METRIC_ABLATION.
         names = re.findall(r"^(?:local)?rule (\w+):", listed, re.MULTILINE)
         return {re.sub("^(circuits|draw|pareto)_.*", r"\1", name) for name in names}
 
@@ -630,7 +630,7 @@ class TestArchitectures:
         rows = finished.table(files[0])
         assert set(rows["model"]) == set(self.MODELS)
         found = rows[rows["method"].isin(["acdc", "eap_ig"])]
-        # Of the few best edges by score all may be dead, and pruned.
+        # All of the few best edges by score may be dead, and are then pruned.
         assert set(found["model"]) == set(self.MODELS) and (found["n_edges"] + found["n_edges_pruned"] > 0).all()
 
 
@@ -752,7 +752,7 @@ class TestReadme:
     def test_a_command_is_accepted(self, fresh, command):
         program, *arguments = shlex.split(command)
         if program == "snakemake" and "--report" in arguments:
-            assert arguments == ["--report", "report.html"]  # of a finished study only: see TestEndToEnd
+            assert arguments == ["--report", "report.html"]  # it needs a finished study: TestEndToEnd makes one
         elif program == "snakemake":
             self.check_snakemake(arguments)
         elif program == "make":

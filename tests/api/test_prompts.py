@@ -197,7 +197,7 @@ def test_a_task_in_a_file_of_ones_own(model, tmp_path):
     with pytest.raises(InputError, match="has no option 'last': it has first"):
         acdc.task_prompts(model, file, 2, last="two")
     file.write_text(TASK.replace("two two two", "one one one"))
-    assert acdc.task_prompts(model, file, 1).about["corrupted"] == ["one one one"]  # as it is now
+    assert acdc.task_prompts(model, file, 1).about["corrupted"] == ["one one one"]  # the file is read again
 
 
 @pytest.mark.parametrize(

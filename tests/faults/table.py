@@ -94,7 +94,7 @@ STAGES = (
         "model of a folder",
         ["model", "--folder", "source", "--out", "out"],
         {
-            # Files are copied as they are, and no model needs a tokenizer.
+            # The command copies these files as they are, CRLF too, and no model needs a tokenizer.
             "source/config.json": without(THEIR_JSON, "CRLF"),
             "source/model.safetensors": WHOLE,
             "source/tokenizer.json": without(THEIR_JSON, "CRLF", "missing"),
@@ -219,7 +219,7 @@ STAGES = (
         ["page", "--circuits", SEVERAL, "--start", "9", "--out", "out.html"],
         {SEVERAL: WHOLE | FLIPS, "found/eap/scores.csv": SOME_ROWS},
     ),
-    # Effects and scores are shown where they are there.
+    # The trace may be missing: effects are shown where there are some.
     Stage("show", ["show", FOUND, "--nodes", NODES], {TRACE: SOME_ROWS, NODES: CUT_TABLE}),
     Stage("diff", ["diff", FOUND, "found/acdc/1/circuit.json"], {FOUND: OUR_JSON}),
     Stage("log", ["log", "--circuit", FOUND, "--trace", TRACE], {FOUND: WHOLE, TRACE: OUR_TABLE}),

@@ -73,6 +73,6 @@ def test_the_same_weights_made_again_go_on_where_the_search_was():
     with a_copy() as folder:
         done(["model", "--build", "planted", "--out", "planted"], folder)
         ended = forks.run([*ONE, "--out", "found"], folder)
-        assert ended.status == 0 and "edge/s" not in ended.err  # no search, no progress
+        assert ended.status == 0 and "edge/s" not in ended.err  # a search would show its progress
         started = forks.run([*ONE, "--out", "begun"], folder)
-        assert started.status == 0 and " 0/" not in started.err  # it did not begin at no edge
+        assert started.status == 0 and " 0/" not in started.err  # progress does not start at 0 edges

@@ -84,7 +84,7 @@ def test_a_node_has_its_hook_points_and_its_effect():
     facts = nodes["a0.h0"]["facts"]
     assert ["writes", "blocks.0.attn.hook_result[:, :, 0]"] in facts
     assert ["reads", "blocks.0.hook_q_input[:, :, 0], 1 edge"] in facts
-    assert ["sends along", "3 edges"] in facts  # its two ends of the key that a1.h2 and a1.h3 share, and m0
+    assert ["sends along", "3 edges"] in facts  # into m0, and into the key that a1.h2 and a1.h3 share, drawn to both
     assert facts[-1][1] == "+0.375" and nodes["a0.h0"]["effect"] == 0.375
     assert nodes["m1"]["effect"] is None and not any("effect" in term for term, _ in nodes["m1"]["facts"])
 

@@ -39,7 +39,7 @@ D_HEAD = 8
 FLOAT64_ERROR = 1e-9
 FLOAT32_ERROR = 1e-4
 LLAMA_ERROR = 1e-5
-"""The oracle's in float64: Hugging Face's RMS norm computes in float32 whatever the model is in."""
+"""The oracle's error in float64, for Hugging Face's RMS norm computes in float32 whatever the model is in."""
 
 
 @dataclass(frozen=True)
