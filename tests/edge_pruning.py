@@ -6,14 +6,10 @@ prompts are those of ``tests.mib``.
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-VECTORS = Path(__file__).parent / "vectors/edge_pruning/vectors.json"
 SHAPE = 12, 27
 """How many senders and receivers the graph has."""
 
@@ -40,7 +36,7 @@ RUNS = {
     "short": Run(0.5, 1.0, 0.7, 12, 0.3, 0.5, 3, 8, every=1),
     "original": Run(10.0, 0.01, 0.9, 300, 0.8, 0.8, 20, 250, every=30),
 }
-"""One whose masks all have slopes from the start, and one with the authors' settings for a tenth of their steps."""
+"""Every mask of the first has a slope from the start; the second has the authors' settings and a tenth of their steps."""
 
 
 def start(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -54,9 +50,3 @@ def uniform(step: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the uniform numbers that a step's masks are drawn with: Float[sender receiver] and Float[sender]."""
     draw = np.random.RandomState(100 + step)
     return draw.uniform(1e-6, 1 - 1e-6, SHAPE), draw.uniform(1e-6, 1 - 1e-6, SHAPE[0])
-
-
-@cache
-def vectors() -> dict[str, Any]:
-    """Return what the authors' code computes."""
-    return json.loads(VECTORS.read_text())

@@ -6,9 +6,7 @@ see tests/vectors/mib/README.md. There acdc is not installed: only ``setup`` imp
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +16,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 if TYPE_CHECKING:
     from acdc.engine.model import Engine
 
-VECTORS = Path(__file__).parent / "vectors/mib/vectors.json"
 N_VOCABULARY, N_PROMPTS, N_POS = 50, 6, 7
 METHODS = ("EAP", "EAP-IG-inputs", "EAP-IG-activations", "clean-corrupted")
-"""What EAP-IG calls its methods."""
+"""EAP-IG's names of its methods."""
 ABLATIONS = {"patching": "corrupted", "zero": "zero", "mean-positional": "mean"}
-"""Ours by what EAP-IG calls them."""
+"""Our names of ablations by EAP-IG's."""
 SHAPES: dict[str, tuple[Any, Any]] = {
     "gpt2": (
         GPT2LMHeadModel,
@@ -64,12 +61,6 @@ def prompts() -> dict[str, torch.Tensor]:
     clean, corrupted = (torch.tensor(draw.randint(N_VOCABULARY, size=shape)) for _ in range(2))
     correct = torch.tensor(draw.randint(N_VOCABULARY, size=N_PROMPTS))
     return {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": (correct + 7) % N_VOCABULARY}
-
-
-@cache
-def vectors() -> dict[str, Any]:
-    """Return what EAP-IG and MIB compute of the models."""
-    return json.loads(VECTORS.read_text())
 
 
 @cache

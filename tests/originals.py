@@ -16,9 +16,14 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.data import Dataset
 from acdc.graph import Edge
 from acdc.metrics import L2, KLDivergence, Metric
-from tests.small_models import NATIVE
+from tests.small_models import NATIVE, legacy_folder
+from tests.vector_files import VECTORS
 
-VECTORS = Path(__file__).parent / "vectors"
+
+def vector_folder(folder: Path, case: str, **changes: Any) -> Path:
+    """Write the model of a case as it is, in the format of TransformerLens 1.x, with changes of its config."""
+    config = json.loads((VECTORS / case / "config.json").read_text())
+    return legacy_folder(folder, config | changes, load_file(VECTORS / case / "model.safetensors"))
 
 
 @cache

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from acdc.data import Dataset
+from acdc.engine.model import Engine
 from acdc.engine.weights import Block, Weights
 from acdc.models.architecture import Architecture
 
@@ -113,3 +114,8 @@ def planted_prompts(n: int = 12, first_is_answer: bool | None = None) -> Dataset
     io = (clean == correct[:, None]).int().argmax(1)
     labels = {name: at[:, None].expand(-1, 2) for name, at in {"IO": io, "S1": 1 - io, "S2": io * 0 + 2}.items()}
     return Dataset(clean, corrupted, scored, {"correct": correct, "incorrect": clean[:, 2]}, {}, labels=labels)
+
+
+def planted_engine(inhibited: bool = True, first_is_answer: bool | None = None) -> Engine:
+    """Return an engine of ``planted_weights`` on ``planted_prompts``."""
+    return Engine(planted_weights(inhibited), planted_prompts(first_is_answer=first_is_answer), ablation="corrupted")

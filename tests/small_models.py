@@ -30,6 +30,7 @@ from acdc import catalogue
 from acdc.catalogue import ABLATIONS, METRICS
 from acdc.data import Dataset
 from acdc.engine.model import Engine
+from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.models.bridge import boot_native, load_bridge, save_native
@@ -118,6 +119,12 @@ def gpt2(**changes) -> PreTrainedModel:
         "initializer_range": 0.3,
     }
     return GPT2LMHeadModel(GPT2Config(**settings | changes))
+
+
+def unscaled_gpt2() -> PreTrainedModel:
+    """Return a model that TransformerLens 4.3 gets wrong, for it scales the attention of every GPT-2."""
+    torch.manual_seed(0)
+    return gpt2(initializer_range=0.5, scale_attn_weights=False)
 
 
 LLAMA: dict[str, Any] = {
@@ -221,6 +228,16 @@ def prompts(several: bool) -> Dataset:
 @cache
 def engine(kind: str, ablation: str = "corrupted", split_embed: bool = False, several: bool = False) -> Engine:
     return Engine(weights_of(bridge(kind)), prompts(several), ablation=ablation, split_embed=split_embed)
+
+
+def double_weights(kind: str) -> Weights:
+    """Return a model's weights in float64: a copy, which a test may change."""
+    return weights_of(bridge(kind)).to("cpu", torch.float64)
+
+
+def double_engine(kind: str, ablation: str = "corrupted") -> Engine:
+    """Return an engine of ``double_weights``."""
+    return Engine(double_weights(kind), prompts(True), ablation=ablation)
 
 
 @cache

@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from acdc.models.toy.tiny_llama import build
 from acdc.models.toy.word_tokenizer import task_tokenizer
 from acdc.trace import key_of
 from tests import small_models
+from tests.toy_wheel import TOY, toy_wheel
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = [place for group in COMMANDS.values() for place in group]
@@ -311,13 +311,9 @@ class TestModels:
     @pytest.fixture(autouse=True)
     def index(self, tmp_path, monkeypatch) -> Path:
         """Return a folder that stands in for the package index, with one wheel."""
-        wheel = tmp_path / "index" / "toy-1.0-py3-none-any.whl"
+        wheel = tmp_path / "index" / TOY
         wheel.parent.mkdir()
-        with zipfile.ZipFile(wheel, "w") as file:
-            file.writestr("toy/weights", "none")
-            file.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-            file.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            file.writestr("toy-1.0.dist-info/RECORD", "")
+        wheel.write_bytes(toy_wheel(b"none"))
         for name, value in {
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(wheel.parent),

@@ -19,8 +19,8 @@ from acdc.errors import InputError
 from acdc.exchange import from_networkx, placeholders, read_eap_json, read_original, subgraph, to_networkx
 from acdc.graph import Circuit, Edge, EdgeScores, Graph
 from acdc.trace import key_of
+from tests.vector_files import VECTORS
 
-VECTORS = Path(__file__).parent / "vectors"
 PLAIN, SHARED = Graph(2, 2, 2), Graph(3, 4, 2)
 EAP = ("eap_json", "eap_pt")
 GRAPHS = {

@@ -21,8 +21,7 @@ from acdc.models.convert import weights_of
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
 from tests.hub import Repository, stand_in
-from tests.models.test_legacy import legacy_folder
-from tests.small_models import shaken
+from tests.small_models import legacy_folder, shaken
 
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
 RESET = {model["name"] for model in PAPER["models"] if "reset" in model}
@@ -85,7 +84,7 @@ def test_each_task_of_the_paper_is_also_run_on_a_reset_network():
     models = {model["name"]: model for model in PAPER["models"]}
     for name, task in reset.items():
         assert models[task["model"]]["reset"] == TASKS[name]["model"]
-        # Of a reset network nothing is drawn: there is nothing to see.
+        # Nothing is drawn of a reset network, which has no circuit to see.
         assert {**task, "model": None} == {**TASKS[name], "model": None, "draw": []}
 
 

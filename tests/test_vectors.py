@@ -17,7 +17,6 @@ from tests.originals import (
     COUNTED,
     FILES,
     METRICS,
-    VECTORS,
     key,
     load,
     original_key,
@@ -27,6 +26,7 @@ from tests.originals import (
     vector_model_logits,
 )
 from tests.small_models import logits_of, measure
+from tests.vector_files import VECTORS
 
 N_SAMPLED = 25
 

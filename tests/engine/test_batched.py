@@ -7,16 +7,16 @@ from functools import cache
 
 import pytest
 import torch
-from torch import Tensor
 
 from acdc.engine.batched import suits
 from acdc.engine.memory import per_candidate
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
 from acdc.engine.runs import State
-from acdc.graph import Circuit, Graph, Node
+from acdc.graph import Circuit
 from acdc.metrics import KLDivergence
 from acdc.models.convert import weights_of
+from tests.engine.test_memory import held, node_at
 from tests.methods.test_search_properties import FLOAT64_ERROR, SEEDS, example
 from tests.search import assert_same
 from tests.small_models import KINDS, LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
@@ -59,7 +59,7 @@ def test_the_device_alone_says_whether_layers_are_taken_at_a_time(device):
 def test_candidates_need_no_more_memory_than_the_formula_says(kind, receiver):
     setup = batched(kind, "corrupted", False, True)
     removals = Removals(setup, Circuit.full(setup.graph), 0, setup.metric(KLDivergence))
-    removals.start(node_at(setup.graph, receiver))
+    removals.start(node_at(setup.graph, 0, receiver))
     senders = setup.graph.exists[:, removals.receiver].nonzero()[0].tolist() * 8
     setup.scratch.buffers.clear()
     removals.try_removing(senders, [False] * len(senders))
@@ -83,15 +83,6 @@ def test_a_committed_state_holds_what_a_state_of_single_tensors_holds(kind):
             removals.commit(0, values[0])
         sizes.append(held([value for state in removals.states for value in state.values()]))
     assert sizes[1] <= 1.1 * sizes[0]
-
-
-def node_at(graph: Graph, kind: str) -> Node:
-    return Node(0, "mlp") if kind == "mlp" and graph.has_mlp else Node(0, "head", 0, "v")
-
-
-def held(tensors: list[Tensor]) -> int:
-    """Return the bytes of some tensors; what they share counts once."""
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -28,6 +28,7 @@ from tests.small_models import (
     OF_TEXT,
     ablations_of,
     bridge,
+    double_weights,
     engine,
     logits_of,
     measure,
@@ -202,7 +203,7 @@ def test_removals_of_every_layer_are_measured_and_committed_as_the_oracle_does(k
 
     Numbers are float64: under zero ablation some nodes' input is nothing but rounding errors, which a norm enlarges.
     """
-    double, oracle = weights_of(bridge(kind)).to("cpu", torch.float64), reference(kind, ablation, split_embed, several)
+    double, oracle = double_weights(kind), reference(kind, ablation, split_embed, several)
     setup = Engine(double, prompts(several), ablation=ablation, split_embed=split_embed)
     graph, dataset, kl = setup.graph, prompts(several), setup.metric(OF_TEXT["kl_divergence"])
 
@@ -239,7 +240,7 @@ def test_removals_of_every_layer_are_measured_and_committed_as_the_oracle_does(k
 
 @kinds
 def test_double_precision_agrees_with_single(kind):
-    double = Engine(weights_of(bridge(kind)).to("cpu", torch.float64), prompts(False), ablation="corrupted")
+    double = Engine(double_weights(kind), prompts(False), ablation="corrupted")
     circuit = random_circuit(double.graph, 0, 0.5, 0.9)
     assert double.model_logits.dtype == torch.float64
     assert_same(logits(double, circuit).float(), logits(engine(kind), circuit))

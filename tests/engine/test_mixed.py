@@ -17,7 +17,7 @@ from acdc.graph import Circuit
 from acdc.methods.acdc_fast import Acdc, acdc_fast
 from acdc.metrics import KLDivergence
 from acdc.models.convert import weights_of
-from tests.engine.test_batched import held, node_at
+from tests.engine.test_memory import held, node_at
 from tests.methods.test_search_properties import FLOAT64_ERROR, METRICS, SEEDS, Example, example
 from tests.originals import FILES, load, vector_bridge, vector_dataset
 from tests.search import assert_same, decisions
@@ -113,7 +113,7 @@ def test_a_resumed_search_is_the_same_to_the_byte():
 def test_candidates_need_no_more_memory_than_the_formula_says(kind, receiver):
     made = Engine(engine(kind).weights, prompts(True), ablation="corrupted", mixed=True)
     removals = MixedRemovals(made, Circuit.full(made.graph), 0, made.metric(KLDivergence), 0.01, 0.0)
-    removals.start(node_at(made.graph, receiver))
+    removals.start(node_at(made.graph, 0, receiver))
     senders = made.graph.exists[:, removals.receiver].nonzero()[0].tolist() * 8
     removals.tried, removals.candidates = (senders, [False] * len(senders)), [made.graph] * len(senders)
     made.scratch.buffers.clear()

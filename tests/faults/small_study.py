@@ -7,13 +7,11 @@ import pickle
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
 
 from acdc.found import Found
 from acdc.models.toy.tiny_llama import build
 from tests.faults import forks
-from tests.originals import VECTORS
-from tests.small_models import legacy_folder
+from tests.originals import vector_folder
 
 MONTHS = ["January", "February", "March", "April", "May"]
 SEARCH = ["--task", "planted", "--metric", "logit_difference", "--ablation", "corrupted"]
@@ -64,10 +62,7 @@ def make(folder: Path) -> None:
     """Make the study. ``begun`` and ``work`` hold a search and a resampled one as a kill leaves them."""
     build(folder / "source")
     write_prompts(folder)
-    case = VECTORS / "small2l"
-    legacy_folder(
-        folder / "legacy", json.loads((case / "config.json").read_text()), load_file(case / "model.safetensors")
-    )
+    vector_folder(folder / "legacy", "small2l")
     for command in MAKE:
         ended = forks.run(command, folder)
         assert ended.status == 0, (command, ended.err)

@@ -22,8 +22,9 @@ from acdc.methods.relp import RelpModel, relp
 from acdc.metrics import L2, KLDivergence, LogitDifference, MetricKind
 from acdc.models.convert import weights_of
 from tests import mib
-from tests.originals import VECTORS, vector_bridge, vector_inputs
-from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
+from tests.originals import vector_bridge, vector_inputs
+from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, double_engine, engine, prompts, random_circuit
+from tests.vector_files import VECTORS, read_vectors
 
 setups = pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 
@@ -142,7 +143,7 @@ def test_an_edge_that_carries_no_difference_has_no_effect():
 @pytest.mark.parametrize("ablation", ("corrupted", "mean"))
 def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, ablation, at_once):
     monkeypatch.setattr(gradients, "PROMPTS_AT_ONCE", at_once)
-    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation=ablation)
+    setup = double_engine("llama", ablation)
     found = eap_ig(setup, LogitDifference, ig_steps=3, ig_ends="clean").scores
     expected = edge_scores(masked("llama", ablation, dtype=torch.float64), LogitDifference, 3)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-10)
@@ -163,7 +164,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", mib.SHAPES)
 def test_scores_are_the_authors(name, variant):
-    setup, expected = mib.setup(name), mib.vectors()[name][variant]["edges"]
+    setup, expected = mib.setup(name), read_vectors("mib")[name][variant]["edges"]
     scores = VARIANTS[variant](setup, LogitDifference).scores.score
     places = Layout.of(setup.graph).places()
     assert places.keys() == expected.keys()

@@ -14,13 +14,7 @@ from acdc.graph import Circuit, Graph
 from acdc.methods.hard_concrete import alike
 from acdc.methods.sp import FIRST_SCORE, Sp, Step, draw, expected_share
 from acdc.metrics import KLDivergence, LogitDifference, Metric
-from acdc.models.convert import weights_of
-from tests.small_models import SETUPS, bridge, prompts
-
-
-def engine(kind: str, ablation: str = "corrupted") -> Engine:
-    """In float64, with weights of its own."""
-    return Engine(weights_of(bridge(kind)).to("cpu", torch.float64), prompts(True), ablation=ablation)
+from tests.small_models import SETUPS, double_engine, double_weights, prompts
 
 
 def sp(
@@ -56,7 +50,7 @@ def on_edges(model: MaskedModel, share: torch.Tensor) -> Mask:
 
 @pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 def test_shares_of_nodes_are_those_of_all_their_edges(kind, ablation):
-    setup = engine(kind, ablation)
+    setup = double_engine(kind, ablation)
     model = MaskedModel(setup.weights, setup.dataset, ablation=ablation)
     share = torch.rand(len(model.graph.receivers) - 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = model.logits(on_edges(model, share))
@@ -65,7 +59,7 @@ def test_shares_of_nodes_are_those_of_all_their_edges(kind, ablation):
 
 
 def test_extreme_regularisation_gives_the_whole_graph_and_none_of_its_nodes():
-    setup = engine("gpt2")
+    setup = double_engine("gpt2")
     everything = trained(sp(setup, KLDivergence, -1e6)).circuit
     nothing = trained(sp(setup, KLDivergence, 1e6)).circuit
     assert everything.n_edges == setup.graph.n_edges
@@ -74,7 +68,7 @@ def test_extreme_regularisation_gives_the_whole_graph_and_none_of_its_nodes():
 
 def test_one_head_that_matters_is_kept_and_the_others_go():
     """All heads but one write nothing: whatever their masks are, the metric is the same."""
-    weights = weights_of(bridge("attention_only")).to("cpu", torch.float64)
+    weights = double_weights("attention_only")
     for layer, block in enumerate(weights.blocks):
         for head in range(len(block.w_o)):
             if (layer, head) != (1, 2):
@@ -86,7 +80,7 @@ def test_one_head_that_matters_is_kept_and_the_others_go():
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
-    setup = engine("llama")
+    setup = double_engine("llama")
     first, second, other = (
         trained(sp(setup, LogitDifference, 0.1, steps=5, seed=seed)).scores.values for seed in (0, 0, 1)
     )
@@ -94,7 +88,7 @@ def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
 
 
 def test_a_run_goes_on_where_it_was(tmp_path):
-    setup, file = engine("gpt2"), tmp_path / "state.pt"
+    setup, file = double_engine("gpt2"), tmp_path / "state.pt"
     settings = {"steps": 12, "learning_rate": 0.1, "prompts_per_step": 3, "seed": 3}
     whole = sp(setup, LogitDifference, 0.3, **settings)
     for _, can_be_saved in whole.steps():
@@ -109,7 +103,7 @@ def test_a_run_goes_on_where_it_was(tmp_path):
 
 
 def test_every_step_takes_the_next_prompts():
-    setup = engine("gpt2")
+    setup = double_engine("gpt2")
     halves = [
         Engine(setup.weights, setup.dataset.select(part), ablation="corrupted") for part in (slice(2), slice(2, None))
     ]
@@ -121,12 +115,12 @@ def test_every_step_takes_the_next_prompts():
 
 
 def test_the_loss_is_the_metric_and_the_weighted_regularisation():
-    for step in trained(sp(engine("gpt2"), KLDivergence, 2.5)).trace:
+    for step in trained(sp(double_engine("gpt2"), KLDivergence, 2.5)).trace:
         assert step.loss == pytest.approx(step.metric + 2.5 * step.regularisation)
 
 
 def test_nan_is_refused():
-    weights = weights_of(bridge("gpt2")).to("cpu", torch.float64)
+    weights = double_weights("gpt2")
     weights.unembed[:] = torch.nan
     with pytest.raises(ArithmeticError, match="NaN in step 0 of SP, regularisation 0.5"):
         trained(sp(Engine(weights, prompts(True), ablation="corrupted"), KLDivergence, 0.5))
@@ -164,13 +158,13 @@ def test_layers_and_kinds_count_alike_in_the_regularisation():
     ],
 )
 def test_a_loss_that_still_falls_has_not_converged(losses, converged):
-    run = sp(engine("attention_only"), KLDivergence, 1.0)
+    run = sp(double_engine("attention_only"), KLDivergence, 1.0)
     run.trace = [Step(i, loss, 0.0, loss) for i, loss in enumerate(losses)]
     assert run.converged is converged
 
 
 def test_the_outcome_measures_the_circuit_and_not_the_shares():
-    setup = engine("gpt2")
+    setup = double_engine("gpt2")
     run = trained(sp(setup, KLDivergence, 2.5))
     (expected,) = setup.measure(setup.metric(KLDivergence), setup.finals(run.circuit))
     outcome = run.outcome()

@@ -229,7 +229,7 @@ def test_attention_is_that_of_transformers(kind):
 
 
 def test_falcon_with_alibi_is_computed_as_transformers_does():
-    """TransformerLens computes another model of it, for which a sentence refuses it all the same."""
+    """TransformerLens computes another model of it, so that it is refused all the same."""
     model = AutoModelForCausalLM.from_config(FalconConfig(**ONE_KEY, alibi=True, bias=True)).eval()
     assert error(weights_of(of_hugging_face(model, None)), model) < FLOAT_ERROR
 

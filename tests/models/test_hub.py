@@ -17,7 +17,7 @@ from acdc import fingerprint
 from tests import hub
 from tests.gpt2 import gpt2_tokenizer
 from tests.hub import PAGE, Repository, StandIn, ask, ask_file, client, error, stand_in
-from tests.models.test_legacy import of_vectors
+from tests.originals import vector_folder
 from tests.small_models import gpt2, shaken
 
 CONFIG = json.dumps({"model_type": "gpt2"}).encode()
@@ -339,7 +339,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         model.save_pretrained(folders[name], max_shard_size=size)
     for name in ("gpt2", "sharded", "tokenizer"):
         gpt2_tokenizer().save_pretrained(folders[name])
-    of_vectors(folders["legacy"], "small2l")
+    vector_folder(folders["legacy"], "small2l")
     return folders
 
 

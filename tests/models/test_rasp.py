@@ -24,7 +24,8 @@ from acdc.models.toy.rasp import Aggregate, Expression, Indices, Map, Select, To
 from acdc.models.toy.rasp.compiler import BOS, Program
 from acdc.models.toy.rasp.dataset import derangement, make_dataset, outputs
 from acdc.models.toy.rasp.wiring import wired_circuit
-from tests.originals import VECTORS, vector_bridge
+from tests.originals import vector_bridge
+from tests.vector_files import VECTORS
 
 PAPER = {"tracr_reverse": tracr_reverse.PROGRAM, "tracr_proportion": tracr_proportion.PROGRAM}
 

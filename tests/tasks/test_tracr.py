@@ -25,7 +25,8 @@ from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.tables import read_table
-from tests.originals import COUNTED, FILES, VECTORS, key, load, original_key, vector_dataset
+from tests.originals import COUNTED, FILES, key, load, original_key, vector_dataset
+from tests.vector_files import VECTORS
 
 PROGRAMS = {
     "tracr_reverse": tracr_reverse.PROGRAM,
