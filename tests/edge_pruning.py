@@ -36,7 +36,7 @@ RUNS = {
     "short": Run(0.5, 1.0, 0.7, 12, 0.3, 0.5, 3, 8, every=1),
     "original": Run(10.0, 0.01, 0.9, 300, 0.8, 0.8, 20, 250, every=30),
 }
-"""Every mask of the first has a slope from the start; the second has the authors' settings and a tenth of their steps."""
+"""All masks of the first have slopes from the start; the second has the authors' settings, for a tenth of the steps."""
 
 
 def start(run: Run) -> tuple[np.ndarray, np.ndarray]:
