@@ -55,6 +55,7 @@ GPT2 = Architecture(
     gated=False,
 )
 REGIMES = ("sparse:3e-4", "dense:3e-5:0.3", "all:-inf:1")
+HOW_REGIMES = "NAME:THRESHOLD, run whole, or NAME:THRESHOLD:DENSITY, sampled over random circuits of this density"
 
 
 @dataclass
@@ -380,7 +381,7 @@ def show(rows: list[dict]) -> None:
 
 
 def regime(text: str) -> tuple[str, float, float | None]:
-    """Read NAME:THRESHOLD, run whole, or NAME:THRESHOLD:DENSITY, sampled over random circuits of this density."""
+    """Read the name, the threshold and, where there is one, the density of a regime, see ``REGIMES``."""
     name, threshold, *density = text.split(":")
     return name, float(threshold), float(density[0]) if density else None
 
@@ -393,7 +394,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--positions", type=int, default=15)
     parser.add_argument("--metric", choices=OF_TEXT, default="kl_divergence")
-    parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=regime.__doc__)
+    parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=HOW_REGIMES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "mixed"), default="float32")
     parser.add_argument("--memory-gib", type=float, default=2, help="for candidates")

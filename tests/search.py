@@ -1,13 +1,25 @@
-"""Run Algorithm 1 by hooked forward passes, and compare searches with it."""
+"""Run searches to their end, Algorithm 1 by hooked forward passes too, and compare them."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import numpy as np
 
 from acdc.api import measured_by
 from acdc.methods.acdc import HeadOrder, Progress, acdc
+from acdc.methods.driver import Search
 from acdc.metrics import Metric
 from acdc.reference import Reference
+
+AnySearch = TypeVar("AnySearch", bound=Search)
+
+
+def finished(search: AnySearch) -> AnySearch:
+    """Run a search to its end, and return it."""
+    for _ in search.steps():
+        pass
+    return search
 
 
 def oracle_search(oracle: Reference, metric: type[Metric], threshold: float, head_order: HeadOrder) -> Progress:

@@ -20,7 +20,7 @@ from acdc.models.convert import weights_of
 from tests.engine.test_memory import held, node_at
 from tests.methods.test_search_properties import FLOAT64_ERROR, METRICS, SEEDS, Example, example
 from tests.originals import FILES, load, vector_bridge, vector_dataset
-from tests.search import assert_same, decisions
+from tests.search import assert_same, decisions, finished
 from tests.small_models import KINDS, SETUPS, engine, prompts
 
 
@@ -67,12 +67,6 @@ def test_products_of_changes_are_changes_of_products(kind, ablation):
 
 def search(drawn: Example, threshold: float, **settings: bool) -> Acdc:
     return Acdc(drawn.engine(**settings), METRICS[drawn.metric], threshold, head_order=drawn.head_order)
-
-
-def finished(begun: Acdc) -> Acdc:
-    for _ in begun.steps():
-        pass
-    return begun
 
 
 def near_ties(drawn: Example) -> list[float]:

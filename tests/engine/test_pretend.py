@@ -25,7 +25,7 @@ from acdc.models.convert import weights_of
 from benchmarks.acdc_speed import random_background, random_prompts, random_weights
 from benchmarks.launches import NARROW, REGIMES, counted
 from tests.pretend_device import DEVICE, MixedDevicesError, PretendDevice
-from tests.search import assert_same, decisions
+from tests.search import assert_same, decisions, finished
 from tests.small_models import N_POS, N_VOCAB, SETUPS, bridge, prompts, random_circuit
 
 ERROR, SHARES = 1e-4, (0.1, 0.15, 0.2)
@@ -191,14 +191,12 @@ def test_training_by_every_metric_has_a_slope_and_the_one_that_it_has_on_the_cpu
 @pytest.mark.parametrize("places", [("cpu", DEVICE), (DEVICE, "cpu"), (DEVICE, DEVICE)])
 def test_training_goes_on_from_a_checkpoint_of_another_device(method, places, device, tmp_path):
     whole, before, after = (training(method, where) for where in ("cpu", *places))
-    for _ in whole.steps():
-        pass
+    finished(whole)
     for _ in range(5):
         before.step()
     save_state(tmp_path / "checkpoint.pt", {}, before.state())
     after.restore(load_state(tmp_path / "checkpoint.pt", {}))
-    for _ in after.steps():
-        pass
+    finished(after)
     np.testing.assert_allclose(np.array(after.trace), np.array(whole.trace), atol=ERROR)
     assert after.outcome().circuit == whole.outcome().circuit
 

@@ -15,7 +15,7 @@ from acdc.graph import Edge, Graph, Node
 from acdc.methods.acdc import Progress, receivers_in_order, receivers_of_layer, sender_order
 from acdc.methods.acdc_fast import Acdc, acdc_fast
 from acdc.metrics import KLDivergence
-from tests.search import assert_same, oracle_search
+from tests.search import assert_same, finished, oracle_search
 from tests.small_models import OF_TEXT, engine, prompts, reference
 
 FLOAT_ERROR = 1e-4
@@ -202,9 +202,7 @@ def test_float_error_is_rounding_and_never_nothing(kind, ablation, metric, thres
 
 def test_float_error_is_what_the_metric_was_off_by():
     """It stays the largest error that was seen."""
-    run = Acdc(engine("layer_norm"), KLDivergence, 0.1, head_order="descending")
-    for _ in run.steps():
-        pass
+    run = finished(Acdc(engine("layer_norm"), KLDivergence, 0.1, head_order="descending"))
     assert run.progress.float_error < 0.01
     run.note_rounding(run.progress.metric + 0.25)
     run.note_rounding(run.progress.metric)

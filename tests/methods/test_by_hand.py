@@ -27,6 +27,7 @@ from acdc.methods.hisp import hisp
 from acdc.methods.sp import Sp
 from acdc.metrics import LogitDifference
 from acdc.models.architecture import Architecture
+from tests.search import finished
 
 MULTIPLES = (3.0, 0.5)
 EFFECTS = {
@@ -104,8 +105,7 @@ def test_sp_keeps_a_node_while_it_saves_more_than_its_regularisation(engine, reg
     less than 1000 / 6 x 0.037, and 1 x 0.14 lies between 3 and 60 in the same way.
     """
     found = Sp(engine, LogitDifference, regularisation, steps=200, learning_rate=0.2, prompts_per_step=1, seed=0)
-    for _ in found.steps():
-        pass
+    finished(found)
     assert {engine.graph.receivers[r].name for r in np.flatnonzero(found.scores.score > 0)} == kept
 
 
@@ -113,8 +113,7 @@ def test_edge_pruning_keeps_the_edges_that_cost_the_most(engine):
     """It may keep three of nine edges, and any other three leave a worse metric."""
     settings = {"steps": 1500, "learning_rate": 0.8, "multiplier_learning_rate": 0.1, "warmup": 0.07, "seed": 0}
     found = EdgePruning(engine, LogitDifference, 2 / 3, **settings, target_warmup=0.83, prompts_per_step=1)
-    for _ in found.steps():
-        pass
+    finished(found)
     assert {edge.name for edge in found.circuit.edges if edge.kind == "addition"} == {
         "embed -> logits",
         "a0.h0 -> logits",

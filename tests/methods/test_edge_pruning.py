@@ -16,6 +16,7 @@ from acdc.methods.edge_pruning import EdgePruning, Step, certain, kept
 from acdc.methods.hard_concrete import alike
 from acdc.metrics import KLDivergence, LogitDifference, Metric
 from tests import edge_pruning, mib
+from tests.search import finished
 from tests.small_models import SETUPS, double_engine, prompts, random_circuit
 from tests.vector_files import read_vectors
 
@@ -33,12 +34,6 @@ CHOSEN = {
 
 def search(setup: Engine, kind: type[Metric] = LogitDifference, target: float = 0.5, **settings: Any) -> EdgePruning:
     return EdgePruning(setup, kind, target, **(CHOSEN | settings))
-
-
-def trained(run: EdgePruning) -> EdgePruning:
-    for _ in run.steps():
-        pass
-    return run
 
 
 # Beside the authors' trainer.
@@ -74,7 +69,7 @@ def ours(name: str) -> EdgePruning:
         seed=0,
     )
     found.begin(run)
-    return trained(found)
+    return finished(found)
 
 
 @pytest.fixture(params=edge_pruning.RUNS)
@@ -175,7 +170,7 @@ def test_as_many_are_kept_as_masks_sum_up_to_and_few_of_a_group_that_is_likely_t
 def test_nothing_is_ablated_at_the_start_and_all_of_it_by_a_high_target():
     setup = double_engine("attention_only")
     assert search(setup).circuit == Circuit.full(setup.graph)
-    assert not trained(search(setup, target=3.0, steps=200, learning_rate=3.0)).circuit.present.any()
+    assert not finished(search(setup, target=3.0, steps=200, learning_rate=3.0)).circuit.present.any()
 
 
 def test_the_target_rises_and_then_stays_and_so_does_the_rate_that_falls_again():
@@ -189,7 +184,7 @@ def test_the_target_rises_and_then_stays_and_so_does_the_rate_that_falls_again()
 
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
     setup = double_engine("llama")
-    first, second, other = (trained(search(setup, steps=5, seed=seed)).edges.detach() for seed in (0, 0, 1))
+    first, second, other = (finished(search(setup, steps=5, seed=seed)).edges.detach() for seed in (0, 0, 1))
     assert (first == second).all() and not (first == other).all()
 
 
@@ -199,7 +194,7 @@ def test_every_step_takes_the_next_prompts():
         Engine(setup.weights, setup.dataset.select(part), ablation="corrupted") for part in (slice(2), slice(2, None))
     ]
     both, first, second = (
-        [step.metric for step in trained(search(each, steps=3, learning_rate=1e-9, prompts_per_step=2)).trace]
+        [step.metric for step in finished(search(each, steps=3, learning_rate=1e-9, prompts_per_step=2)).trace]
         for each in (setup, *halves)
     )
     assert both == [first[0], second[1], first[2]] and first[1] != second[1]
@@ -241,7 +236,7 @@ def test_a_sparsity_that_is_not_at_its_target_or_still_rises_has_not_converged(t
 
 def test_the_outcome_measures_the_circuit_and_not_the_masks():
     setup = double_engine("gpt2")
-    run = trained(search(setup, steps=60, learning_rate=4.0))
+    run = finished(search(setup, steps=60, learning_rate=4.0))
     outcome = run.outcome()
     (expected,) = setup.measure(setup.metric(LogitDifference), setup.finals(run.circuit))
     assert outcome.final_metric == pytest.approx(expected, abs=1e-9)

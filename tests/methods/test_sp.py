@@ -14,6 +14,7 @@ from acdc.graph import Circuit, Graph
 from acdc.methods.hard_concrete import alike
 from acdc.methods.sp import FIRST_SCORE, Sp, Step, draw, expected_share
 from acdc.metrics import KLDivergence, LogitDifference, Metric
+from tests.search import finished
 from tests.small_models import SETUPS, double_engine, double_weights, prompts
 
 
@@ -29,12 +30,6 @@ def sp(
 ) -> Sp:
     settings = {"steps": steps, "learning_rate": learning_rate, "prompts_per_step": prompts_per_step, "seed": seed}
     return Sp(engine, kind, regularisation, **settings)
-
-
-def trained(run: Sp) -> Sp:
-    for _ in run.steps():
-        pass
-    return run
 
 
 def on_edges(model: MaskedModel, share: torch.Tensor) -> Mask:
@@ -60,8 +55,8 @@ def test_shares_of_nodes_are_those_of_all_their_edges(kind, ablation):
 
 def test_extreme_regularisation_gives_the_whole_graph_and_none_of_its_nodes():
     setup = double_engine("gpt2")
-    everything = trained(sp(setup, KLDivergence, -1e6)).circuit
-    nothing = trained(sp(setup, KLDivergence, 1e6)).circuit
+    everything = finished(sp(setup, KLDivergence, -1e6)).circuit
+    nothing = finished(sp(setup, KLDivergence, 1e6)).circuit
     assert everything.n_edges == setup.graph.n_edges
     assert [edge.name for edge in nothing.edges] == ["embed -> logits"]
 
@@ -74,7 +69,7 @@ def test_one_head_that_matters_is_kept_and_the_others_go():
             if (layer, head) != (1, 2):
                 block.w_o[head] = 0
     setup = Engine(weights, prompts(True), ablation="corrupted")
-    found = trained(sp(setup, KLDivergence, 0.1, steps=150))
+    found = finished(sp(setup, KLDivergence, 0.1, steps=150))
     kept = {setup.graph.receivers[r].name for r in np.flatnonzero(found.scores.score > 0)}
     assert "a1.h2.v" in kept and kept <= {"a1.h2.q", "a1.h2.k", "a1.h2.v"}
 
@@ -82,7 +77,7 @@ def test_one_head_that_matters_is_kept_and_the_others_go():
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
     setup = double_engine("llama")
     first, second, other = (
-        trained(sp(setup, LogitDifference, 0.1, steps=5, seed=seed)).scores.values for seed in (0, 0, 1)
+        finished(sp(setup, LogitDifference, 0.1, steps=5, seed=seed)).scores.values for seed in (0, 0, 1)
     )
     assert (first == second).all() and not (first == other).all()
 
@@ -109,13 +104,13 @@ def test_every_step_takes_the_next_prompts():
     ]
     still = {"steps": 3, "learning_rate": 0.0, "prompts_per_step": 2}
     both, first, second = (
-        [step.metric for step in trained(sp(each, LogitDifference, 0.0, **still)).trace] for each in (setup, *halves)
+        [step.metric for step in finished(sp(each, LogitDifference, 0.0, **still)).trace] for each in (setup, *halves)
     )
     assert both == [first[0], second[1], first[2]] and first[1] != second[1]
 
 
 def test_the_loss_is_the_metric_and_the_weighted_regularisation():
-    for step in trained(sp(double_engine("gpt2"), KLDivergence, 2.5)).trace:
+    for step in finished(sp(double_engine("gpt2"), KLDivergence, 2.5)).trace:
         assert step.loss == pytest.approx(step.metric + 2.5 * step.regularisation)
 
 
@@ -123,7 +118,7 @@ def test_nan_is_refused():
     weights = double_weights("gpt2")
     weights.unembed[:] = torch.nan
     with pytest.raises(ArithmeticError, match="NaN in step 0 of SP, regularisation 0.5"):
-        trained(sp(Engine(weights, prompts(True), ablation="corrupted"), KLDivergence, 0.5))
+        finished(sp(Engine(weights, prompts(True), ablation="corrupted"), KLDivergence, 0.5))
 
 
 def test_draws_are_hard_concrete():
@@ -165,7 +160,7 @@ def test_a_loss_that_still_falls_has_not_converged(losses, converged):
 
 def test_the_outcome_measures_the_circuit_and_not_the_shares():
     setup = double_engine("gpt2")
-    run = trained(sp(setup, KLDivergence, 2.5))
+    run = finished(sp(setup, KLDivergence, 2.5))
     (expected,) = setup.measure(setup.metric(KLDivergence), setup.finals(run.circuit))
     outcome = run.outcome()
     assert outcome.final_metric == expected
