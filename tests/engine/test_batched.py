@@ -42,7 +42,7 @@ def test_any_circuit_has_the_same_logits(kind, ablation, several):
 
 @pytest.mark.parametrize("seed", SEEDS[:24])
 def test_searches_decide_the_same(seed):
-    """Examples are those of ``test_search_properties``, in float64. In one byte of memory, prompts go one by one."""
+    """Examples are those of ``test_search_properties``, in float64. One byte of memory leaves one prompt at a time."""
     drawn = example(seed)
     for memory in (2**31, 1) if seed % 4 == 0 else (2**31,):
         other = drawn.engine(batched=True, memory=memory)

@@ -33,7 +33,7 @@ class Exact(Coarse):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_searches_decide_the_same(seed):
-    """Numbers are float64, coarse products bfloat16. In one byte of memory, prompts go one by one."""
+    """Numbers are float64, coarse products bfloat16. One byte of memory leaves one prompt at a time."""
     drawn = example(seed)
     for memory in (2**31, 1) if seed % 4 == 0 else (2**31,):
         found = drawn.search(drawn.engine(mixed=True, memory=memory))

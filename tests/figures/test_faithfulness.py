@@ -53,8 +53,8 @@ def test_a_line_for_every_method_from_the_share_of_edges_to_what_is_kept():
 
 
 def test_a_circuit_is_as_large_as_its_edges_that_reach_the_logits():
-    """The number of edges that were chosen plays no part. Random circuits of one rank in their seeds are drawn at their
-    median.
+    """The number of edges that were chosen plays no part. Random circuits of one rank within their seeds are one point,
+    at their median.
     """
     table = compared(**THREE).assign(n_edges=77)
     random = table["method"] == "random"

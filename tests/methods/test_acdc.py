@@ -131,7 +131,7 @@ def test_threshold_is_strict():
 
 def test_nan_stops_the_search_and_names_the_edge():
     class SecondIsNan(KLDivergence):
-        """Measure nan of every candidate but the first of those that are measured together."""
+        """Measure nan for all but the first of the candidates that are measured together."""
 
         def __call__(self, logits):
             values = super().__call__(logits)

@@ -196,7 +196,7 @@ def test_block_size_changes_nothing(monkeypatch, seed, size):
 
 @pytest.mark.parametrize("seed", SEEDS[::2])
 def test_memory_changes_nothing(seed):
-    """In one byte of memory, prompts and candidates go one by one."""
+    """With one byte of memory, prompts and candidates are taken one by one."""
     drawn = example(seed)
     little = drawn.engine(memory=1)
     found = drawn.search(little)
