@@ -219,7 +219,7 @@ STAGES = (
         ["page", "--circuits", SEVERAL, "--start", "9", "--out", "out.html"],
         {SEVERAL: WHOLE | FLIPS, "found/eap/scores.csv": SOME_ROWS},
     ),
-    # The trace may be missing: effects are shown where there are some.
+    # Effects and scores are shown where they are there.
     Stage("show", ["show", FOUND, "--nodes", NODES], {TRACE: SOME_ROWS, NODES: CUT_TABLE}),
     Stage("diff", ["diff", FOUND, "found/acdc/1/circuit.json"], {FOUND: OUR_JSON}),
     Stage("log", ["log", "--circuit", FOUND, "--trace", TRACE], {FOUND: WHOLE, TRACE: OUR_TABLE}),
