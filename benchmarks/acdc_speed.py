@@ -1,4 +1,4 @@
-"""What ACDC costs: one hooked forward pass per tried edge, the engine edge by edge, and the engine as it is.
+"""Measure what ACDC costs: one hooked forward pass per tried edge, the engine edge by edge, and the engine as it is.
 
 Run: python -m benchmarks.acdc_speed gpt2 --prompts 3        (GPT-2 small's shape, random weights)
      python -m benchmarks.acdc_speed folder --model data/default/models/smollm2-135m-q4 \
@@ -55,11 +55,12 @@ GPT2 = Architecture(
     gated=False,
 )
 REGIMES = ("sparse:3e-4", "dense:3e-5:0.3", "all:-inf:1")
+HOW_REGIMES = "NAME:THRESHOLD, run whole, or NAME:THRESHOLD:DENSITY, sampled over random circuits of this density"
 
 
 @dataclass
 class Setup:
-    """A model, its prompts, and what is minimised; ``bridge`` builds the model in TransformerLens, for the oracle."""
+    """Hold a model, its prompts, and what is minimised; ``bridge`` builds the oracle's model in TransformerLens."""
 
     weights: Weights
     dataset: Dataset
@@ -69,7 +70,7 @@ class Setup:
 
 @dataclass
 class Sample:
-    """What was measured of sampled receivers: of edges into each (layer, kind)."""
+    """Hold what was measured of sampled receivers: of edges into each (layer, kind)."""
 
     seconds: Counter = field(default_factory=Counter)
     tried: Counter = field(default_factory=Counter)
@@ -81,10 +82,7 @@ class Sample:
 
 
 def random_weights(a: Architecture = GPT2, seed: int = 0, device: str = "cpu") -> Weights:
-    """Random weights of GPT-2 small's shape, scaled so that corrupted prompts change the output by KL ~ 0.5.
-
-    Or of another shape, with or without MLPs.
-    """
+    """Return random weights of a shape, so scaled that corrupted prompts change GPT-2 small's output by KL ~ 0.5."""
     generator = torch.Generator(device).manual_seed(seed)
     ones = torch.ones(a.d_model, device=device)
     zeros = torch.zeros(a.d_model, device=device)
@@ -131,7 +129,7 @@ def random_weights(a: Architecture = GPT2, seed: int = 0, device: str = "cpu") -
 
 
 def random_prompts(n_prompts: int, n_pos: int, seed: int = 1, d_vocab: int = GPT2.d_vocab) -> Dataset:
-    """Random tokens, scored at the last position."""
+    """Return prompts of random tokens, scored at the last position."""
     generator = torch.Generator().manual_seed(seed)
     clean, corrupted = torch.randint(0, d_vocab, (2, n_prompts, n_pos), generator=generator)
     correct, incorrect = torch.randint(0, d_vocab, (2, n_prompts), generator=generator)
@@ -141,7 +139,7 @@ def random_prompts(n_prompts: int, n_pos: int, seed: int = 1, d_vocab: int = GPT
 
 
 def gpt2_bridge(weights: Weights):
-    """The same model in TransformerLens, for the oracle."""
+    """Return the same model in TransformerLens, for the oracle."""
     from acdc.models.bridge import boot_native
 
     a = weights.architecture
@@ -165,7 +163,7 @@ def gpt2_bridge(weights: Weights):
 
 
 def at_layer(circuit: Circuit, layer: int) -> Circuit:
-    """What ACDC has left of the graph when it comes to a layer: nothing is gone there or before."""
+    """Return what ACDC has left of the graph when it comes to a layer: nothing is gone there or before."""
     graph, result = circuit.graph, circuit.copy()
     earlier = slice(0, graph.first_receiver(layer + 1) if layer < graph.n_layers else None)
     result.present[:, earlier] = graph.exists[:, earlier]
@@ -174,7 +172,7 @@ def at_layer(circuit: Circuit, layer: int) -> Circuit:
 
 
 def random_background(graph, density: float) -> Circuit:
-    """A circuit that keeps each edge with this probability, for a search that is too long to run whole."""
+    """Return a circuit that keeps each edge with this probability, for a search that is too long to run whole."""
     circuit = Circuit.full(graph)
     circuit.present &= np.random.default_rng(0).random(circuit.present.shape) < density
     return circuit.reaching_logits()
@@ -185,7 +183,7 @@ def stratum(node: Node) -> tuple[int, str]:
 
 
 def strata(circuit: Circuit) -> Counter:
-    """Addition edges that a search with this result tries, by layer and kind of receiver."""
+    """Count the addition edges that a search with this result tries, by layer and kind of receiver."""
     count, graph = Counter(), circuit.graph
     for r, node in enumerate(graph.receivers):
         if circuit.is_read(r):
@@ -194,7 +192,7 @@ def strata(circuit: Circuit) -> Counter:
 
 
 def tried_in(progress: Progress) -> Counter:
-    """Addition edges that a search tried, by layer and kind of receiver."""
+    """Count the addition edges that a search tried, by layer and kind of receiver."""
     node = progress.circuit.graph.node
     return Counter(stratum(node(row.receiver)) for row in progress.trace if row.kind == "addition")
 
@@ -204,7 +202,7 @@ def sampled_layers(graph, every: int) -> list[int]:
 
 
 def sampled_receivers(circuit: Circuit, layer: int) -> Iterator[Node]:
-    """One receiver of each kind that some present edge leads on from."""
+    """Yield one receiver of each kind that some present edge leads on from."""
     seen = set()
     for node, kind in receivers_of_layer(circuit.graph, layer):
         if kind == "addition" and stratum(node) not in seen and circuit.is_read(circuit.graph.receiver_index[node]):
@@ -246,7 +244,7 @@ def synchronise(engine: Engine) -> None:
 
 
 def one_by_one(engine: Engine, metric: list, threshold: float, background: Circuit, every: int) -> Sample:
-    """The same sample without speculation."""
+    """Prune the same sample without speculation."""
     largest, speculation.LARGEST_BLOCK = speculation.LARGEST_BLOCK, 1
     try:
         return sample(engine, metric, threshold, background, every)
@@ -255,7 +253,7 @@ def one_by_one(engine: Engine, metric: list, threshold: float, background: Circu
 
 
 def hooked(bridge, engine: Engine, kind: type, background: Circuit, every: int) -> dict[int, float]:
-    """Seconds of one forward pass through hooks, by layer that the search is at: what one tried edge costs."""
+    """Return the seconds of a forward pass through hooks, which a tried edge costs, by layer that the search is at."""
     from acdc.reference import Reference
 
     oracle, seconds = Reference(bridge, engine.dataset, ablation="corrupted"), {}
@@ -269,12 +267,12 @@ def hooked(bridge, engine: Engine, kind: type, background: Circuit, every: int) 
 
 
 def total(per_edge: dict[tuple, float], tried: Counter) -> float:
-    """Seconds of a search: each stratum's edges at the price of the nearest sampled stratum of its kind."""
+    """Return the seconds of a search: each stratum's edges at the price of the nearest sampled stratum of its kind."""
     return sum(n * per_edge[nearest(per_edge, key)] for key, n in tried.items())
 
 
 def nearest(known: dict, key: tuple[int, str]) -> tuple[int, str]:
-    """The sampled stratum of the same kind, or else of any kind but the logits', whose layer is nearest."""
+    """Return the sampled stratum of the same kind, or else of any but the logits', whose layer is nearest."""
 
     def distance(other: tuple[int, str]) -> tuple:
         is_logits = "logits" in (key[1], other[1])
@@ -284,7 +282,7 @@ def nearest(known: dict, key: tuple[int, str]) -> tuple[int, str]:
 
 
 def full_search(engine: Engine, kind: type, threshold: float, minutes: float) -> tuple[Progress, float] | None:
-    """The whole search and its seconds; None if it takes longer than it may."""
+    """Run the whole search; return it with its seconds, or None if it takes longer than it may."""
     start, search = time.perf_counter(), Acdc(engine, kind, threshold, head_order="descending")
     for _ in search.steps():
         if time.perf_counter() - start > 60 * minutes:
@@ -293,7 +291,7 @@ def full_search(engine: Engine, kind: type, threshold: float, minutes: float) ->
 
 
 def ideal_seconds(found: Sample, tried: Counter, rate: dict[str, float]) -> float:
-    """Of the unavoidable arithmetic at the rates that the engine's own products reach by themselves."""
+    """Return the seconds of the unavoidable arithmetic at the rates that the engine's own products reach."""
     slowest, work = min(rate.values()), Counter()
     for key, n in tried.items():
         for label, flops in found.flops[nearest(found.flops, key)].items():
@@ -302,7 +300,7 @@ def ideal_seconds(found: Sample, tried: Counter, rate: dict[str, float]) -> floa
 
 
 def measure(name: str, setup: Setup, threshold: float, density: float | None, arguments) -> dict:
-    """One row of the table."""
+    """Return one row of the table."""
     memory, is_mixed = round(arguments.memory_gib * 2**30), arguments.precision == "mixed"
     engine = Engine(setup.weights, setup.dataset, ablation="corrupted", memory=memory, mixed=is_mixed)
     metric, every = engine.metric(setup.kind), arguments.every
@@ -365,7 +363,7 @@ def setup_of(arguments) -> Setup:
 
 
 def show(rows: list[dict]) -> None:
-    """The table, and where the engine's time went."""
+    """Print the table, and where the engine's time went."""
     import pandas as pd
 
     frame = pd.DataFrame(rows)
@@ -383,7 +381,7 @@ def show(rows: list[dict]) -> None:
 
 
 def regime(text: str) -> tuple[str, float, float | None]:
-    """NAME:THRESHOLD, run whole, or NAME:THRESHOLD:DENSITY, sampled over random circuits of this density."""
+    """Read the name, the threshold and, where there is one, the density of a regime, see ``REGIMES``."""
     name, threshold, *density = text.split(":")
     return name, float(threshold), float(density[0]) if density else None
 
@@ -396,7 +394,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--positions", type=int, default=15)
     parser.add_argument("--metric", choices=OF_TEXT, default="kl_divergence")
-    parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=regime.__doc__)
+    parser.add_argument("--regimes", type=regime, nargs="+", default=[*map(regime, REGIMES)], help=HOW_REGIMES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "mixed"), default="float32")
     parser.add_argument("--memory-gib", type=float, default=2, help="for candidates")

@@ -1,4 +1,4 @@
-"""The arithmetic of one tried edge that no exact method avoids, by kind, in floating-point operations.
+"""Count the arithmetic of one tried edge that no exact method avoids, by kind, in floating-point operations.
 
 Taking an edge away changes its receiver, and with it every node that a changed node reaches over present edges.
 Each of those has to be computed again at the rows where it matters: the sum of the changes that reach it, a
@@ -19,7 +19,7 @@ from acdc.models.architecture import Architecture
 
 
 def unavoidable(architecture: Architecture, circuit: Circuit, receiver: int, rows: Rows, n_columns: int) -> Counter:
-    """Of one tried edge into ``receiver`` while the circuit is ``circuit``; kinds as in the profile.
+    """Count the operations of one tried edge into ``receiver``, in ``circuit``; kinds are those of the profile.
 
     Args:
         n_columns: logits that the metric reads at each scored position.
@@ -48,7 +48,7 @@ def unavoidable(architecture: Architecture, circuit: Circuit, receiver: int, row
 
 
 def head(architecture: Architecture, rows: Rows, n_rows: int) -> Counter:
-    """Of a head that reads a new q, k or v: at ``n_rows`` queries every key is seen."""
+    """Count the operations of a head that reads a new q, k or v: at ``n_rows`` queries every key is seen."""
     d_head = architecture.d_head
     return Counter(attention=4 * n_rows * rows.n_pos * d_head) + Counter(
         {"heads' outputs": 2 * n_rows * d_head * architecture.d_model}

@@ -1,4 +1,4 @@
-"""What attribution patching costs at GPT-2 small's shape: EAP, and EAP-IG of five steps, beside AutoCircuit's.
+"""Time attribution patching at GPT-2 small's shape: EAP, and EAP-IG of five steps, beside AutoCircuit's.
 
 Run: python -m benchmarks.gradient_speed --autocircuit /path/to/its/python
 
@@ -40,7 +40,7 @@ def ours(engine: Engine, steps: int) -> dict[str, float]:
 
 
 def theirs(python: Path, n_prompts: int, n_pos: int, steps: int) -> dict[str, float]:
-    """One repeat after one that warms up."""
+    """Run theirs once after one run that warms up, in a process of its own."""
     command = [python, PEER, *map(str, (n_prompts, n_pos, steps, 2))]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return json.loads(printed.strip().splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Where an engine's time goes and which matrix products it issues, without a change to the engine."""
+"""Measure where an engine's time goes and which matrix products it issues, without a change to the engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LABELS = (
 
 
 def linear_labels(weights: Weights) -> dict[int, str]:
-    """What each packed matrix of a model is for."""
+    """Return what each packed matrix of a model is for."""
     labels = {id(weights.readout): "unembedding"}
     for block in weights.blocks:
         labels |= {id(x): "q, k, v" for x in (*block.ports, *block.ports_after_scale)}
@@ -49,7 +49,7 @@ def linear_labels(weights: Weights) -> dict[int, str]:
 
 
 class Profile:
-    """Seconds by label, each without what is labelled inside it, and the shapes of matrix products."""
+    """Count seconds by label, each without what is labelled inside it, and the shapes of matrix products."""
 
     def __init__(self, weights: Weights) -> None:
         self.labels = linear_labels(weights)
@@ -101,7 +101,7 @@ class Profile:
 
 
 def rates(profile: Profile, weights: Weights) -> dict[str, float]:
-    """FLOP/s of the engine's own products at the shapes it issued, by label, each shape measured by itself.
+    """Measure FLOP/s of the engine's own products at the shapes it issued, by label, each shape by itself.
 
     As in the engine, a weight is not in the cache: the layers' weights take turns.
     """
@@ -120,7 +120,7 @@ def flops(shape: tuple[str, int, int, int]) -> int:
 
 
 def seconds_of(shape: tuple[str, int, int, int], weights: Weights) -> float:
-    """Of one product of this shape, the best of several rounds."""
+    """Return the seconds of one product of this shape, in the best of several rounds."""
     label, m, k, n = shape
     device, dtype = weights.embed.device, weights.embed.dtype
     if label == "sums":

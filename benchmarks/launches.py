@@ -1,4 +1,4 @@
-"""What ACDC asks of a GPU: kernels, uploads and downloads, counted on a pretended one. No GPU is needed.
+"""Count what ACDC asks of a GPU, on a pretended one: kernels, uploads and downloads. No GPU is needed.
 
 Run: python -m benchmarks.launches        (the graph of GPT-2 small; --help tells the rest)
 
@@ -45,7 +45,7 @@ COUNTS = ("candidates", "kernels", "uploads", "free uploads", "downloads")
 
 
 def counted(device: PretendDevice, engine: Engine, threshold: float, background: Circuit, every: int) -> list[dict]:
-    """One row for each sampled receiver: what its edges cost."""
+    """Return a row for each sampled receiver: what its edges cost."""
     metric, rows = engine.metric(METRICS["kl_divergence"].load()), []
     for layer in sampled_layers(engine.graph, every):
         progress = Progress(at_layer(background, layer), layer)
@@ -70,7 +70,7 @@ def counted(device: PretendDevice, engine: Engine, threshold: float, background:
 
 
 class CountedRemovals(Removals):
-    """Removals that count the blocks of candidates that they measure."""
+    """Remove edges as ``Removals`` does, and count the blocks of candidates that are measured."""
 
     n_blocks = 0
 
@@ -80,7 +80,7 @@ class CountedRemovals(Removals):
 
 
 def table(rows: list[dict], background: Circuit) -> tuple[pd.DataFrame, Counter, int]:
-    """Counts a block by layer and in a whole search; counts of that search, and the edges that it tries."""
+    """Return the counts of a block, by layer and in a whole search, the counts of that search, and its tried edges."""
     layers = pd.DataFrame(rows).drop(columns="stratum").groupby("layer", sort=False).sum()
     found = layers[["edges", "blocks", *COUNTS]].div(layers["blocks"], axis=0)
     found = found.rename(columns={"edges": "edges a block"}).drop(columns="blocks").assign(kept=layers["kept"])

@@ -1,4 +1,4 @@
-"""How fast the engine's two ways to multiply are, at the shapes of SmolLM2-135M's MLP, a head and the unembedding.
+"""Time the engine's two ways to multiply, at the shapes of SmolLM2-135M's MLP, a head and the unembedding.
 
 Run: python -m benchmarks.matmul. They are timed in turns in one process on one thread; what counts is the ratio.
 """
@@ -20,14 +20,14 @@ TURNS = 20
 
 
 def gigaflops(product: Callable[[Tensor], Tensor], x: Tensor, w: Tensor) -> float:
-    """Of one product, timed once."""
+    """Return the GFLOP/s of one product, timed once."""
     start = time.perf_counter()
     product(x)
     return 2 * len(x) * w.numel() / (time.perf_counter() - start) / 1e9
 
 
 def row(name: str, w: Tensor, rows: int, turns: int) -> str:
-    """A row of the table: the best of many turns, for the machine's other work only ever adds time."""
+    """Return a row of the table: the best of many turns, for the machine's other work only ever adds time."""
     with mock.patch.object(linear, "products", lambda: "onednn"):
         packed = Linear(w)
     x = torch.randn(rows, w.shape[0])

@@ -1,4 +1,4 @@
-"""What one search of ACDC costs on the models of MIB, by formula: no model is loaded and nothing is timed.
+"""Compute what one search of ACDC costs on the models of MIB, by formula: no model is loaded, nothing is timed.
 
 Run: python -m benchmarks.mib_cost        (IOI's 20 tokens, MIB's 100 prompts; --help tells the rest)
 

@@ -1,4 +1,4 @@
-"""What mixed precision costs and repeats: ACDC on a pinned model, in float32 and in mixed precision, one after another.
+"""Measure what mixed precision costs and measures twice: ACDC on a pinned model, in it and in float32.
 
 Run: python -m benchmarks.mixed                (--help tells the rest; the package index is needed once)
 
@@ -20,6 +20,7 @@ from acdc.engine.load import device_of
 from acdc.engine.memory import keep_freed_memory
 from acdc.engine.model import Engine
 from acdc.methods.acdc_fast import acdc_fast
+from tests.search import decisions
 
 SEARCHES = (("logit_difference", 0.15), ("kl_divergence", 0.1))
 
@@ -33,13 +34,12 @@ def row(weights: Any, data: Any, metric: str, threshold: float) -> dict[str, Any
         found.append(acdc_fast(engine, METRICS[metric].load(), threshold))
         seconds.append(time.process_time() - start)
     usual, mixed = found
-    decided = [[(tried.receiver, tried.sender, tried.kind, tried.removed) for tried in each.trace] for each in found]
     return {
         "metric": metric,
         "threshold": threshold,
         "tried": len(usual.trace),
         "kept": usual.circuit.n_edges,
-        "same decisions": decided[0] == decided[1],
+        "same decisions": decisions(usual) == decisions(mixed),
         "circuits measured": mixed.evaluations,
         "of them twice": mixed.remeasured,
         "share": mixed.remeasured / mixed.evaluations,

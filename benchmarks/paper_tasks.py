@@ -1,4 +1,4 @@
-"""Every search of the paper's text tasks at one threshold, on random weights of the paper's shapes.
+"""Run every search of the paper's text tasks at one threshold, on random weights of the paper's shapes.
 
 Run: python -m benchmarks.paper_tasks [--prompts 4] [--share 0.1] [--device cuda]
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def searches(task: dict[str, Any], n_prompts: int | None, share: float, device: str) -> Iterator[dict[str, Any]]:
-    """A row for each metric and ablation of a task."""
+    """Yield a row for each metric and ablation of a task."""
     definition = tasks.load(task["name"])
     dataset = definition.make_dataset(gpt2_tokenizer(), n_prompts or task["n_prompts"], task["seed"])
     weights = random_weights(SHAPES[task["model"]]).to(device, torch.float32)
@@ -85,7 +85,7 @@ def searches(task: dict[str, Any], n_prompts: int | None, share: float, device: 
 
 
 def spread(engine: Engine, metric: list[Metric]) -> float:
-    """How far apart a metric is for all edges, none, and halves of them."""
+    """Return how far apart a metric is for all edges, none, and halves of them."""
     graph = engine.graph
     halves = [random_scores(graph, seed).top(round(0.5 * int(graph.exists.sum()))) for seed in range(3)]
     circuits = [Circuit.full(graph), Circuit.empty(graph), *halves]

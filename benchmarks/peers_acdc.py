@@ -1,4 +1,4 @@
-"""What a tried edge of ACDC costs at GPT-2 small's shape: ours, the original's, and AutoCircuit's, in turns in one run.
+"""Time tried edges of ACDC at GPT-2 small's shape: ours, the original's and AutoCircuit's, in turns in one run.
 
 Run: python -m benchmarks.peers_acdc --original /path/to/its/python --checkout /path/to/Automatic-Circuit-Discovery \\
          --autocircuit /path/to/its/python

@@ -1,4 +1,4 @@
-"""What a step of SP costs: one residual stream with shares of nodes, against the same shares on every edge.
+"""Time a step of SP: one residual stream with shares of nodes, against the same shares on every edge.
 
 Run: python -m benchmarks.sp_speed --model data/default/models/smollm2-135m-q4 \\
          --dataset data/default/datasets/smollm2-135m-q4/ioi/discovery.safetensors
@@ -27,7 +27,7 @@ from acdc.models.convert import weights_of
 
 
 def on_edges(model: MaskedModel, share: Tensor) -> Tensor:
-    """Logits with every node's share on all of its edges."""
+    """Return the logits with every node's share on all of its edges."""
     graph, mask = model.graph, Mask.of(Circuit.full(model.graph), model.weights.embed)
     is_port = torch.from_numpy(graph.has_direct[:-1])
     mlps = [(graph.sender_index[node], r) for r, node in enumerate(graph.receivers) if node.component == "mlp"]

@@ -1,4 +1,4 @@
-"""The images of the docs, made anew from a finished run: figures, a page to look around in, and the report.
+"""Make the images of the docs anew from a finished run: figures, a page to look around in, and the report.
 
     snakemake --cores all && snakemake --report report.html
     make docs-images
@@ -46,7 +46,7 @@ def chromium() -> webdriver.Chrome:
 
 
 def page(browser: webdriver.Chrome, file: Path) -> None:
-    """The whole circuit, where one head attends to, and the way of another to the logits at a higher threshold."""
+    """Shoot the whole circuit, where one head attends to, and another's way to the logits at a higher threshold."""
     browser.get(file.resolve().as_uri())
     shoot(browser, "page.webp")
     graph, at = browser.find_element(By.ID, "graph"), "cy.getElementById('a23.h0').renderedPosition()"
@@ -68,7 +68,7 @@ def shoot(browser: webdriver.Chrome, name: str) -> None:
 
 
 def report(browser: webdriver.Chrome, file: Path) -> None:
-    """A figure with its caption."""
+    """Shoot a figure of the report, with its caption."""
     browser.get(file.resolve().as_uri())
     click(browser, "//*[text()='Figures']")
     click(browser, "//tr[td//text()='cost in seconds']//a[@iconname='eye']")
@@ -77,7 +77,7 @@ def report(browser: webdriver.Chrome, file: Path) -> None:
 
 
 def click(browser: webdriver.Chrome, path: str) -> None:
-    """The element at an XPath, once it is there; not by the pointer, for the menu still moves."""
+    """Click an element at an XPath once it is there; not by the pointer, for the menu still moves."""
     element = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.XPATH, path))
     browser.execute_script("arguments[0].click()", element)
 

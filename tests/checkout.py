@@ -1,4 +1,4 @@
-"""A copy of the repository in which a test runs commands as a user does."""
+"""Copy the repository, so that a test runs commands in it as a user does."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def quick_python() -> str:
 
 
 class Checkout:
-    """A copy of the repository's files, without what is generated. What ``start`` starts, it starts as a user does."""
+    """Hold a copy of the repository's files, without what is generated, and start commands in it as a user does."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "a checkout"
@@ -56,7 +56,7 @@ class Checkout:
                 shutil.copy(ROOT / name, self.root / name)
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
-        """Standard error goes where standard output goes: Snakemake tells of errors on either."""
+        """Run a command. Its errors are part of the output, for Snakemake writes them to either."""
         settings = {"env": os.environ | environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.run(command, cwd=self.root, text=True, **settings)
 

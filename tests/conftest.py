@@ -1,4 +1,4 @@
-"""Settings of all tests: one thread, the same random cases every time."""
+"""Set up every test: one thread, and the same random cases every time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECKED = (
 )
 """Modules whose annotations of shapes and types are checked at every call where ACDC_SHAPES=1: tests/test_shapes.py."""
 if os.environ.get("ACDC_SHAPES") == "1":
-    # Before any of them is imported: nothing above imports acdc.
+    # The hook must be there before any of them is imported: nothing above imports acdc.
     install_import_hook([f"acdc.{name}" for name in CHECKED], "beartype.beartype")
 
 # Tiny tensors are no faster on several threads.
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Leave shapes and types unchecked, as they are when no test runs: what the code itself refuses is seen."""
+    """Leave shapes and types unchecked, as they are for users, so that a test sees what the code itself refuses."""
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)

@@ -1,4 +1,4 @@
-"""Say how the authors' Edge Pruning and ours are run to be compared, and draw what both are given.
+"""State how the authors' Edge Pruning and ours are run for a comparison, and draw what both are given.
 
 The authors' code is run in an environment of its own, see tests/vectors/edge_pruning/README.md. The model and the
 prompts are those of ``tests.mib``.
@@ -6,20 +6,16 @@ prompts are those of ``tests.mib``.
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-VECTORS = Path(__file__).parent / "vectors/edge_pruning/vectors.json"
 SHAPE = 12, 27
 """How many senders and receivers the graph has."""
 
 
 class Run(NamedTuple):
-    """One run: its settings, and how many steps apart its numbers are in the file.
+    """Hold the settings of one run, and how many steps lie between those whose numbers the file has.
 
     Attributes:
         start, spread: the mean and the standard deviation of scores at the start.
@@ -40,23 +36,17 @@ RUNS = {
     "short": Run(0.5, 1.0, 0.7, 12, 0.3, 0.5, 3, 8, every=1),
     "original": Run(10.0, 0.01, 0.9, 300, 0.8, 0.8, 20, 250, every=30),
 }
-"""One whose masks all have slopes from the start, and one with the authors' settings for a tenth of their steps."""
+"""All masks of the first have slopes from the start; the second has the authors' settings, for a tenth of the steps."""
 
 
 def start(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """The scores to start from: Float[sender receiver], of which some are of no edge, and Float[sender]."""
+    """Return the scores to start from, Float[sender receiver] and Float[sender]; the former has some of no edge."""
     draw = np.random.RandomState(1)
     edges, nodes = draw.standard_normal(SHAPE), draw.standard_normal(SHAPE[0])
     return run.start + run.spread * edges, run.start + run.spread * nodes
 
 
 def uniform(step: int) -> tuple[np.ndarray, np.ndarray]:
-    """The uniform numbers that a step's masks are drawn with: Float[sender receiver] and Float[sender]."""
+    """Return the uniform numbers that a step's masks are drawn with: Float[sender receiver] and Float[sender]."""
     draw = np.random.RandomState(100 + step)
     return draw.uniform(1e-6, 1 - 1e-6, SHAPE), draw.uniform(1e-6, 1 - 1e-6, SHAPE[0])
-
-
-@cache
-def vectors() -> dict[str, Any]:
-    """What the authors' code computes."""
-    return json.loads(VECTORS.read_text())

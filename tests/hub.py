@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face hub on loopback, and a client that asks it as a user's program would.
+"""Stand in for the Hugging Face hub on loopback, and ask the stand-in as a user's program would.
 
 The stand-in answers what acdc and Transformers ask: a repository's files and their digests, and the files themselves,
-whole or from a byte on. What goes wrong is told with the repository: see ``Repository``.
+whole or from a byte on. A repository says what goes wrong with it: see ``Repository``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 def error(status: int, code: str = "", message: str = "") -> Answer:
-    """What the hub answers where it refuses."""
+    """Return what the hub answers where it refuses."""
     headers = {"X-Error-Code": code} if code else {}
     return status, headers | ({"X-Error-Message": message} if message else {}), b'{"error": "refused"}'
 
@@ -47,7 +47,7 @@ PAGE: Answer = (200, {"Content-Type": "text/html"}, HTML)
 
 @dataclass
 class Repository:
-    """What a repository holds, and what goes wrong with it.
+    """Hold what a repository has, and what goes wrong with it.
 
     Attributes:
         files: by name.
@@ -58,10 +58,10 @@ class Repository:
         stalls: "listing" or "file": what the server begins to answer and never ends.
         etags: of files, in place of the right ones.
         is_redirected: large files come from another host, as on the hub.
-        commit: by default one that tells the files.
-        branches: names for it.
+        commit: by default, one that is made of the files.
+        branches: names for the commit.
         moved_to: another name, by which the repository goes now.
-        token: opens it; without, it is as if it were not there.
+        token: opens the repository; without it, the hub answers as if there were none.
     """
 
     files: dict[str, bytes]
@@ -95,7 +95,7 @@ class Repository:
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
     def listed(self) -> list[dict[str, Any]]:
-        """Name, size and digests of every file, as the hub states them."""
+        """Return name, size and digests of every file, as the hub states them."""
         files = []
         for name, content in self.files.items():
             entry = {"rfilename": name, "size": len(content), "blobId": self.blob_id(name)}
@@ -106,7 +106,7 @@ class Repository:
 
 
 class StandIn(ThreadingHTTPServer):
-    """The hub: repositories by name, and what was asked, in order."""
+    """Serve repositories by name, and note what was asked, in order."""
 
     daemon_threads = True
 
@@ -223,7 +223,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def client(url: str, home: Path, **environment: str) -> Iterator[ProcessPoolExecutor]:
-    """A process of its own, for the hub's library reads its settings when it is imported. It runs one job at a time."""
+    """Yield a process of its own, for the hub's library reads its settings on import. It runs one job at a time."""
     with patch.dict(os.environ, {**ENVIRONMENT, "HF_ENDPOINT": url, "HF_HOME": str(home), **environment}):
         pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=hurry)
         pool.submit(int).result()  # it has its environment now
@@ -232,7 +232,7 @@ def client(url: str, home: Path, **environment: str) -> Iterator[ProcessPoolExec
 
 
 def hurry() -> None:
-    """Do not wait between tries, and take files in small parts, for the tests' are small."""
+    """Wait no time between tries, and take files in small parts, for those of tests are small."""
     from huggingface_hub import constants
 
     time.sleep = lambda _: None
@@ -240,7 +240,7 @@ def hurry() -> None:
 
 
 def ask(name: str, revision: str = "main") -> tuple[str, list[str], int]:
-    """Download a model: the folder, or the sentence on why not; the warnings; and how many files were hashed."""
+    """Download a model; return the folder or the sentence on why not, the warnings, and how many files were hashed."""
     from acdc import fingerprint
     from acdc.errors import InputError
     from acdc.models import hub
@@ -258,7 +258,7 @@ def ask(name: str, revision: str = "main") -> tuple[str, list[str], int]:
 
 
 def ask_file(name: str, revision: str, file: str) -> str:
-    """Download a file of a dataset: what is in it, or the sentence on why not."""
+    """Download a file of a dataset; return its text, or the sentence on why not."""
     from acdc.errors import InputError
     from acdc.models import hub
 
@@ -269,7 +269,7 @@ def ask_file(name: str, revision: str, file: str) -> str:
 
 
 def load(name: str) -> tuple[str, list[str], list[int]]:
-    """Load a model: the digest of its weights, or the sentence on why not; the warnings; and the tokens of a text."""
+    """Load a model; return its weights' digest or the sentence on why not, the warnings, and the tokens of a text."""
     import acdc
     from acdc import fingerprint
     from acdc.errors import InputError
@@ -285,7 +285,7 @@ def load(name: str) -> tuple[str, list[str], list[int]]:
 
 
 def make(name: str, folder: Path) -> list[str]:
-    """Make a model's folder as `acdc model --hub` does: its files."""
+    """Make a model's folder as `acdc model --hub` does; return the names of its files."""
     from acdc.models import sources
 
     sources.from_hub(name, "main", folder, shortformer=False)

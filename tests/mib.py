@@ -6,9 +6,7 @@ see tests/vectors/mib/README.md. There acdc is not installed: only ``setup`` imp
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +16,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 if TYPE_CHECKING:
     from acdc.engine.model import Engine
 
-VECTORS = Path(__file__).parent / "vectors/mib/vectors.json"
 N_VOCABULARY, N_PROMPTS, N_POS = 50, 6, 7
 METHODS = ("EAP", "EAP-IG-inputs", "EAP-IG-activations", "clean-corrupted")
-"""What EAP-IG calls its methods."""
+"""EAP-IG's names of its methods."""
 ABLATIONS = {"patching": "corrupted", "zero": "zero", "mean-positional": "mean"}
-"""Ours by what EAP-IG calls them."""
+"""Our names of ablations by EAP-IG's."""
 SHAPES: dict[str, tuple[Any, Any]] = {
     "gpt2": (
         GPT2LMHeadModel,
@@ -46,7 +43,7 @@ SHAPES: dict[str, tuple[Any, Any]] = {
 
 
 def model(name: str) -> Any:
-    """A Hugging Face model with weights of numpy's oldest generator, which never changes."""
+    """Return a Hugging Face model with weights of numpy's oldest generator, which never changes."""
     kind, config = SHAPES[name]
     made = kind(config).eval()
     draw = np.random.RandomState(0)
@@ -58,7 +55,7 @@ def model(name: str) -> Any:
 
 
 def prompts() -> dict[str, torch.Tensor]:
-    """Tokens of clean and corrupted prompts, Int[prompt pos], and an answer and a wrong one for each, Int[prompt]."""
+    """Return tokens of clean and corrupted prompts, Int[prompt pos], and correct and incorrect answers, Int[prompt]."""
     draw = np.random.RandomState(4)
     shape = (N_PROMPTS, N_POS)
     clean, corrupted = (torch.tensor(draw.randint(N_VOCABULARY, size=shape)) for _ in range(2))
@@ -67,14 +64,8 @@ def prompts() -> dict[str, torch.Tensor]:
 
 
 @cache
-def vectors() -> dict[str, Any]:
-    """What EAP-IG and MIB compute of the models."""
-    return json.loads(VECTORS.read_text())
-
-
-@cache
 def setup(name: str, ablation: str = "corrupted", split_embed: bool = False) -> Engine:
-    """An engine of a model and the prompts, with a key and a value for each query head."""
+    """Return an engine of a model and the prompts, with a key and a value for each query head."""
     from acdc.data import Dataset
     from acdc.engine.load import Options
     from acdc.models.bridge import of_hugging_face

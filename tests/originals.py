@@ -1,4 +1,4 @@
-"""The original implementation's models, inputs and runs, see vectors/README.md."""
+"""Load the original implementation's models, inputs and runs, see vectors/README.md."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from transformer_lens.model_bridge import TransformerBridge
 from acdc.data import Dataset
 from acdc.graph import Edge
 from acdc.metrics import L2, KLDivergence, Metric
-from tests.small_models import NATIVE
+from tests.small_models import NATIVE, legacy_folder
+from tests.vector_files import VECTORS
 
-VECTORS = Path(__file__).parent / "vectors"
+
+def vector_folder(folder: Path, case: str, **changes: Any) -> Path:
+    """Write the model of a case as it is, in the format of TransformerLens 1.x, with changes of its config."""
+    config = json.loads((VECTORS / case / "config.json").read_text())
+    return legacy_folder(folder, config | changes, load_file(VECTORS / case / "model.safetensors"))
 
 
 @cache
 def vector_bridge(case: str) -> TransformerBridge:
-    """The model of a case, its TransformerLens 1.x weights rearranged."""
+    """Return the model of a case, its TransformerLens 1.x weights rearranged."""
     config = json.loads((VECTORS / case / "config.json").read_text())
     model = TransformerBridge.boot_native({key: config[key] for key in NATIVE})
     old = load_file(VECTORS / case / "model.safetensors")
@@ -33,7 +38,7 @@ def vector_bridge(case: str) -> TransformerBridge:
 
 
 def old_weight(old: dict[str, Tensor], name: str) -> Tensor:
-    """What a native bridge calls ``name``; ``old`` is a TransformerLens 1.x state dict."""
+    """Return what a native bridge calls ``name``, from a state dict of TransformerLens 1.x."""
     module, kind = name.rsplit(".", 1)
     parent, _, leaf = module.rpartition(".")
     if module in ("embed", "pos_embed"):
@@ -60,7 +65,7 @@ def vector_inputs(case: str) -> dict[str, Tensor]:
 
 @cache
 def vector_dataset(case: str) -> Dataset:
-    """The original's prompts, scored at the last position; those of tracr at all positions after the first."""
+    """Return the original's prompts, scored at the last position; tracr's at all positions after the first."""
     inputs = vector_inputs(case)
     scored = torch.zeros_like(inputs["clean"], dtype=torch.bool)
     scored[:, 1 if case.startswith("tracr") else -1 :] = True
@@ -68,7 +73,7 @@ def vector_dataset(case: str) -> Dataset:
 
 
 def vector_model_logits(case: str) -> Tensor:
-    """What the original's model gave on the clean prompts at the scored positions: Float[scored output].
+    """Return the logits of the original's model on the clean prompts, at scored positions: Float[scored output].
 
     Of tracr_proportion the file holds the first output only.
     """
@@ -82,7 +87,7 @@ def vector_model_logits(case: str) -> Tensor:
 
 
 class FirstLogitL2(L2):
-    """Of the first logit alone: the original unembeds tracr_proportion's one output and three positions."""
+    """Measure the first logit alone: the original unembeds tracr_proportion's one output and three positions."""
 
     def __init__(self, dataset: Dataset, model_logits: Tensor) -> None:
         super().__init__(dataset, model_logits[:, :1])
@@ -101,7 +106,7 @@ COUNTED = ("ADDITION", "DIRECT_COMPUTATION")
 
 @dataclass
 class Original:
-    """One run of the original, and what ours is given to repeat it."""
+    """Hold one run of the original, and what ours is given to repeat it."""
 
     file: str
     data: dict[str, Any]
@@ -136,7 +141,7 @@ def load(file: str) -> Original:
 
 
 def key(edge: Edge) -> tuple:
-    """An edge as the original names it: receiver hook, index, sender hook, index."""
+    """Return an edge's name in the original: receiver hook, index, sender hook, index."""
     return (*edge.receiver_hook, *edge.sender_hook)
 
 

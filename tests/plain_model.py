@@ -1,4 +1,4 @@
-"""A model as its weights and architecture say it is, in the plainest torch, and models of Hugging Face to try it on."""
+"""Compute a model in the plainest torch, as its weights and architecture say, and make models to try it on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OTHERS = {
 
 
 def plain_logits(weights: Weights, tokens: torch.Tensor) -> torch.Tensor:
-    """The model as its weights and architecture say it is, in the plainest torch: Float[prompt pos d_vocab]."""
+    """Compute the model's logits in the plainest torch: Float[prompt pos d_vocab]."""
     a = weights.architecture
     positions = 0 if weights.pos_embed is None else weights.pos_embed[: tokens.shape[1]]
     x = weights.embed[tokens] + (positions if a.positions == "learned" else 0)
@@ -81,7 +81,7 @@ def plain_attention(a: Architecture, block: Block, x: torch.Tensor, positions: t
 
 
 def plain_rotation(a: Architecture, x: torch.Tensor) -> torch.Tensor:
-    """Pairs of dimensions are complex numbers; position p turns pair i by p / base ** (2 i / rotary_dim)."""
+    """Turn pairs of dimensions as complex numbers: position p turns pair i by p / base ** (2 i / rotary_dim)."""
     first = torch.arange(0, a.rotary_dim, 2) if a.rotary_adjacent else torch.arange(a.rotary_dim // 2)
     second = first + (1 if a.rotary_adjacent else a.rotary_dim // 2)
     angle = torch.outer(torch.arange(x.shape[1]), a.rotary_base ** -(torch.arange(0, a.rotary_dim, 2) / a.rotary_dim))

@@ -1,4 +1,4 @@
-"""A model whose heads are written by hand: each does what one of the names of Wang et al. 2022 says.
+"""Build a model whose heads are written by hand: each does what one of the names of Wang et al. 2022 says.
 
 Prompts are "X Y Z END": X and Y are names, Z is one of them, and the answer is the other. A duplicate token head at Z
 writes where Z stood first. An S-inhibition head brings that to END, where it keeps the queries of two movers from that
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from acdc.data import Dataset
+from acdc.engine.model import Engine
 from acdc.engine.weights import Block, Weights
 from acdc.models.architecture import Architecture
 
@@ -36,7 +37,7 @@ def part(name: str) -> slice:
 
 
 def reading(*parts: tuple[str, Tensor | float]) -> Tensor:
-    """A projection that lays parts of the residual stream side by side, each multiplied: Float[d_model d_head]."""
+    """Return a projection that lays scaled parts of the residual stream side by side: Float[d_model d_head]."""
     w, column = torch.zeros(D_MODEL, D_HEAD), 0
     for name, by in parts:
         matrix = by if isinstance(by, Tensor) else by * torch.eye(SIZES[name])
@@ -52,7 +53,7 @@ def writing(name: str, by: float = 1.0) -> Tensor:
 
 
 def layer(*heads: tuple[Tensor, Tensor, Tensor, Tensor]) -> Block:
-    """A layer of these heads, q, k, v and output of each, and one that does nothing."""
+    """Return a layer of these heads, each given by its q, k, v and output, and of one head that does nothing."""
     nothing = (*[torch.zeros(D_MODEL, D_HEAD)] * 3, torch.zeros(D_HEAD, D_MODEL))
     q, k, v, o = zip(*heads, nothing, strict=True)
     ports = torch.stack([*q, *k, *v])
@@ -64,7 +65,7 @@ def sharp(value: float = 1.0) -> float:
 
 
 def at_end(positions: dict[int, float]) -> Tensor:
-    """A query of the token END for positions: Float[token pos]."""
+    """Return what the query of the token END makes of positions: Float[token pos]."""
     matrix = torch.zeros(N_VOCAB, N_CTX)
     for position, by in positions.items():
         matrix[END, position] = sharp(by)
@@ -72,7 +73,7 @@ def at_end(positions: dict[int, float]) -> Tensor:
 
 
 def planted_weights(inhibited: bool = True) -> Weights:
-    """The model; its movers always attend to the first name where nothing inhibits them."""
+    """Return the model's weights. Its movers always attend to the first name where nothing inhibits them."""
     next_one = torch.eye(N_CTX).roll(1, 1)
     before = reading(("pos", sharp())), reading(("pos", next_one)), reading(("token", 1.0)), writing("before")
     same = (
@@ -99,7 +100,7 @@ def planted_weights(inhibited: bool = True) -> Weights:
 
 
 def planted_prompts(n: int = 12, first_is_answer: bool | None = None) -> Dataset:
-    """Prompts of which half name the answer first; or all, or none."""
+    """Return prompts of which half name the answer first; or all, or none."""
     generator = torch.Generator().manual_seed(0)
     rows = []
     for i in range(n):
@@ -113,3 +114,8 @@ def planted_prompts(n: int = 12, first_is_answer: bool | None = None) -> Dataset
     io = (clean == correct[:, None]).int().argmax(1)
     labels = {name: at[:, None].expand(-1, 2) for name, at in {"IO": io, "S1": 1 - io, "S2": io * 0 + 2}.items()}
     return Dataset(clean, corrupted, scored, {"correct": correct, "incorrect": clean[:, 2]}, {}, labels=labels)
+
+
+def planted_engine(inhibited: bool = True, first_is_answer: bool | None = None) -> Engine:
+    """Return an engine of ``planted_weights`` on ``planted_prompts``."""
+    return Engine(planted_weights(inhibited), planted_prompts(first_is_answer=first_is_answer), ablation="corrupted")

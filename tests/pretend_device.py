@@ -1,4 +1,4 @@
-"""A pretend GPU: its tensors are computed on the CPU, what a GPU refuses is refused, and what it waits for is counted.
+"""Pretend to be a GPU: compute on the CPU, refuse what a GPU refuses, and count what the host waits for.
 
 Inside ``with PretendDevice() as device`` tensors can be made on and moved to ``pretend``. An operation that mixes its
 tensors with the CPU's raises ``MixedDevicesError``. ``device.counts`` says how many kernels they would launch, and
@@ -23,7 +23,7 @@ NAME = "pretend"
 
 
 class Backend(_DummyBackendModule):
-    """What torch asks of a device, also in tests that do without this one: it draws nothing at random."""
+    """Answer what torch asks of a device, in tests without the device too: it draws nothing at random."""
 
     def get_rng_state(self, device: object = None) -> Tensor:
         return torch.empty(0, dtype=torch.uint8)
@@ -65,7 +65,7 @@ class MixedDevicesError(RuntimeError):
 
 
 class PretendTensor(torch.Tensor):
-    """A tensor that says that it is on the pretended device, and holds its numbers in ``inner``."""
+    """Hold a CPU tensor as ``inner``, and say that it is on the pretended device."""
 
     inner: Tensor
 
@@ -99,18 +99,18 @@ class PretendTensor(torch.Tensor):
         return super().__setitem__(uploaded(index), value)
 
     def __reduce_ex__(self, protocol):
-        """Save it as a CPU tensor: what a checkpoint's reader makes of it by ``map_location``."""
+        """Save it as a CPU tensor, which the reader of a checkpoint makes of it by ``map_location``."""
         return self.inner.__reduce_ex__(protocol)
 
     def tolist(self):
-        """One download. torch knows no tolist of tensors that are wrapped."""
+        """Return its numbers, by one download. torch knows no tolist of tensors that are wrapped."""
         assert PretendDevice.current is not None
         PretendDevice.current.counts["downloads"] += 1
         return self.inner.detach().tolist()
 
 
 def uploaded(index: Any) -> Any:
-    """What torch makes of lists and arrays that index a tensor: a tensor on its device, by an upload that it awaits."""
+    """Return as tensors the lists and arrays that index a tensor, for torch uploads them and waits."""
     if isinstance(index, tuple):
         return tuple(map(uploaded, index))
     return torch.as_tensor(index, dtype=torch.long) if isinstance(index, (list, np.ndarray)) else index
@@ -198,7 +198,7 @@ class PretendDevice(TorchDispatchMode):
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among values and in lists of them, which is as deep as operations take them."""
+    """Yield the tensors among values and in lists of values, at any depth."""
     for x in values:
         if isinstance(x, Tensor):
             yield x
@@ -213,7 +213,7 @@ def name_of(function) -> str:
 
 @cache
 def written_by(function) -> list[tuple[int, str]]:
-    """Which arguments an operation writes into: their places and names."""
+    """Return places and names of the arguments that an operation writes into."""
     arguments = enumerate(function._schema.arguments)
     return [(i, a.name) for i, a in arguments if a.alias_info is not None and a.alias_info.is_write]
 
@@ -223,7 +223,7 @@ def is_ours(device: Any) -> bool:
 
 
 def real(x: Any) -> Any:
-    """What the CPU computes with in place of ``x``."""
+    """Return what the CPU computes with in place of ``x``."""
     if isinstance(x, PretendTensor):
         return x.inner
     if isinstance(x, (list, tuple)):
@@ -232,7 +232,7 @@ def real(x: Any) -> Any:
 
 
 def as_given(function, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
-    """Wrap what an operation returns. What it wrote into comes back as it was given."""
+    """Wrap what an operation returns; an argument that it wrote into comes back as it was given."""
     written = [args[i] if i < len(args) else kwargs[name] for i, name in written_by(function)]
     if written:
         return written[0] if len(written) == 1 else tuple(written)

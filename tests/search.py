@@ -1,17 +1,29 @@
-"""How a search is compared with Algorithm 1 by one hooked forward pass per tried edge."""
+"""Run searches to their end, Algorithm 1 by hooked forward passes too, and compare them."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import numpy as np
 
 from acdc.api import measured_by
 from acdc.methods.acdc import HeadOrder, Progress, acdc
+from acdc.methods.driver import Search
 from acdc.metrics import Metric
 from acdc.reference import Reference
 
+AnySearch = TypeVar("AnySearch", bound=Search)
+
+
+def finished(search: AnySearch) -> AnySearch:
+    """Run a search to its end, and return it."""
+    for _ in search.steps():
+        pass
+    return search
+
 
 def oracle_search(oracle: Reference, metric: type[Metric], threshold: float, head_order: HeadOrder) -> Progress:
-    """Algorithm 1 by TransformerLens hooks."""
+    """Run Algorithm 1 by TransformerLens hooks."""
     return acdc(oracle.graph, measured_by(oracle, metric), threshold, head_order)
 
 
@@ -20,12 +32,12 @@ def decisions(progress: Progress) -> list[tuple]:
 
 
 def numbers(progress: Progress) -> np.ndarray:
-    """Float[tried 3]: every tried edge's metric before and after, and their difference."""
+    """Return every tried edge's metric before and after, and their difference: Float[tried 3]."""
     return np.array([(row.metric_before, row.metric_after, row.effect) for row in progress.trace])
 
 
 def assert_same(found: Progress, expected: Progress, tolerance: float) -> None:
-    """The same circuit by the same decisions in the same order, the metric to ``tolerance`` in its unit."""
+    """Assert the same circuit by the same decisions in the same order, the metric to ``tolerance`` in its unit."""
     assert decisions(found) == decisions(expected)
     assert found.circuit.to_json() == expected.circuit.to_json()
     np.testing.assert_allclose(numbers(found), numbers(expected), atol=tolerance, rtol=0)

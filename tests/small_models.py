@@ -1,4 +1,4 @@
-"""Small models and prompts that the tests share."""
+"""Make small models and prompts that tests share."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from acdc import catalogue
 from acdc.catalogue import ABLATIONS, METRICS
 from acdc.data import Dataset
 from acdc.engine.model import Engine
+from acdc.engine.weights import Weights
 from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric
 from acdc.models.bridge import boot_native, load_bridge, save_native
@@ -76,7 +77,7 @@ LEARNED_POSITIONS = ("gpt2", "layer_norm", "no_norm", "attention_only", "bidirec
 
 
 def ablations_of(kind: str) -> tuple[str, ...]:
-    """Only position embeddings can be permuted."""
+    """Return the ablations that a kind of model can have. Only learned position embeddings can be permuted."""
     return tuple(name for name in ABLATIONS if name != "corrupted_permuted" or kind in LEARNED_POSITIONS)
 
 
@@ -120,6 +121,12 @@ def gpt2(**changes) -> PreTrainedModel:
     return GPT2LMHeadModel(GPT2Config(**settings | changes))
 
 
+def unscaled_gpt2() -> PreTrainedModel:
+    """Return a model that TransformerLens 4.3 gets wrong, for it scales the attention of every GPT-2."""
+    torch.manual_seed(0)
+    return gpt2(initializer_range=0.5, scale_attn_weights=False)
+
+
 LLAMA: dict[str, Any] = {
     "vocab_size": N_VOCAB,
     "hidden_size": 32,
@@ -137,7 +144,7 @@ def llama(**changes) -> PreTrainedModel:
 
 
 def pythia(**changes) -> PreTrainedModel:
-    """Parallel blocks that rotate half of each head."""
+    """Return a model of parallel blocks that rotate half of each head."""
     settings: dict[str, Any] = {
         "vocab_size": N_VOCAB,
         "hidden_size": 32,
@@ -154,13 +161,13 @@ def pythia(**changes) -> PreTrainedModel:
 
 
 def gemma2(**changes) -> PreTrainedModel:
-    """Norms after heads and MLPs, caps, and a window in the first layer."""
+    """Return a model with norms after heads and MLPs, caps, and a window in the first layer."""
     own = {"head_dim": 8, "sliding_window": 3, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
     return Gemma2ForCausalLM(Gemma2Config(**LLAMA | own | changes))
 
 
 def olmo2(**changes) -> PreTrainedModel:
-    """Norms after heads and MLPs alone, and of the queries, and keys, of all heads together."""
+    """Return a model with norms after heads and MLPs alone, and norms of all heads' queries, and keys, together."""
     return Olmo2ForCausalLM(Olmo2Config(**LLAMA | {"num_hidden_layers": 2} | changes))
 
 
@@ -174,7 +181,7 @@ def save_hugging_face(model: PreTrainedModel, folder: Path) -> None:
 
 @torch.no_grad()
 def shaken(model: torch.nn.Module) -> Any:
-    """The model with noise on every parameter, so that no bias is 0 and no norm's weight 1."""
+    """Return the model with noise on every parameter, so that no bias is 0 and no norm's weight 1."""
     for parameter in model.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     return model
@@ -194,7 +201,7 @@ def bridge(kind: str) -> TransformerBridge:
 
 
 def random_bridge(kind: str, seed: int = 0, **shape: int) -> TransformerBridge:
-    """What ``build`` writes, loaded."""
+    """Return what ``build`` writes, loaded."""
     with tempfile.TemporaryDirectory() as folder:
         build(kind, Path(folder), seed, **shape)
         return load_bridge(Path(folder))
@@ -202,7 +209,7 @@ def random_bridge(kind: str, seed: int = 0, **shape: int) -> TransformerBridge:
 
 @cache
 def prompts(several: bool) -> Dataset:
-    """Four prompts that share a beginning of 0 to 3 tokens with their corrupted ones.
+    """Return four prompts, each of which shares its first 0 to 3 tokens with its corrupted one.
 
     Args:
         several: one prompt is scored at two positions, the first of them in the shared beginning.
@@ -223,6 +230,16 @@ def engine(kind: str, ablation: str = "corrupted", split_embed: bool = False, se
     return Engine(weights_of(bridge(kind)), prompts(several), ablation=ablation, split_embed=split_embed)
 
 
+def double_weights(kind: str) -> Weights:
+    """Return a model's weights in float64: a copy, which a test may change."""
+    return weights_of(bridge(kind)).to("cpu", torch.float64)
+
+
+def double_engine(kind: str, ablation: str = "corrupted") -> Engine:
+    """Return an engine of ``double_weights``."""
+    return Engine(double_weights(kind), prompts(True), ablation=ablation)
+
+
 @cache
 def reference(kind: str, ablation: str = "corrupted", split_embed: bool = False, several: bool = False) -> Reference:
     return Reference(bridge(kind), prompts(several), ablation=ablation, split_embed=split_embed)
@@ -230,19 +247,19 @@ def reference(kind: str, ablation: str = "corrupted", split_embed: bool = False,
 
 @torch.no_grad()
 def logits_of(model: TransformerBridge, dataset: Dataset, tokens: Tensor) -> Tensor:
-    """TransformerLens's own, at the scored positions: Float[scored d_vocab]."""
+    """Return TransformerLens's logits at the scored positions: Float[scored d_vocab]."""
     return model(tokens)[dataset.scored]
 
 
 def random_circuit(graph: Graph, seed: int, addition: float, direct: float) -> Circuit:
-    """Every edge is in it with the probability of its kind."""
+    """Return a circuit that has every edge with the probability of its kind."""
     rng = np.random.default_rng(seed)
     present = graph.exists & (rng.random(graph.exists.shape) < addition)
     return Circuit(graph, present, graph.has_direct & (rng.random(len(graph.receivers)) < direct))
 
 
 def measure(metric: Metric, dataset: Dataset, logits: Tensor) -> float:
-    """A metric of logits at all tokens: the mean over prompts of the mean over a prompt's scored positions."""
+    """Return a metric of logits at all tokens: the mean over prompts of the mean over a prompt's scored positions."""
     values = metric(logits if metric.columns is None else logits.gather(-1, metric.columns))
     prompt = dataset.scored_rows[0]
     return sum(values[prompt == i].double().mean().item() for i in range(len(dataset))) / len(dataset)

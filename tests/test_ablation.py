@@ -1,4 +1,4 @@
-"""An ablation of one's own is the same in the engine, the masked model, the oracle and the search."""
+"""Test an ablation of one's own: it is the same in the engine, the masked model, the oracle and the search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from acdc.metrics import KLDivergence
 from acdc.models.convert import weights_of
 from acdc.reference import Reference
 from tests.search import assert_same, oracle_search
-from tests.small_models import LEARNED_POSITIONS, bridge, prompts, random_circuit
+from tests.small_models import LEARNED_POSITIONS, bridge, double_weights, prompts, random_circuit
 
 
 class First(Ablation):
@@ -59,18 +59,14 @@ CASES = [
 CASES = [(*case, split) for case in CASES for split in (False, True) if not split or case[0] in LEARNED_POSITIONS]
 
 
-def double(kind: str):
-    return weights_of(bridge(kind)).to("cpu", torch.float64)
-
-
 @pytest.mark.parametrize(
     ("kind", "ablation", "split_embed"), CASES, ids=[f"{k}-{type(a).__name__}-{s}" for k, a, s in CASES]
 )
 def test_circuits_are_the_same_for_all_who_compute_them(kind, ablation, split_embed):
     how = {"ablation": ablation, "split_embed": split_embed}
-    engine, oracle = Engine(double(kind), prompts(True), **how), Reference(bridge(kind), prompts(True), **how)
-    chunked = Engine(double(kind), prompts(True), memory=1, **how)
-    masked = MaskedModel(double(kind), prompts(True), **how)
+    engine, oracle = Engine(double_weights(kind), prompts(True), **how), Reference(bridge(kind), prompts(True), **how)
+    chunked = Engine(double_weights(kind), prompts(True), memory=1, **how)
+    masked = MaskedModel(double_weights(kind), prompts(True), **how)
     assert len(chunked.chunks) == len(prompts(True))
     for circuit in (Circuit.empty(engine.graph), *(random_circuit(engine.graph, seed, 0.6, 0.9) for seed in range(3))):
         expected = oracle.logits(circuit).double()
@@ -81,7 +77,7 @@ def test_circuits_are_the_same_for_all_who_compute_them(kind, ablation, split_em
 
 def test_without_edges_all_prompts_are_the_first_corrupted_one():
     data = prompts(False)
-    engine = Engine(double("llama"), data, ablation=First())
+    engine = Engine(double_weights("llama"), data, ablation=First())
     with torch.no_grad():
         first = bridge("llama")(data.corrupted[:1].expand(len(data), -1))[data.scored].double()
     torch.testing.assert_close(engine.circuit_logits(Circuit.empty(engine.graph)), first, atol=1e-4, rtol=0)
@@ -89,7 +85,7 @@ def test_without_edges_all_prompts_are_the_first_corrupted_one():
 
 def test_a_search_under_it_decides_as_the_plain_one():
     threshold = 0.3
-    engine = Engine(double("gpt2"), prompts(True), ablation=First())
+    engine = Engine(double_weights("gpt2"), prompts(True), ablation=First())
     oracle = Reference(bridge("gpt2"), prompts(True), ablation=First())
     expected = oracle_search(oracle, KLDivergence, threshold, "descending")
     found = acdc_fast(engine, KLDivergence, threshold)
@@ -99,7 +95,7 @@ def test_a_search_under_it_decides_as_the_plain_one():
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_only_the_mean_asks_for_prompts_of_one_length(ablation):
-    """Their padding would be in it: what it is filled with must not decide a circuit."""
+    """The mean would have the padding in it, and what padding is filled with must not decide a circuit."""
     same, padded = prompts(False), replace(prompts(False), padding=0)
     named(ablation).check(same)
     if ablation != "mean":

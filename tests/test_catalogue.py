@@ -1,4 +1,4 @@
-"""Declarations load what they stand for, settings are parsed and refused, and extensions add to them."""
+"""Test the catalogue: declarations load what they stand for, settings are parsed or refused, extensions add to them."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_labels_are_the_catalogues_and_other_names_without_underscores():
 
 @pytest.fixture
 def write(tmp_path, monkeypatch) -> Callable[[str, str], Path]:
-    """Write an extension into a folder of its own."""
+    """Yield a function that writes an extension into a folder of its own."""
     monkeypatch.setattr(catalogue, "EXTENSIONS", tmp_path)
 
     def write(name: str, text: str) -> Path:

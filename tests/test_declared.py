@@ -1,4 +1,4 @@
-"""What a task's source says of it, without importing it, is what it is."""
+"""Test what is read of a task's source without importing it: it is what the task is."""
 
 from __future__ import annotations
 

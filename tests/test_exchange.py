@@ -1,4 +1,4 @@
-"""Circuits in the files of other tools: what is written comes back, and nothing that a file brings along is run."""
+"""Test files of other tools: what is written comes back, and no code that a file brings along is run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from acdc.errors import InputError
 from acdc.exchange import from_networkx, placeholders, read_eap_json, read_original, subgraph, to_networkx
 from acdc.graph import Circuit, Edge, EdgeScores, Graph
 from acdc.trace import key_of
+from tests.vector_files import VECTORS
 
-VECTORS = Path(__file__).parent / "vectors"
 PLAIN, SHARED = Graph(2, 2, 2), Graph(3, 4, 2)
 EAP = ("eap_json", "eap_pt")
 GRAPHS = {
@@ -33,7 +33,7 @@ GRAPHS = {
 
 
 def some(graph: Graph, seed: int, like_scores: bool = False) -> Circuit:
-    """A random circuit; ``like_scores``: with the direct edges that EAP's circuits have, and no loose ends."""
+    """Return a random circuit; with ``like_scores``, one with the direct edges of EAP's circuits and no loose ends."""
     rng = np.random.default_rng(seed)
     if like_scores:
         scores = EdgeScores(graph, np.where(graph.exists, rng.random(graph.exists.shape), np.nan))
@@ -47,7 +47,7 @@ def effects_of(circuit: Circuit) -> dict:
 
 
 def scores_of(graph: Graph) -> dict:
-    """Return a score for every addition edge, positive or negative, which halves and single precision hold exactly."""
+    """Return a score for every addition edge, positive or negative, which half and single precision hold exactly."""
     edges = [edge for edge in Circuit.full(graph).edges if edge.kind == "addition"]
     return {key_of(edge): (-1) ** i * (i + 1) / 64 for i, edge in enumerate(edges)}
 
@@ -91,7 +91,7 @@ def test_a_circuit_comes_back_from_eap_ig_with_the_scores_of_all_edges(format, n
     "file", sorted(VECTORS.glob("*/acdc_t0.05*.json")), ids=lambda file: f"{file.parent.name}-{file.stem}"
 )
 def test_the_dictionary_is_the_originals(file, tmp_path):
-    """Every edge of the original's own run, its placeholders too, and no other."""
+    """It has every edge of the original's own run, its placeholders too, and no other."""
     vector = json.loads(file.read_text())["edges"]
     theirs = {(r, tuple(i), s, tuple(j)): present for r, i, s, j, present, _ in vector}
     torch.save(OrderedDict(theirs), tmp_path / "theirs.pth")
@@ -118,7 +118,7 @@ def test_what_the_original_does_not_know_is_refused(name, reason):
 
 
 class Index:
-    """Pickles as the original's class does: by its name, with its state."""
+    """Pickle as the original's class does: by its name, with its state."""
 
     def __init__(self, index: tuple) -> None:
         self.hashable_tuple = index
@@ -196,7 +196,7 @@ def write(file: Path, change=lambda data: None, format="eap_json") -> Path:
 
 
 def test_the_matrices_are_in_eap_igs_order():
-    """Written down by hand: one layer, two heads that share a key and a value; an edge into a cut query is left out."""
+    """One layer has two heads that share a key and a value. An edge into a query that is cut is left out."""
     graph = Graph(1, 2, 1)
     pairs = (("embed", "a0.h1.q"), ("embed", "a0.h0.k"), ("a0.h1", "m0"), ("m0", "logits"), ("a0.h0", "logits"))
     circuit = Circuit.from_edges(graph, [Edge(*map(graph.node, pair)) for pair in pairs])

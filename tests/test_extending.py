@@ -1,4 +1,4 @@
-"""What docs/extending.md says is done: six files, and a study that has what they declare in every table and figure."""
+"""Test what docs/extending.md says: six files are made, and every table and figure of a study has what they declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fingerprint changes with the code that computes, or a model's bytes, and with nothing else."""
+"""Test fingerprints: they change with the code that computes, or with a model's bytes, and with nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OF_EAP = ("eap", "logit_difference", "zero")
 
 @pytest.fixture
 def package(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A copy of the package that fingerprints are taken of."""
+    """Yield a copy of the package, of which fingerprints are taken."""
     copy = tmp_path / "package"
     shutil.copytree(fingerprint.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "assets"))
     monkeypatch.setattr(fingerprint, "PACKAGE", copy)
@@ -46,7 +46,7 @@ def changes(search: tuple[str, str, str], edit: Callable[[], object]) -> bool:
 
 
 def append(path: Path) -> None:
-    """As a comment, which changes no behaviour: bytes are what counts."""
+    """Append a comment, which changes no behaviour: bytes are what counts."""
     path.write_text(path.read_text() + "# Another line.\n")
 
 
@@ -136,7 +136,7 @@ def model(tmp_path) -> Path:
 
 
 def write_digests(folder: Path) -> None:
-    """Write digests some ticks of the clock after the files, as of any model that takes longer to write than these."""
+    """Write digests some ticks of the clock after the files, as for any model that takes longer to write."""
     time.sleep(0.02)
     fingerprint.write_digests(folder)
 
@@ -175,7 +175,7 @@ def test_a_copy_of_a_model_is_the_same_model(model, tmp_path):
 
 
 def test_hidden_files_are_no_part_of_a_model(model, monkeypatch):
-    """Snakemake puts one there after the digests are written: without this, every job would read all weights again."""
+    """Snakemake puts one there after the digests are written: otherwise every job would read all weights again."""
     write_digests(model)
     before = fingerprint.of_model(model)
     (model / ".snakemake_timestamp").touch()
@@ -212,7 +212,7 @@ def test_a_file_of_another_name_is_another_model(model):
 
 
 def test_a_file_that_is_replaced_by_an_older_one_is_read_again(model, tmp_path):
-    """As by ``mv``, ``cp -p`` and ``rsync -t``, which keep the time that a file was written at."""
+    """``mv``, ``cp -p`` and ``rsync -t`` keep the time that a file was written at."""
     (tmp_path / "older").write_bytes(b"others")
     later(tmp_path / "older", -1000)
     write_digests(model)

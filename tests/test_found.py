@@ -1,4 +1,4 @@
-"""What was found survives its files, and what is no circuit of ours is refused by the file's name."""
+"""Test what was found: it survives its files, and a file that holds no circuit of ours is refused by name."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_circuits_of_one_scoring_come_back_in_their_order_and_have_one_file_of_s
 
 @pytest.fixture
 def several(tmp_path) -> Path:
-    """A file of the circuits of one scoring."""
+    """Write a file of the circuits of one scoring; return its path."""
     scores = pd.DataFrame({"sender": ["m0"], "receiver": ["logits"], "score": [0.5]})
     Sweep(found(value, seed, scores=scores) for seed, value in enumerate(("3", "1e1", "2"))).save(tmp_path)
     return tmp_path / Found.SEVERAL

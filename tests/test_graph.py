@@ -1,4 +1,4 @@
-"""The graph has the original's edges, circuits survive JSON, and scores nest."""
+"""Test the graph: it has the original's edges, circuits survive JSON, and circuits by scores nest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_edges_are_as_many_as_the_original_counts(graph, counted, addition):
 
 
 def test_pruned_ports_and_mlps_take_their_edges_with_them():
-    """The sizes that the published HISP runs on docstring began with: a port of layer 0, of 2, of 3."""
+    """The sizes are those that the published HISP runs on docstring began with: a port of layer 0 went, of 2, of 3."""
     graph = Graph(4, 8, 8, has_mlp=False)
     kept = graph.has_direct.copy()
     sizes = []
@@ -52,7 +52,7 @@ def test_kept_nodes_have_all_edges_among_them(graph):
 
 
 def test_a_head_sends_while_one_of_its_ports_is_kept():
-    """Key and value head 1 is read by the heads 2 and 3."""
+    """Heads 2 and 3 read key and value head 1."""
     kept = np.array([node.name == "a0.h1.v" for node in SMALL.receivers])
     circuit = Circuit.among(SMALL, kept)
     assert {edge.name for edge in circuit.edges} == {
@@ -179,7 +179,7 @@ def test_full_and_empty_circuits_reach_the_logits_as_they_are(graph):
 
 @graphs
 def test_is_fed_where_a_path_of_edges_starts_at_an_embedding(graph):
-    """Along MLPs and values; a direct edge that is cut ends the path."""
+    """A path leads along MLPs and values; a direct edge that is cut ends it."""
     for seed in range(5):
         circuit = random_circuit(graph, seed, 0.15, 0.6)
 

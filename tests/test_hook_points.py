@@ -1,4 +1,4 @@
-"""docs/hook_points.md is what a live model has."""
+"""Test docs/hook_points.md: it says what a live model has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known circuits as files state them."""
+"""Test known circuits as files state them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from acdc.analysis.head_table import BACKUP
 from acdc.errors import InputError
 from acdc.graph import Circuit, Graph
 from acdc.known import expand, from_file, heads_of, load_circuit
-from tests.originals import VECTORS, key, original_key
+from tests.originals import key, original_key
+from tests.vector_files import VECTORS
 
 SPLIT = {"tracr_reverse": Graph(4, 1, 1, split_embed=True), "tracr_proportion": Graph(2, 1, 1, split_embed=True)}
 GRAPH = Graph(n_layers=2, n_heads=2, n_kv_heads=2)

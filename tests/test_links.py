@@ -1,4 +1,4 @@
-"""Every link and image of the documentation leads somewhere."""
+"""Test that every link and image of the documentation leads somewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = HEADING.findall(page.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 

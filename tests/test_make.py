@@ -1,4 +1,4 @@
-"""The two commands of the README on a fresh machine, and what they do after a workflow that was killed."""
+"""Test the README's two commands on a fresh machine, and what they do after a workflow that was killed."""
 
 import os
 import re
@@ -30,7 +30,7 @@ case "$*" in *"$FAIL"*) exit 1 ;; esac
 
 
 class Checkout:
-    """A copy of what make reads, in a directory with a space in its name, with a fake Python beside it."""
+    """Hold a copy of what make reads, in a directory with a space in its name, with a fake Python beside it."""
 
     def __init__(self, folder: Path):
         self.root = folder / "a checkout"
@@ -49,13 +49,13 @@ class Checkout:
         return path
 
     def make(self, *arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess:
-        """`make` as typed in a terminal: what `make test` itself was called with must not reach it."""
+        """Run `make` as in a terminal: nothing that `make test` was itself called with may reach it."""
         environment = {"PATH": path, "LOG": str(self.log), "FAIL": self.fail}
         command = [shutil.which("make"), *arguments]
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
 
     def calls(self) -> list[str]:
-        """The calls of Python since the last time."""
+        """Return the calls of Python since the last time."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return lines
@@ -211,7 +211,7 @@ def sleepers(folder: Path) -> list[psutil.Process]:
 
 @pytest.fixture(params=[AS_COMMAND, AS_MODULE], ids=["command", "module"])
 def workflow(request, tmp_path):
-    """A Snakemake in the middle of its only job."""
+    """Yield a Snakemake in the middle of its only job."""
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/snakemake").write_text(COMMAND)

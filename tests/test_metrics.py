@@ -1,4 +1,4 @@
-"""Metrics are what their names say, one number per scored position."""
+"""Test metrics: they are what their names say, one number per scored position."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_logit_difference_is_lower_where_the_answer_is_likelier(several):
 
 
 def of_answers(correct: list[list[int]], incorrect: list[list[int]]) -> Dataset:
-    """The four prompts with other answers."""
+    """Return the four prompts with other answers."""
     return replace(prompts(False), targets={"correct": torch.tensor(correct), "incorrect": torch.tensor(incorrect)})
 
 
 def test_the_mean_of_several_answers_stands_for_the_one():
-    """Also where a prompt has fewer than others, and with as many of one kind as of the other."""
+    """One prompt has fewer answers than the others, and as many correct ones as incorrect ones."""
     correct, incorrect = (
         [[3, 4], [5, NO_ANSWER], [6, 7], [8, 9]],
         [[1, 2, 3], [0, NO_ANSWER, NO_ANSWER]] + [[9, 1, 2]] * 2,
@@ -106,7 +106,7 @@ def test_l2_is_the_mean_over_the_vocabulary_of_the_squared_difference_to_the_mod
 RIGHT = torch.tensor([[[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]], [[9.0, 9.0], [0.5, 0.5], [4.0, 0.0]]])
 """What is to be said of two prompts at three positions, the first of which is not scored."""
 CORRUPTED = torch.tensor([[[9.0, 9.0], [0.0, 1.0], [0.0, 0.0]], [[9.0, 9.0], [0.5, 0.5], [1.0, 0.0]]])
-ROWS = 4  # the third one's outputs are the same
+ROWS = 4  # scored rows, at the third of which clean and corrupted outputs are the same
 
 
 def two_prompts() -> Dataset:
@@ -120,9 +120,9 @@ def two_prompts() -> Dataset:
     [
         ([[1, 0], [0, 2], [0.5, 0.5], [4, 0]], [-1, -1, 0, -1]),  # right
         ([[0, 1], [0, 0], [0.5, 0.5], [1, 0]], [0, 0, 0, 0]),  # right of the corrupted prompts
-        ([[0.5, 0.5], [0, 0.5], [7, -7], [2, 0]], [-1 / 2, -1 / 4, 0, -1 / 3]),  # on the way
+        ([[0.5, 0.5], [0, 0.5], [7, -7], [2, 0]], [-1 / 2, -1 / 4, 0, -1 / 3]),  # part of the way
         ([[0, 0], [3, 2], [0, 0], [1, 5]], [-1 / 2, -1, 0, 0]),  # beside the way
-        ([[-1, 2], [0, 4], [0, 0], [7, 0]], [1, -2, 0, -2]),  # before and beyond it
+        ([[-1, 2], [0, 4], [0, 0], [7, 0]], [1, -2, 0, -2]),  # before its start and beyond its end
     ],
 )
 def test_output_difference_is_minus_the_share_of_the_way_to_the_right_output(circuit, expected):

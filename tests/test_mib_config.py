@@ -1,4 +1,4 @@
-"""workflow/config/mib.yaml has MIB's pairs, and its DAG runs on small random models.
+"""Test workflow/config/mib.yaml: it has MIB's pairs, and its DAG runs on small random models.
 
 A stand-in for the hub has models and prompts under the names of the config. Prompts are ours in MIB's layouts, from the
 hub and from local files.
@@ -71,7 +71,7 @@ def test_circuits_are_found_on_the_train_split_and_measured_on_validation():
 
 
 def test_integrated_gradients_are_mibs():
-    """The default config, which is beneath every other one, takes the steps as the paper writes them."""
+    """The default config, on which every other one is built, takes the steps as the paper writes them."""
     merged = read_configs([ROOT / "workflow/config/mib.yaml"], ROOT)
     assert merged["methods"]["eap_ig"] == {"ig_steps": 5, "ig_ends": "ablated"}
     assert merged["methods"].keys() == {"eap_ig", "sp"}
@@ -81,7 +81,7 @@ def test_integrated_gradients_are_mibs():
 
 
 def rows(task: str) -> list[dict[str, Any]]:
-    """Prompts of a task of ours, in MIB's layout."""
+    """Return the prompts of a task of ours, in MIB's layout."""
     made = load(task).make_dataset(gpt2_tokenizer(), 16, 0)
     texts = zip(made.about["clean"], made.about["corrupted"], strict=True)
     answers = zip(*(map(gpt2_tokenizer().decode, made.targets[name]) for name in ("correct", "incorrect")), strict=True)
@@ -107,7 +107,7 @@ LAYOUT: dict[str, Any] = {
 
 
 def repositories(folder: Path) -> dict[str, Repository]:
-    """The hub's, by the names and at the revisions that the config has."""
+    """Return the hub's repositories, by the names and at the revisions that the config has."""
     found = {}
     for name, config in SMALL.items():
         torch.manual_seed(0)
@@ -126,7 +126,7 @@ def repositories(folder: Path) -> dict[str, Repository]:
 
 
 def cut(arc: str, test_arc: str) -> dict[str, Any]:
-    """A pair whose prompts are on the hub and one whose prompts are files. Few prompts and thresholds."""
+    """Return a study of two pairs, one with prompts on the hub and one with files, of few prompts and thresholds."""
     pairs = [("arithmetic_addition_mib", "llama3.1-8b"), ("arc_easy_mib", "gemma2-2b")]
     tasks = [task | N for task in MIB["tasks"] if (task["name"], task["model"]) in pairs]
     tasks[1] |= {"prompts": arc, "test_prompts": test_arc}

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and what is committed of them is what such a run gave."""
+"""Test the notebooks: they run from the first cell to the last, and what is committed is what such a run gave."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def outputs(notebook: nbformat.NotebookNode) -> list[set[str]]:
-    """The kinds of every cell's outputs, without what is said on the way."""
+    """Return the kinds of every cell's outputs, without what is said on the way."""
     kinds = []
     for cell in notebook.cells:
         given = cell.get("outputs", [])

@@ -1,4 +1,4 @@
-"""The package builds, has its data and its types, and runs from an empty environment with nothing of the clone."""
+"""Test the package: it builds, has its data and its types, and runs from an empty environment without the clone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_pin_is_a_dependency_and_within_its_range():
 
 
 def test_the_package_needs_all_that_it_imports():
-    """Without extras: neither Snakemake nor what only tests use."""
+    """Neither Snakemake, of an extra, nor what only tests use is among it."""
     imported: set[str] = set()
     for path in (ROOT / "acdc").rglob("*.py"):
         if path.name != "study.py":  # the workflow's: extra `workflow`
@@ -51,7 +51,7 @@ def test_the_package_needs_all_that_it_imports():
 
 
 def imported_by(path: Path) -> set[str]:
-    """The top-level names of what a file imports anywhere."""
+    """Return the top-level names of what a file imports anywhere."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -60,7 +60,7 @@ def imported_by(path: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory) -> Path:
-    """The wheel and the sdist of a checkout."""
+    """Return a folder with the wheel and the sdist of a checkout."""
     checkout, folder = Checkout(tmp_path_factory.mktemp("package")), tmp_path_factory.mktemp("dist")
     result = checkout.run(sys.executable, "-P", "-m", "build", "--no-isolation", "--outdir", str(folder), ".")
     assert result.returncode == 0, result.stdout[-3000:]
@@ -105,7 +105,7 @@ def run(folder: Path, *command: str | Path, **environment: str) -> str:
 
 @contextmanager
 def installed(python: str | Path, folder: Path, *what: str | Path) -> Iterator[Path]:
-    """An empty environment of a Python, and what is installed into it: its commands. It is removed, for it is large."""
+    """Yield the commands of an environment that has only what is installed here; remove it after, for it is large."""
     # Without the pins the newest torch would come, gigabytes of CUDA with it.
     options = ["--quiet", "--no-compile", "--constraint", ROOT / "requirements.txt"]
     try:
@@ -143,9 +143,9 @@ UNITS = ("api/test_find.py", "test_exchange.py", "test_fingerprint.py", "test_st
 
 
 def python_of(version: str) -> str:
-    """A Python of that version that makes environments; nothing where there is none.
+    """Return a Python of that version that makes environments; an empty text where there is none.
 
-    Of pyenv's the folders are asked first: its commands on PATH may be there and fail.
+    pyenv's folders are asked first: its commands on PATH may be there and fail.
     """
     folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = [*sorted(folder.glob(f"{version}.*/bin/python"), reverse=True), shutil.which(f"python{version}")]
@@ -157,7 +157,7 @@ def python_of(version: str) -> str:
 
 @pytest.mark.parametrize("version", OTHERS)
 def test_other_pythons_run_it_too(dist, tmp_path, version):
-    """Installation from the wheel, the README's program, unit tests, and the workflow's plan."""
+    """The package is installed from the wheel, and runs the README's program, unit tests, and the workflow's plan."""
     if version not in os.environ.get("ACDC_PYTHONS", "").split(","):
         pytest.skip("ACDC_PYTHONS does not name it, and it installs gigabytes")
     if version == "{}.{}".format(*sys.version_info):

@@ -1,4 +1,4 @@
-"""workflow/config/paper.yaml is the paper, and all of its DAG runs on random weights of the same architectures.
+"""Test workflow/config/paper.yaml: it is the paper, and its DAG runs on random weights of the same architectures.
 
 They come from a stand-in for the hub, under the names and the revision that the config has.
 """
@@ -21,8 +21,7 @@ from acdc.models.convert import weights_of
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer
 from tests.hub import Repository, stand_in
-from tests.models.test_legacy import legacy_folder
-from tests.small_models import shaken
+from tests.small_models import legacy_folder, shaken
 
 PAPER = yaml.safe_load((ROOT / "workflow/config/paper.yaml").read_text())
 RESET = {model["name"] for model in PAPER["models"] if "reset" in model}
@@ -85,7 +84,7 @@ def test_each_task_of_the_paper_is_also_run_on_a_reset_network():
     models = {model["name"]: model for model in PAPER["models"]}
     for name, task in reset.items():
         assert models[task["model"]]["reset"] == TASKS[name]["model"]
-        # Of a reset network nothing is drawn: there is nothing to see.
+        # Nothing is drawn of a reset network, which has no circuit to see.
         assert {**task, "model": None} == {**TASKS[name], "model": None, "draw": []}
 
 
@@ -117,7 +116,7 @@ def test_sample_sizes_seeds_and_ablations_are_the_papers():
     ids=("gpt2", "attn-only-4l", "redwood_attn_2l"),
 )
 def test_edges_are_as_many_as_the_paper_counts(graph, counted, addition):
-    """By ACDC's count, with direct edges, and by that of EAP."""
+    """ACDC counts direct edges, EAP does not."""
     assert (graph.n_edges, graph.exists.sum()) == (counted, addition)
 
 
@@ -125,7 +124,7 @@ def test_edges_are_as_many_as_the_paper_counts(graph, counted, addition):
 
 
 def small_gpt2(folder: Path) -> None:
-    """GPT-2 small's layers and heads, so that its known circuits are circuits of it; narrow."""
+    """Write a narrow GPT-2 of GPT-2 small's layers and heads, so that the known circuits are circuits of it."""
     config = GPT2Config(n_embd=24, n_layer=12, n_head=12, n_positions=64, initializer_range=0.2)
     torch.manual_seed(0)
     shaken(GPT2LMHeadModel(config)).save_pretrained(folder)
@@ -133,7 +132,7 @@ def small_gpt2(folder: Path) -> None:
 
 
 def small_legacy(folder: Path, n_layers: int) -> None:
-    """A model as the first TransformerLens saved it."""
+    """Write a model as the first TransformerLens saved it."""
     generator, heads, d_model, d_head = torch.Generator().manual_seed(n_layers), 8, 32, 4
 
     def random(*shape: int) -> torch.Tensor:
@@ -154,7 +153,7 @@ def small_legacy(folder: Path, n_layers: int) -> None:
 
 
 def cut(config: dict[str, Any]) -> dict[str, Any]:
-    """The paper's study with its models of the hub, two prompts and one threshold a search."""
+    """Return the paper's study with its models of the hub, two prompts and one threshold a search."""
     tasks = []
     for task in (TASKS[name] for name in OF_TEXT):
         searches = [cut_search(search, task["name"] == "docstring") for search in task["searches"]]
@@ -206,7 +205,7 @@ def finished(tmp_path_factory) -> Checkout:
 
 
 def repositories(folder: Path) -> dict[str, Repository]:
-    """The hub's, by the names and at the revisions that the config has."""
+    """Return the hub's repositories, by the names and at the revisions that the config has."""
     small_gpt2(folder / "gpt2")
     small_legacy(folder / "attn-only-4l", 4)
     small_legacy(folder / "redwood_attn_2l", 2)

@@ -1,4 +1,4 @@
-"""docs/promises.md names tests that exist."""
+"""Test docs/promises.md: the tests that it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts are read from files of several formats and layouts, and what is wrong with a file is said in one sentence."""
+"""Test files of prompts: several formats and layouts are read, and one sentence says what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEVERAL = {**ROWS[0], "correct": [" three", " four"], "incorrect": [7, " one"]}
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows in the format of a name."""
+    """Write rows in the format that the file's name ends with."""
     if path.suffix in (".csv", ".tsv"):
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t")

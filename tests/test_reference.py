@@ -1,6 +1,8 @@
-"""The oracle, where plain TransformerLens hooks can say the same."""
+"""Test the oracle, where plain TransformerLens hooks can say the same."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -55,7 +57,7 @@ def test_no_edges_are_the_corrupted_run(kind):
 
 @kinds
 def test_no_edges_under_mean_ablation_leave_the_mean_of_the_corrupted_runs_last_residual_stream(kind):
-    """It is a sum of what senders write, whose mean is the sum of their means."""
+    """The residual stream is a sum of what senders write, whose mean is the sum of their means."""
     circuit = Circuit.empty(graph(kind))
     last = circuit.graph.receivers[-1].receiver_hook
     mean = corrupted_activation(kind, last).mean(0, keepdim=True)
@@ -81,17 +83,18 @@ def test_positions_are_permuted_only_where_asked_for(kind, split_embed):
     assert (permuted - corrupted).abs().max() > 0.1
 
 
+def head_1_of(value: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Return a hook that puts another q, k or v into head 1."""
+    return lambda x, hook: torch.cat([x[:, :, :1], value[:, :, 1:2], x[:, :, 2:]], 2)
+
+
 @kinds
 @pytest.mark.parametrize("port", "qkv")
 def test_port_without_edges_into_it_is_the_corrupted_runs(kind, port):
     name, circuit = f"blocks.1.attn.hook_{port}", Circuit.full(graph(kind))
     circuit.present[:, circuit.graph.receiver_index[Node(1, "head", 1, port)]] = False
     value = corrupted_activation(kind, name)
-
-    def patch(x, hook):
-        return torch.cat([x[:, :, :1], value[:, :, 1:2], x[:, :, 2:]], 2)
-
-    assert_same(reference(kind, several=True).logits(circuit), patched(kind, [(name, patch)]))
+    assert_same(reference(kind, several=True).logits(circuit), patched(kind, [(name, head_1_of(value))]))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if graph(kind).has_mlp])
@@ -105,7 +108,7 @@ def test_mlp_without_edges_into_it_is_the_corrupted_runs(kind):
 
 
 def test_parallel_mlp_does_not_see_its_layers_heads():
-    """Where all its heads are as in the corrupted run, it is as in the clean one."""
+    """All heads of the layer are as in the corrupted run, and its MLP is as in the clean one."""
     circuit = Circuit.full(graph("pythia"))
     for head in range(4):
         for port in "qkv":
@@ -122,18 +125,14 @@ def test_cut_direct_edge_is_the_corrupted_runs_q_k_or_v(kind, port):
     name, circuit = f"blocks.1.attn.hook_{port}", Circuit.full(graph(kind))
     circuit.direct[circuit.graph.receiver_index[Node(1, "head", 1, port)]] = False
     value = corrupted_activation(kind, name)
-
-    def patch(x, hook):
-        return torch.cat([x[:, :, :1], value[:, :, 1:2], x[:, :, 2:]], 2)
-
     found = reference(kind, several=True).logits(circuit)
-    assert_same(found, patched(kind, [(name, patch)]))
+    assert_same(found, patched(kind, [(name, head_1_of(value))]))
     assert (found - logits_of(bridge(kind), DATASET, DATASET.clean)).abs().max() > 1e-3
 
 
 @kinds
 def test_cut_edge_takes_the_senders_difference_from_the_receivers_input(kind):
-    """Of the embedding to the logits: the residual stream before the final norm is read by nothing else."""
+    """The edge leads from the embedding to the logits: nothing else reads the residual stream before the final norm."""
     circuit, clean = Circuit.full(graph(kind)), "blocks.0.hook_resid_pre"
     circuit.present[0, -1] = False
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Shapes and types are what annotations say: other tests once more, every call of the core checked by beartype.
+"""Test shapes and types of annotations: run other tests once more, with every call of the core checked by beartype.
 
 Checking makes a test several times slower, so these are the quick ones, and all of them: ACDC_SHAPES=1 pytest.
 """

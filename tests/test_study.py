@@ -1,4 +1,4 @@
-"""A config becomes a checked study: its files, what its jobs are told, and one sentence where it is wrong."""
+"""Test how a config becomes a checked study: its files, what its jobs are told, and one sentence where it is wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def job(**wildcards: str) -> SimpleNamespace:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_study_makes_the_files_of_its_golden_list(name):
-    """To accept a change on purpose: python -m tests.test_study, and read the diff."""
+    """To accept a change on purpose, run python -m tests.test_study and read the diff."""
     assert study(name).targets() == (GOLDEN / f"{name}.txt").read_text().split()
 
 
@@ -210,7 +210,7 @@ class TestJobs:
 
 
 def entry_of_file(**keys: Any) -> dict[str, Any]:
-    """A task that is a file."""
+    """Return the entry of a task that is a file."""
     search = {"metric": "logit_difference", "thresholds": ["1"]}
     sizes = {"n_prompts": 1, "n_test_prompts": 2, "seed": 0, "ablations": ["corrupted"]}
     return {"name": "mine", "model": "tiny-llama", "prompts": str(PROMPTS), **sizes, "searches": [search], **keys}
@@ -236,7 +236,7 @@ def as_model(**keys: Any) -> Edit:
 
 
 def twice(*keys: str | int) -> Edit:
-    """Append the first of a list to it."""
+    """Return an edit that appends the first item of a list to the list."""
 
     def edit(config: Any) -> None:
         for key in keys:

@@ -1,4 +1,4 @@
-"""Format and lint of Python, of Snakemake files and of the workflow as a whole."""
+"""Test format and lint of Python, of Snakemake files and of the workflow as a whole."""
 
 from __future__ import annotations
 

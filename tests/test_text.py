@@ -1,4 +1,4 @@
-"""Prompts of text: answers as they stand, the token for the beginning, and what is refused rather than measured."""
+"""Test prompts of text: answers as they stand, the token for the beginning, what is refused rather than measured."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_answer_is_what_stands_after_the_text(text, corrupted, correct, incor
 
 
 def characters(of: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of characters."""
+    """Return a tokenizer of characters."""
     vocabulary = {token: i for i, token in enumerate(["<unk>", *sorted(set("".join(of)))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
@@ -156,7 +156,7 @@ def test_padding_is_said_where_lengths_differ_and_goes_with_a_selection(tmp_path
 
 
 def beginning(adds: bool) -> PreTrainedTokenizerFast:
-    """A tokenizer that has a token for the beginning, and puts it there itself or not."""
+    """Return a tokenizer that has a token for the beginning, and puts it there itself or not."""
     tokenizer = word_tokenizer(["<s>", "one", "two", "three", "four"])
     tokenizer.bos_token = "<s>"
     if adds:
@@ -269,7 +269,7 @@ def test_rows_that_do_not_fit_the_tokenizer_are_left_out_where_that_is_asked_for
 
 
 def test_answers_are_the_first_tokens_of_what_they_are_by_themselves(tmp_path):
-    """As MIB takes them: a text may end with a space, and ` Tajikistan` is three tokens to GPT-2."""
+    """MIB takes them so: a text may end with a space, and ` Tajikistan` is three tokens to GPT-2."""
     tokenizer = gpt2_tokenizer()
     row = {"clean": "I am in ", "corrupted": "I was in ", "correct": " Tajikistan", "incorrect": " Vaduz"}
     (tmp_path / "my.json").write_text(json.dumps([row]))

@@ -1,4 +1,4 @@
-"""A trace reads as the original's log does."""
+"""Test the text of a trace: it reads as the original's log does."""
 
 from __future__ import annotations
 

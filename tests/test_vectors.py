@@ -1,4 +1,4 @@
-"""Engine, search and oracle do what the original implementation did, edge by edge. See vectors/README.md."""
+"""Test engine, search and oracle against the original's own runs, edge by edge. See vectors/README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.originals import (
     COUNTED,
     FILES,
     METRICS,
-    VECTORS,
     key,
     load,
     original_key,
@@ -27,6 +26,7 @@ from tests.originals import (
     vector_model_logits,
 )
 from tests.small_models import logits_of, measure
+from tests.vector_files import VECTORS
 
 N_SAMPLED = 25
 

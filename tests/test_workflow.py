@@ -1,4 +1,4 @@
-"""The whole workflow on a copy of the repository: its outputs, the same bytes again, kills, reruns, the README."""
+"""Test the whole workflow on a copy of the repository: outputs, the same bytes again, kills, reruns, the README."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PLANTED = "results/test/planted/planted/logit_difference/corrupted"
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Checkout:
-    """Nothing is generated here: for dry runs, and for what is refused."""
+    """Return a checkout without any generated file, for dry runs and for what is refused."""
     return Checkout(tmp_path_factory.mktemp("fresh"))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Checkout:
-    """After the whole small study, which is run once."""
+    """Return a checkout after the whole small study, which is run once."""
     checkout = Checkout(tmp_path_factory.mktemp("finished"))
     result = checkout.snakemake("--cores", "all", "--configfile", CONFIG)
     assert result.returncode == 0, result.stdout
@@ -45,7 +45,7 @@ def finished(tmp_path_factory) -> Checkout:
 
 
 def searches() -> Iterator[tuple[str, str]]:
-    """Folder and threshold of every ACDC run of the small study, from its config."""
+    """Yield folder and threshold of every ACDC run of the small study, from its config."""
     for task in SMALL["tasks"]:
         for search in task["searches"]:
             for ablation in search.get("ablations", task["ablations"]):
@@ -57,7 +57,7 @@ FOLDERS = {folder for folder, _ in searches()}
 
 
 def golden(kind: str, study: str = "test") -> list[str]:
-    """The files of a kind that a study makes."""
+    """Return the files of a kind that a study makes."""
     return [name for name in (GOLDEN / f"{study}.txt").read_text().split() if name.endswith(kind)]
 
 
@@ -69,7 +69,7 @@ class TestEndToEnd:
     @pytest.mark.parametrize("name", ["recovery", "stability", "significance"])
     def test_a_table_is_there_and_has_no_gap(self, finished, name):
         table = finished.table(f"results/test/{name}.csv")
-        if "precision" in table:  # nothing is not precise
+        if "precision" in table:  # where nothing was found there is no precision
             table.loc[table["tp"] + table["fp"] == 0, "precision"] = 0
         assert len(table) and not table.isna().any(axis=None)
 
@@ -300,12 +300,12 @@ for with_torch in (False, True):
 
 
 class TestStarts:
-    """No job pays for a library that it does not use."""
+    """Test that no job pays for a library that it does not use."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def imported(cls, finished, tmp_path_factory) -> dict[str, set[str]]:
-        """The large libraries that one job of every stage has imported at its end; the jobs run in a copy."""
+        """Return the large libraries that a job of every stage has imported at its end; the jobs run in a copy."""
         listed = finished.snakemake("-n", "--forceall", "--printshellcmds", "--configfile", CONFIG).stdout
         calls = [shlex.split(line) for line in re.findall(r"python -m acdc (.*) 2> ", listed)]
         commands = {stage: ("torch" in MAY_IMPORT.get(stage, ()), [stage, *rest]) for stage, *rest in calls}
@@ -336,7 +336,7 @@ class TestSameBytes:
     @pytest.fixture(scope="class")
     @classmethod
     def second(cls, tmp_path_factory) -> Checkout:
-        """Another checkout in which the planted study ran, models and datasets included."""
+        """Return another checkout in which the planted study ran, models and datasets included."""
         checkout = Checkout(tmp_path_factory.mktemp("another_folder_with_a_longer_name"))
         targets = [cls.TABLES[-1], *cls.FIGURES[::2]]
         result = checkout.snakemake("--cores", "all", *targets, "--configfile", CONFIG)
@@ -363,7 +363,7 @@ class TestSameBytes:
 
 
 class TestKilled:
-    """ACDC at a threshold that keeps nearly all edges, which takes longest."""
+    """Test kills of ACDC, at a threshold that keeps nearly all edges and so takes longest."""
 
     VALUE = "0.0001"
     FILES = ("circuit.json", "nodes.csv", "trace.csv")
@@ -371,7 +371,7 @@ class TestKilled:
 
     @classmethod
     def command(cls, folder: str, study: str = "test") -> list[str]:
-        """As the rule calls it, with the outputs elsewhere."""
+        """Return the command that the rule calls, with the outputs elsewhere."""
         model, prompts = f"data/{study}/models/tiny-llama", f"data/{study}/datasets/tiny-llama/ioi/discovery"
         return [
             *(sys.executable, "-m", "acdc", "circuits", "--model", model, "--model-name", "tiny-llama"),
@@ -382,7 +382,7 @@ class TestKilled:
 
     @staticmethod
     def kill_at_checkpoint(process: psutil.Popen, checkpoint: Path) -> None:
-        """SIGKILL for the ACDC that `process` is or has started, when the first layers are done."""
+        """Kill the ACDC that `process` is or has started (SIGKILL), when the first layers are done."""
         while not checkpoint.exists():
             assert process.poll() is None, "it ended before its checkpoint was seen"
             time.sleep(0.002)
@@ -402,7 +402,7 @@ class TestKilled:
     @pytest.fixture(scope="class")
     @classmethod
     def killed(cls, finished) -> Path:
-        """A killed run, beside one that was let alone."""
+        """Return the folder of a killed run; beside it is one of a run that was let alone."""
         alone = finished.start(*cls.command("alone"))
         killed = finished.root / "killed/acdc" / cls.VALUE
         cls.kill_at_checkpoint(finished.start(*cls.command("killed")), killed / "checkpoint.pt")
@@ -418,7 +418,7 @@ class TestKilled:
 
         alone = finished.root / "alone/acdc" / self.VALUE
         expected = finished.circuit(alone / "circuit.json")
-        expected["result"]["evaluations"] += 1000  # what was done before the kill was not done again
+        expected["result"]["evaluations"] += 1000  # so it went on from the marked checkpoint
         found = finished.circuit(killed / "circuit.json")
         assert found.pop("sha256") != expected.pop("sha256")
         assert found == expected
@@ -426,7 +426,7 @@ class TestKilled:
         assert sorted(path.name for path in killed.iterdir()) == sorted(self.FILES)
 
     def test_it_starts_afresh_where_the_search_was_edited_meanwhile(self, finished, killed):
-        """And a finished circuit of other code is not taken for one of this."""
+        """A finished circuit of other code is not taken for one of this code either."""
         folder = finished.root / "edited/acdc" / self.VALUE
         self.mark(folder / "checkpoint.pt")
         before = finished.circuit(killed / "circuit.json")
@@ -490,11 +490,11 @@ class TestKilled:
 
 
 class TestReruns:
-    """What Snakemake does again by itself when code or weights change."""
+    """Test what Snakemake does again by itself when code or weights change."""
 
     @staticmethod
     def jobs(checkout: Checkout, *arguments: str) -> dict[str, set[str]]:
-        """The jobs of a dry run: by rule, their methods (or tasks, or nothing)."""
+        """Return the jobs of a dry run: by rule, their methods (or tasks, or nothing)."""
         result = checkout.snakemake("-n", "--configfile", CONFIG, *arguments)
         assert result.returncode == 0, result.stdout
         found: dict[str, set[str]] = {}
@@ -507,7 +507,7 @@ class TestReruns:
 
     @pytest.fixture
     def edit(self, finished) -> Iterator[Any]:
-        """Replaces text in a file of the checkout, until the test is over."""
+        """Yield a function that replaces text in a file of the checkout, until the test is over."""
         originals = {}
 
         def replace(name: str, old: str, new: str) -> None:
@@ -568,7 +568,7 @@ class TestReruns:
         ids=("source", "seed"),
     )
     def test_another_source_or_seed_makes_a_model_and_all_of_it_again(self, finished, change):
-        """Under the same name, with the old one's folder there."""
+        """The new model has the old one's name and folder."""
         models = [change if model["name"] == change["name"] else model for model in SMALL["models"]]
         config = finished.overlay("changed.yaml", {**SMALL, "models": models})
         result = finished.snakemake("-n", "--configfile", config)
@@ -580,7 +580,7 @@ class TestReruns:
 def test_the_small_study_has_every_stage_of_the_default_one(fresh):
     def stages(*arguments: str) -> set[str]:
         listed = fresh.snakemake("-n", *arguments).stdout
-        # What has files of its own for each search or task is a rule for each: circuits_TASK_MODEL_METRIC_ABLATION.
+        # These stages have a rule for each search or task, such as circuits_TASK_MODEL_METRIC_ABLATION.
         names = re.findall(r"^(?:local)?rule (\w+):", listed, re.MULTILINE)
         return {re.sub("^(circuits|draw|pareto)_.*", r"\1", name) for name in names}
 
@@ -618,14 +618,14 @@ rule own_dataset:
 
 
 def entry(name: str) -> dict[str, Any]:
-    """A task in the config."""
+    """Return the config's entry of a task."""
     search = {"metric": "logit_difference", "thresholds": ["0.3"]}
     task = {"name": name, "model": "tiny-llama", "n_prompts": 3, "n_test_prompts": 2, "seed": 0}
     return {**task, "ablations": ["corrupted"], "searches": [search]}
 
 
 class TestArchitectures:
-    """GPT-2, Qwen 2.5, Gemma 2 and Llama 3.1, the models of the MIB benchmark, as random models."""
+    """Run the workflow on the models of the MIB benchmark as random ones: GPT-2, Qwen 2.5, Gemma 2, Llama 3.1."""
 
     MODELS = ("tiny-gpt2", "tiny-qwen2", "tiny-gemma2", "tiny-llama3")
 
@@ -637,7 +637,7 @@ class TestArchitectures:
         rows = finished.table(files[0])
         assert set(rows["model"]) == set(self.MODELS)
         found = rows[rows["method"].isin(["acdc", "eap_ig"])]
-        # Of the few best edges by score all may be dead, and pruned.
+        # All of the few best edges by score may be dead, and are then pruned.
         assert set(found["model"]) == set(self.MODELS) and (found["n_edges"] + found["n_edges_pruned"] > 0).all()
 
 
@@ -707,7 +707,7 @@ def test_a_key_that_stands_twice_is_refused(fresh):
 
 
 def test_a_model_that_can_not_be_downloaded_is_said_in_one_sentence(fresh):
-    """Nothing is asked from the network: pip has no index here."""
+    """Nothing is asked from the network, for pip has no index here."""
     target = "data/default/downloads/smollm2-135m-q4/1.whl"
     result = fresh.snakemake(target, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert result.returncode == 1
@@ -727,7 +727,7 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 
 def commands_of(text: str) -> list[str]:
-    """Every command in code blocks, without comments; those joined by && or ; one by one."""
+    """Return every command in code blocks, without comments; those joined by && or ; one by one."""
     commands = []
     for block in blocks(text, "bash", "sh", "shell", "console", ""):
         for line in block.replace("\\\n", " ").splitlines():
@@ -744,7 +744,7 @@ def commands_of(text: str) -> list[str]:
 
 
 def accepted(arguments: list[str]) -> None:
-    """Parse a command line without running it; fails where a flag is unknown or a value is of another type."""
+    """Parse a command line without running it; fail where a flag is unknown or a value is of another type."""
     app().parse_args(arguments, exit_on_error=False, print_error=False)
 
 
@@ -759,7 +759,7 @@ class TestReadme:
     def test_a_command_is_accepted(self, fresh, command):
         program, *arguments = shlex.split(command)
         if program == "snakemake" and "--report" in arguments:
-            assert arguments == ["--report", "report.html"]  # of a finished study only: see TestEndToEnd
+            assert arguments == ["--report", "report.html"]  # it needs a finished study: TestEndToEnd makes one
         elif program == "snakemake":
             self.check_snakemake(arguments)
         elif program == "make":

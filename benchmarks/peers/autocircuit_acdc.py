@@ -7,38 +7,17 @@ later receivers are removed at random but for a share, as a search would have le
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 
 import torch
 from auto_circuit.utils.ablation_activations import src_ablations
 from auto_circuit.utils.graph_utils import patch_mode, patchable_model, set_all_masks
 from auto_circuit.utils.tensor_ops import multibatch_kl_div
+from gpt2 import N_LAYERS, Seconds, layer_of, print_seconds, random_model, random_prompts
 from torch.nn.functional import log_softmax
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-
-N_LAYERS = 12
-
-
-def model_of():
-    config = HookedTransformerConfig(
-        n_layers=N_LAYERS, n_heads=12, d_model=768, d_head=64, d_mlp=3072, d_vocab=50257, n_ctx=64, act_fn="gelu_new",
-        normalization_type="LN", device="cpu",
-    )  # fmt: skip
-    model = HookedTransformer(config)
-    model.cfg.use_attn_result = model.cfg.use_split_qkv_input = model.cfg.use_hook_mlp_in = True
-    model.eval()
-    return patchable_model(model, factorized=True, slice_output="last_seq", separate_qkv=True)
-
-
-def layer_of(edge) -> int:
-    """Return the layer of an edge's receiver; of the logits, that after the last."""
-    name = edge.dest.module_name
-    return N_LAYERS if name.endswith("resid_post") else int(name.split(".")[1])
 
 
 @contextmanager
@@ -62,16 +41,17 @@ def trying(model, clean: torch.Tensor, corrupted: torch.Tensor) -> Iterator:
         yield try_edge
 
 
-def main(n_prompts: int, n_pos: int, density: float, n_edges: int, layers: list[int]) -> dict[int, list]:
+def main(n_prompts: int, n_pos: int, density: float, n_edges: int, layers: list[int]) -> Seconds:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random.seed(0)
-    model, found = model_of(), {}
-    clean, corrupted = (torch.randint(50257, (n_prompts, n_pos)) for _ in range(2))
+    model = patchable_model(random_model(), factorized=True, slice_output="last_seq", separate_qkv=True)
+    clean, corrupted = random_prompts(n_prompts, n_pos)
+    found: Seconds = {}
     edges = sorted(model.edges, key=lambda edge: (-edge.dest.layer, edge.name))
     with torch.inference_mode(), trying(model, clean, corrupted) as try_edge:
         for edge in edges:
-            layer = layer_of(edge)
+            layer = layer_of(edge.dest.module_name)
             of_layer = found.setdefault(layer, []) if layer in layers else None
             if of_layer is not None and len(of_layer) <= n_edges:
                 wall, process = time.perf_counter(), time.process_time()
@@ -82,6 +62,4 @@ def main(n_prompts: int, n_pos: int, density: float, n_edges: int, layers: list[
 
 
 if __name__ == "__main__":
-    with redirect_stdout(sys.stderr):
-        seconds = main(*map(int, sys.argv[1:3]), float(sys.argv[3]), int(sys.argv[4]), [*map(int, sys.argv[5:])])
-    print(json.dumps(seconds))
+    print_seconds(main)

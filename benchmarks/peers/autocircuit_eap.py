@@ -13,20 +13,14 @@ import torch
 from auto_circuit.data import PromptDataLoader, PromptDataset
 from auto_circuit.prune_algos.mask_gradient import mask_gradient_prune_scores
 from auto_circuit.utils.graph_utils import patchable_model
-from transformer_lens import HookedTransformer, HookedTransformerConfig
+from gpt2 import random_model, random_prompts
 
 
 def main(n_prompts: int, n_pos: int, samples: int, repeats: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = HookedTransformerConfig(
-        n_layers=12, n_heads=12, d_model=768, d_head=64, d_mlp=3072, d_vocab=50257, n_ctx=64, act_fn="gelu_new",
-        normalization_type="LN", device="cpu",
-    )  # fmt: skip
-    model = HookedTransformer(config)
-    model.cfg.use_attn_result = model.cfg.use_split_qkv_input = model.cfg.use_hook_mlp_in = True
-    model.eval()
-    clean, corrupted = (torch.randint(50257, (n_prompts, n_pos)) for _ in range(2))
+    model = random_model()
+    clean, corrupted = random_prompts(n_prompts, n_pos)
     answers, wrong = ([torch.tensor([token]) for token in range(i, n_prompts + i)] for i in (5, 50))
     loader = PromptDataLoader(PromptDataset(clean, corrupted, answers, wrong), None, 0, batch_size=n_prompts)
     patched = patchable_model(model, factorized=True, slice_output="last_seq", separate_qkv=True)

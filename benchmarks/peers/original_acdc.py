@@ -8,30 +8,20 @@ asked for, the last one down from there is taken that has a receiver which leads
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 import time
-from contextlib import redirect_stdout
 from functools import partial
 
 import torch
 from acdc.acdc_utils import kl_divergence
 from acdc.TLACDCEdge import EdgeType
 from acdc.TLACDCExperiment import TLACDCExperiment
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-
-N_LAYERS = 12
+from gpt2 import Seconds, layer_of, print_seconds, random_model, random_prompts
 
 
 def experiment(n_prompts: int, n_pos: int) -> TLACDCExperiment:
-    config = HookedTransformerConfig(
-        n_layers=N_LAYERS, n_heads=12, d_model=768, d_head=64, d_mlp=3072, d_vocab=50257, n_ctx=64, act_fn="gelu_new",
-        normalization_type="LN", device="cpu",
-    )  # fmt: skip
-    model = HookedTransformer(config)
-    model.cfg.use_attn_result = model.cfg.use_split_qkv_input = model.cfg.use_hook_mlp_in = True
-    clean, corrupted = (torch.randint(50257, (n_prompts, n_pos)) for _ in range(2))
+    model = random_model()
+    clean, corrupted = random_prompts(n_prompts, n_pos)
     own = torch.log_softmax(model(clean), -1)[:, -1]
     metric = partial(kl_divergence, base_model_logprobs=own, last_seq_element_only=True)
     # The settings of its own main.py.
@@ -39,11 +29,6 @@ def experiment(n_prompts: int, n_pos: int) -> TLACDCExperiment:
         model=model, ds=clean, ref_ds=corrupted, threshold=0.0, metric=metric, verbose=False, indices_mode="normal",
         names_mode="normal", add_sender_hooks=True, add_receiver_hooks=False, remove_redundant=False,
     )  # fmt: skip
-
-
-def layer_of(name: str) -> int:
-    """Return the layer of a hook; of the logits, that after the last."""
-    return N_LAYERS if name.endswith("resid_post") else int(name.split(".")[1])
 
 
 def edges_of(exp: TLACDCExperiment) -> list:
@@ -88,7 +73,7 @@ def leave(exp: TLACDCExperiment, density: float) -> None:
     exp.update_cur_metric = measure
 
 
-def main(n_prompts: int, n_pos: int, density: float, n_edges: int, layers: list[int]) -> dict[int, list]:
+def main(n_prompts: int, n_pos: int, density: float, n_edges: int, layers: list[int]) -> Seconds:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     torch.manual_seed(0)
@@ -105,6 +90,4 @@ def main(n_prompts: int, n_pos: int, density: float, n_edges: int, layers: list[
 
 
 if __name__ == "__main__":
-    with redirect_stdout(sys.stderr):
-        seconds = main(*map(int, sys.argv[1:3]), float(sys.argv[3]), int(sys.argv[4]), [*map(int, sys.argv[5:])])
-    print(json.dumps(seconds))
+    print_seconds(main)

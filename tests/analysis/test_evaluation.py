@@ -1,4 +1,4 @@
-"""Rows of the tables: circuits on held-out prompts, random circuits, what the model itself does."""
+"""Test the rows of the tables: circuits on held-out prompts, random circuits, and what the model itself does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 
 
 def by_seed(seeds: int) -> dict[int, list[Circuit]]:
-    """Random circuits."""
+    """Return the random circuits of every seed."""
     found: dict[int, list[Circuit]] = {}
     for method, seed, circuit in controls(GRAPH, seeds, FRACTIONS):
         if method == "random" and seed is not None:
@@ -95,7 +95,7 @@ def test_metric_that_is_no_finite_number_is_refused_by_name(value):
 
 
 def test_behaviour_is_counted_by_hand():
-    """Four prompts of one position and four tokens; correct is 0, incorrect 1."""
+    """Each of four prompts has one position, over four tokens; token 0 is correct and token 1 incorrect."""
     tokens = torch.zeros(4, 1, dtype=torch.long)
     targets = {"correct": torch.zeros(4, dtype=torch.long), "incorrect": torch.ones(4, dtype=torch.long)}
     dataset = Dataset(tokens, tokens, torch.ones(4, 1, dtype=torch.bool), targets)
@@ -112,7 +112,7 @@ def test_behaviour_is_counted_by_hand():
 
 
 def test_of_several_answers_the_best_ones_are_compared():
-    """Tokens 0 and 2 are correct, 1 and 3 incorrect; the second prompt has fewer of both."""
+    """Tokens 0 and 2 are correct, 1 and 3 incorrect; the second prompt has one answer of each kind."""
     tokens = torch.zeros(3, 1, dtype=torch.long)
     targets = {
         "correct": torch.tensor([[0, 2], [0, NO_ANSWER], [0, 2]]),

@@ -1,4 +1,4 @@
-"""Areas by hand, and a table of them."""
+"""Test the area under faithfulness, by hand and by its laws, and the table of areas."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_ends_are_0_and_1_whatever_the_metric(empty, span):
 
 
 def evaluation(full: float = 0.0) -> pd.DataFrame:
-    """Of 10 edges: two circuits of ACDC, and three of random edges by two seeds."""
+    """Return an evaluation on a graph of 10 edges: two circuits of ACDC, and three random ones of two seeds."""
     rows = [("full", None, 10, full), ("empty", None, 0, 4.0)]
     rows += [("random", 0, 5, 4.0), ("random", 1, 5, 2.0), ("random", 1, 10, 0.0)]
     controls = pd.DataFrame(rows, columns=["method", "seed", "n_edges", "kl_divergence"]).assign(origin=CONTROL)
@@ -74,7 +74,7 @@ def test_a_metric_without_a_difference_is_said_to_have_none():
 
 @pytest.mark.parametrize("empty", (None, np.nan, ""))
 def test_circuits_that_have_not_converged_are_counted(empty, tmp_path):
-    """Nobody knows it of controls and of some imported circuits."""
+    """Whether a circuit has converged is not known of controls and of some imported circuits."""
     table = evaluation()
     table["converged"] = [empty] * 5 + [False, True]
     rows = faithfulness_table(table).set_index("method")

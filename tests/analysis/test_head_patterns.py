@@ -1,4 +1,4 @@
-"""What a page shows of attention is what the heads do, and it stays small."""
+"""Test the attention patterns of a page: they are those of the model's heads, and they stay small."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from acdc.analysis import attention, head_patterns
 from acdc.analysis.head_patterns import STEPS
 from acdc.engine.model import Engine
-from tests.planted_heads import planted_prompts, planted_weights
+from tests.planted_heads import planted_engine
 from tests.small_models import engine
 
 
 @pytest.fixture(scope="module")
 def planted() -> Engine:
-    return Engine(planted_weights(), planted_prompts(), ablation="corrupted")
+    return planted_engine()
 
 
 def decoded(text: str, n: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What heads do: attention is TransformerLens's, and planted heads get the names that they were built for."""
+"""Test what heads do: attention is TransformerLens's, and planted heads get the names that they were built for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from acdc.found import Found
 from acdc.graph import Circuit
 from acdc.heads import NONE
 from acdc.models.convert import weights_of
-from tests.planted_heads import NAMES, planted_prompts, planted_weights
+from tests.planted_heads import NAMES, planted_engine
 from tests.small_models import KINDS, bridge, engine, prompts
 
 METRIC = {"logit_difference": METRICS["logit_difference"].load()}
@@ -38,7 +38,7 @@ def whole(of: Engine) -> Found:
 
 @pytest.fixture(scope="module")
 def planted():
-    return Engine(planted_weights(), planted_prompts(), ablation="corrupted")
+    return planted_engine()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_planted_heads_attend_as_planted_on_clean_and_on_corrupted_prompts(table
 
 def test_a_mover_that_heeds_no_inhibition_fails_its_test():
     # On these prompts the answer always stands first, where such a head always looks: the rule holds.
-    engine = Engine(planted_weights(inhibited=False), planted_prompts(first_is_answer=True), ablation="corrupted")
+    engine = planted_engine(inhibited=False, first_is_answer=True)
     mover = head_table(engine, METRIC, [whole(engine)]).set_index("head").loc["a2.h0"]
     assert mover["name"] == "name mover" and mover["swap_passed"]
     assert mover["cut_effect"] == pytest.approx(0, abs=1e-5)

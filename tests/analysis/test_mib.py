@@ -1,4 +1,4 @@
-"""CPR and CMD are those of MIB's own code, on its scores: tests/vectors/mib/README.md."""
+"""Test CPR and CMD: they are those of MIB's own code, on its scores, see tests/vectors/mib/README.md."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from acdc.found import Found
 from acdc.graph import Circuit, EdgeScores, Graph
 from acdc.metrics import LogitDifference
 from tests import mib
+from tests.vector_files import read_vectors
 
 CASES = [(name, method) for name in mib.SHAPES for method in mib.METHODS]
 
@@ -24,7 +25,7 @@ CASES = [(name, method) for name in mib.SHAPES for method in mib.METHODS]
 def scores(name: str, method: str) -> EdgeScores:
     graph = mib.setup(name).graph
     values = np.full(graph.exists.shape, np.nan)
-    expected = mib.vectors()[name][method]["edges"]
+    expected = read_vectors("mib")[name][method]["edges"]
     for edge, place in Layout.of(graph).places().items():
         values[place] = expected[edge]
     return EdgeScores(graph, values)
@@ -34,7 +35,7 @@ def scores(name: str, method: str) -> EdgeScores:
 def test_areas_are_mibs(name, method):
     setup, signed = mib.setup(name), scores(name, method)
     for ranked, kind in ((signed, "signed"), (signed.absolute(), "absolute")):
-        expected = mib.vectors()[name][method][kind]
+        expected = read_vectors("mib")[name][method][kind]
         found = ours.areas(setup, LogitDifference, ours.of_scores(ranked))
         assert found == pytest.approx((expected["cpr"], expected["cmd"]), rel=1e-5)
 
@@ -46,14 +47,14 @@ def test_a_circuit_does_what_it_does_there(name, ablation):
     if (name, ablation) == ("gpt2", "zero"):
         setup = mib.setup(name, "zero", split_embed=True)
         circuit = with_positions(circuit, setup.graph)
-    expected = mib.vectors()[name]["circuit"][ablation]
+    expected = read_vectors("mib")[name]["circuit"][ablation]
     # Zeros are a difference there, which rounding keeps from 0, and a norm without variance enlarges that.
     bound = 1e-4 if ablation == "zero" else 1e-5
     assert -setup.value(circuit, LogitDifference) == pytest.approx(np.mean(expected), rel=bound)
 
 
 def with_positions(circuit: Circuit, graph: Graph) -> Circuit:
-    """The circuit where token and position embeddings are two senders, and no edge from positions is ever removed.
+    """Return the circuit with token and position embeddings as two senders, and all edges from positions.
 
     EAP-IG's input is the token embedding alone. Under zero ablation that differs from ours, which has positions in it.
     """
@@ -90,7 +91,7 @@ def test_a_submission_of_scores_has_every_edges_score(tmp_path, name):
     ours.write_submission([found(name, ranked, ranked.top(9), False)], tmp_path / "ioi_gpt2", d_model=32)
     (file,) = (tmp_path / "ioi_gpt2").iterdir()
     edges = json.loads(file.read_text())["edges"]
-    expected = mib.vectors()[name]["EAP"]["edges"]
+    expected = read_vectors("mib")[name]["EAP"]["edges"]
     assert file.name == "importances.json"
     assert {edge: entry["score"] for edge, entry in edges.items()} == pytest.approx(expected)
 
@@ -119,7 +120,7 @@ def test_cpr_and_cmd_of_what_was_found(is_sweep):
     if is_sweep:
         assert (cpr, cmd) == ours.areas(setup, LogitDifference, ours.of_sweep([one.circuit]))
     else:
-        expected = mib.vectors()["llama_grouped"]["EAP"]
+        expected = read_vectors("mib")["llama_grouped"]["EAP"]
         assert (cpr, cmd) == pytest.approx((expected["signed"]["cpr"], expected["absolute"]["cmd"]), rel=1e-5)
 
 

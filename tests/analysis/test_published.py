@@ -1,4 +1,4 @@
-"""Our areas beside the paper's."""
+"""Test the tables of our areas beside the paper's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Confusion counts and areas under ROC curves, by hand and by their laws."""
+"""Test confusion counts and areas under ROC curves, by hand and by their laws."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GRAPH = Graph(n_layers=1, n_heads=2, n_kv_heads=2)  # 2 * 3 ports and the MLP re
 
 
 def circuit(*edges: str) -> Circuit:
-    """``sender>receiver``; a port alone is its direct edge."""
+    """Return the circuit of edges that are written ``sender>receiver``; a port alone is its direct edge."""
     ends = ([GRAPH.node(name) for name in edge.split(">")] for edge in edges)
     return Circuit.from_edges(GRAPH, [Edge(e[0], e[-1], "addition" if len(e) == 2 else "direct") for e in ends])
 
@@ -159,7 +159,7 @@ def test_one_more_point_never_makes_the_staircase_lower(found, point):
 
 
 def points_of(score: np.ndarray, known: Circuit) -> list[tuple[float, float]]:
-    """One circuit for every value that a score takes: all edges of that value or a larger one."""
+    """Return FPR and TPR of a circuit for each value of the scores: of all edges that score that much or more."""
     values = np.unique(score[GRAPH.exists])
     counts = [confusion(kept(score >= value), kept(known.present), int(GRAPH.exists.sum())) for value in values]
     return [(c.fpr, c.tpr) for c in counts]
@@ -190,7 +190,7 @@ def test_a_constant_score_is_chance_by_trapezoid_and_nothing_by_the_pessimistic_
 
 
 def test_random_scores_are_chance_on_average():
-    """By trapezoid; the pessimistic rule gives less: its curve waits at every step for all that is not known."""
+    """The pessimistic curve waits at every step for all that is not known, so that its area is smaller."""
     areas = []
     for seed in range(500):
         found = points_of(np.random.default_rng(seed).random(GRAPH.exists.shape), KNOWN)
@@ -207,7 +207,7 @@ def test_a_rate_that_is_none_is_refused():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_area_of_circuits_of_every_size_is_how_often_a_known_edge_is_kept_longer(seed):
-    """AUROC by its definition: over all pairs of a known and another edge; half where both come at once."""
+    """AUROC is that by definition, over all pairs of a known and another edge, of which ties count half."""
     rng, graph = np.random.default_rng(seed), Graph(2, 2, 2)
     score = np.where(graph.exists, rng.integers(12, size=graph.exists.shape), np.nan)
     known = Circuit(graph, graph.exists & (rng.random(graph.exists.shape) < 0.3), np.zeros_like(graph.has_direct))

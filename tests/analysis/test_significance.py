@@ -1,4 +1,4 @@
-"""The tests of Shi et al. 2024: their values by hand, and on models whose circuit is known."""
+"""Test the hypothesis tests of Shi et al. 2024: their values by hand, and on models whose circuit is known."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TestByHand:
         assert independence(x, y, 0.0, rng).statistic == pytest.approx(expected)
 
     def test_of_three_prompts_the_p_value_is_the_share_of_six_orders(self):
-        """Kernels of 0, 1, 5 and itself: of the six orders, only the observed one reaches the observed value."""
+        """Of the six orders of 0, 1, 5 beside 0, 1, 5, only the observed one reaches the observed value."""
         x = np.array([0.0, 1.0, 5.0])
         p_value = independence(x, x, 0.0, default_rng(0)).p_value
         assert p_value == pytest.approx(1 / 6, abs=0.04)
@@ -174,7 +174,7 @@ class TestScores:
 
 class TestRandomCircuits:
     def test_a_path_goes_on_to_any_receiver_as_likely(self):
-        """Of one head without MLP: the embedding reads into q, k, v and the logits; the head into the logits."""
+        """In one head without an MLP, the embedding feeds q, k, v and the logits, and the head feeds the logits."""
         graph = Graph(n_layers=1, n_heads=1, n_kv_heads=1, has_mlp=False)
         rng, counts = default_rng(0), Counter[frozenset[str]]()
         for _ in range(2000):
@@ -223,7 +223,9 @@ class TestRandomCircuits:
 
 class TestOnThePlantedModel:
     def test_the_true_circuit_passes_all_but_what_is_not_true_of_it(self, rows):
-        """Distractors leak into model and rest alike, and random paths often take some of its few edges."""
+        """The rest depends on the model, because distractors leak into both. Random paths often take some of the few
+        edges, so that removing the circuit does not do more damage than most of them.
+        """
         passes = {test: row["passes"] for test, row in rows.items()}
         assert passes == {
             **dict.fromkeys(("equivalence", "minimality", "sufficiency_edges", "sufficiency_paths"), True),

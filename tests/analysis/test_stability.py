@@ -1,4 +1,4 @@
-"""Overlaps of circuits found on resampled prompts."""
+"""Test the overlaps of circuits found on resampled prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GRAPH = Graph(1, 2, 2, has_mlp=False)
 
 
 def circuit(*names: str) -> Circuit:
-    """Of edges such as "embed a0.h0.q"; one word is a port's direct edge."""
+    """Return the circuit of edges such as "embed a0.h0.q"; one word is a port's direct edge."""
     edges = [tuple(map(GRAPH.node, name.split())) for name in names]
     return Circuit.from_edges(GRAPH, [Edge(e[0], e[-1], "addition" if len(e) == 2 else "direct") for e in edges])
 

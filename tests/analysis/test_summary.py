@@ -1,4 +1,4 @@
-"""All methods in one table."""
+"""Test the table that has all methods of a study."""
 
 from __future__ import annotations
 

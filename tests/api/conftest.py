@@ -1,4 +1,4 @@
-"""A tiny GPT-2 of random weights and some prompts of its two words."""
+"""Share a tiny GPT-2 of random weights, and prompts of its two words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Circuits from Python: the slow search and the fast one, every method, sweeps, and what is refused."""
+"""Test finding circuits from Python: the slow search and the fast one, every method, sweeps, and what is refused."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_a_checkpoint_where_one_was_asked_for(model, data, tmp_pat
     real = Acdc.steps
 
     def stopped(self):
-        """Ctrl-C in the middle of the last layer."""
+        """Raise what Ctrl-C raises, in the middle of the last layer."""
         for n, can_be_saved in real(self):
             if self.progress.layer == 0 and n:
                 raise KeyboardInterrupt

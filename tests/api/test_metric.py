@@ -1,4 +1,4 @@
-"""A metric of one's own, as a function: it decides as the same one of the catalogue, and tables and pages know it."""
+"""Test a metric of one's own, a function: it decides as the catalogue's does, and tables and pages know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOW = {"threshold": 0.1, "precision": "float64"}
 
 
 def difference(logits, dataset):
-    """The catalogue's logit difference."""
+    """Compute the catalogue's logit difference."""
     prompt, _ = dataset.scored_rows
     rows = torch.arange(len(prompt))
     return logits[rows, dataset.targets["incorrect"][prompt]] - logits[rows, dataset.targets["correct"][prompt]]
@@ -81,7 +81,7 @@ def test_what_is_no_number_per_position_is_refused_before_the_search(function, m
 
 
 def test_a_distance_is_noticed_where_a_slope_is_needed(model, data):
-    """Nobody says that it is one. EAP would rank rounding."""
+    """Nothing declares that it is a distance. EAP would rank rounding errors, for its slope at the whole model is 0."""
 
     def far(logits, dataset):
         whole = model.bridge(dataset.clean)[dataset.scored]

@@ -1,4 +1,4 @@
-"""Prompts as people have them: lists, tokens, tables, files; and what does not fit is refused in one sentence."""
+"""Test prompts of lists, tokens, tables and files: they are read, or one sentence says what does not fit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_prompts_that_do_not_fit_are_left_out(model, data):
 
 
 def test_answers_by_their_first_tokens(model, data):
-    """Here `one` and ` one` are two tokens, and by itself neither follows a word."""
+    """An answer without its space is another token: `one` and ` one` are two."""
     by_themselves = {name: [word.strip() for word in words] for name, words in ANSWERS.items()}
     first = acdc.prompts(model, **COLUMNS | by_themselves, answers="first_token")
     for name, words in by_themselves.items():
@@ -197,7 +197,7 @@ def test_a_task_in_a_file_of_ones_own(model, tmp_path):
     with pytest.raises(InputError, match="has no option 'last': it has first"):
         acdc.task_prompts(model, file, 2, last="two")
     file.write_text(TASK.replace("two two two", "one one one"))
-    assert acdc.task_prompts(model, file, 1).about["corrupted"] == ["one one one"]  # as it is now
+    assert acdc.task_prompts(model, file, 1).about["corrupted"] == ["one one one"]  # the file is read again
 
 
 @pytest.mark.parametrize(

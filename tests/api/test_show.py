@@ -1,4 +1,4 @@
-"""What is found can be looked at, measured, written and read again."""
+"""Test what is done with circuits from Python: they are shown, measured, written and read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Circuits as the terminal shows them."""
+"""Test how the terminal shows circuits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer at a time the engine computes and decides what it does a head at a time; forced on the CPU here."""
+"""Test the engine a layer at a time, forced on the CPU: it computes and decides what it does a head at a time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import cache
 
 import pytest
 import torch
-from torch import Tensor
 
 from acdc.engine.batched import suits
 from acdc.engine.memory import per_candidate
 from acdc.engine.model import Engine
 from acdc.engine.removals import Removals
 from acdc.engine.runs import State
-from acdc.graph import Circuit, Graph, Node
+from acdc.graph import Circuit
 from acdc.metrics import KLDivergence
 from acdc.models.convert import weights_of
+from tests.engine.test_memory import held, node_at
 from tests.methods.test_search_properties import FLOAT64_ERROR, SEEDS, example
 from tests.search import assert_same
 from tests.small_models import KINDS, LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
@@ -42,7 +42,7 @@ def test_any_circuit_has_the_same_logits(kind, ablation, several):
 
 @pytest.mark.parametrize("seed", SEEDS[:24])
 def test_searches_decide_the_same(seed):
-    """In float64, of random models of every kind; see ``test_search_properties``. One byte: a prompt at a time."""
+    """Examples are those of ``test_search_properties``, in float64. One byte of memory leaves one prompt at a time."""
     drawn = example(seed)
     for memory in (2**31, 1) if seed % 4 == 0 else (2**31,):
         other = drawn.engine(batched=True, memory=memory)
@@ -59,7 +59,7 @@ def test_the_device_alone_says_whether_layers_are_taken_at_a_time(device):
 def test_candidates_need_no_more_memory_than_the_formula_says(kind, receiver):
     setup = batched(kind, "corrupted", False, True)
     removals = Removals(setup, Circuit.full(setup.graph), 0, setup.metric(KLDivergence))
-    removals.start(node_at(setup.graph, receiver))
+    removals.start(node_at(setup.graph, 0, receiver))
     senders = setup.graph.exists[:, removals.receiver].nonzero()[0].tolist() * 8
     setup.scratch.buffers.clear()
     removals.try_removing(senders, [False] * len(senders))
@@ -70,7 +70,7 @@ def test_candidates_need_no_more_memory_than_the_formula_says(kind, receiver):
 
 @pytest.mark.parametrize("kind", ("gpt2", "llama", "olmo2"))
 def test_a_committed_state_holds_what_a_state_of_single_tensors_holds(kind):
-    """No stack is left behind of which a view is still there, which would keep all of its memory."""
+    """A stack would keep all of its memory for as long as there is a view of a part of it."""
     sizes = []
     for setup in (engine(kind, "corrupted", False, True), batched(kind, "corrupted", False, True)):
         circuit = random_circuit(setup.graph, 0, 0.6, 1.0)
@@ -85,18 +85,9 @@ def test_a_committed_state_holds_what_a_state_of_single_tensors_holds(kind):
     assert sizes[1] <= 1.1 * sizes[0]
 
 
-def node_at(graph: Graph, kind: str) -> Node:
-    return Node(0, "mlp") if kind == "mlp" and graph.has_mlp else Node(0, "head", 0, "v")
-
-
-def held(tensors: list[Tensor]) -> int:
-    """Bytes of these tensors, each storage once."""
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_a_state_of_stacks_is_a_state(seed):
-    """Whatever is stacked, replaced together or alone, every activation is the last one given."""
+    """Whatever is stacked, and replaced together or alone, every activation is the last one given."""
     rng, n = random.Random(seed), 6
     expected = {("z", 0, i): torch.randn(3, 2) for i in range(n)}
     state = State(expected)
@@ -122,7 +113,7 @@ def test_activations_that_are_one_tensor_stay_one_in_a_stack():
 
 @pytest.mark.parametrize("asked", ("high", "medium"))
 def test_an_engine_multiplies_in_float32_whatever_was_asked_for(asked):
-    """As an environment variable or another library may have."""
+    """An environment variable or another library may have asked for TF32."""
     torch.set_float32_matmul_precision(asked)
     assert torch.backends.cuda.matmul.allow_tf32
     Engine(weights_of(bridge("gpt2")), prompts(False), ablation="corrupted")

@@ -1,4 +1,4 @@
-"""The engine is compared with the model's own programs, whose logits are kept in a file."""
+"""Test the check of the engine against the model's own programs, whose logits are kept in a file."""
 
 import json
 from dataclasses import replace
@@ -74,7 +74,7 @@ def test_logits_of_another_dataset_are_refused():
 
 
 def test_what_the_engines_own_rounding_explains_passes(monkeypatch):
-    """As in a reset SmolLM2, whose activations are hundreds: its logits differ by 0.003 between two ways to add."""
+    """A reset SmolLM2 needs it: its activations are hundreds, and two ways to add give logits that differ by 0.003."""
     monkeypatch.setattr(check, "TOLERANCE", 0.0)
     setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float32), DATA, ablation="corrupted")
     own = setup.circuit_logits(Circuit.full(setup.graph))

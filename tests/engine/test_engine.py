@@ -1,4 +1,4 @@
-"""The engine computes any circuit as the oracle does, and its rows are those that matter."""
+"""Test the engine: it computes any circuit as the oracle does, and its rows are those that matter."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tests.small_models import (
     OF_TEXT,
     ablations_of,
     bridge,
+    double_weights,
     engine,
     logits_of,
     measure,
@@ -141,7 +142,7 @@ def test_padding_after_the_scored_position_changes_nothing():
 
 
 def what_is_written(kind: str, cache: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """By the embeddings, and by head 2 of layer 1: Float[prompt pos d_model]."""
+    """Return what the embeddings write, and what head 2 of layer 1 writes: Float[prompt pos d_model]."""
     block, embedded = bridge(kind).blocks[1], cache["blocks.0.hook_resid_pre"]
     results = torch.einsum("pshd,hdm->hpsm", cache["blocks.1.attn.hook_z"], block.attn.W_O)
     if kind not in COUPLED:
@@ -153,7 +154,7 @@ def what_is_written(kind: str, cache: Mapping[str, torch.Tensor]) -> tuple[torch
 
 @kinds
 def test_under_mean_ablation_a_removed_edge_carries_the_mean_over_all_prompts_of_the_dataset(kind):
-    """By hand: edges of the embeddings and of a head to the logits; in chunks, and for a part of the prompts."""
+    """Edges of the embeddings and of a head to the logits are cut by hand, in chunks, and for a part of the prompts."""
     weights, dataset = weights_of(bridge(kind)), prompts(True)
     circuit = Circuit.full(weights.architecture.graph())
     last, sender = circuit.graph.receivers[-1].receiver_hook, circuit.graph.sender_index
@@ -175,7 +176,7 @@ def test_under_mean_ablation_a_removed_edge_carries_the_mean_over_all_prompts_of
 
 @pytest.mark.parametrize("memory", (2**31, 1))
 def test_under_mean_ablation_nothing_is_live_where_all_prompts_begin_alike(memory):
-    """Three prompts: a third of three times a number may be another number."""
+    """There are three prompts, for the mean of three equal numbers may be another number."""
     dataset = prompts(False).select(slice(3))
     clean, corrupted = dataset.clean.clone(), dataset.corrupted.clone()
     clean[:, :3] = corrupted[:, :3] = clean[0, :3]
@@ -198,11 +199,11 @@ def test_measure_is_the_mean_over_prompts_of_the_mean_over_positions(kind, metri
 @setups
 @scored
 def test_removals_of_every_layer_are_measured_and_committed_as_the_oracle_does(kind, split_embed, ablation, several):
-    """In circuits that have all edges into the layer and below; heads 0 lose q, k and v, heads 1 edges into them.
+    """The circuits have all edges into the layer and below. Heads 0 lose q, k and v, heads 1 the edges into them.
 
-    In float64: under zero ablation some nodes are left with an input of nothing but rounding, and a norm blows it up.
+    Numbers are float64: under zero ablation some nodes' input is nothing but rounding errors, which a norm enlarges.
     """
-    double, oracle = weights_of(bridge(kind)).to("cpu", torch.float64), reference(kind, ablation, split_embed, several)
+    double, oracle = double_weights(kind), reference(kind, ablation, split_embed, several)
     setup = Engine(double, prompts(several), ablation=ablation, split_embed=split_embed)
     graph, dataset, kl = setup.graph, prompts(several), setup.metric(OF_TEXT["kl_divergence"])
 
@@ -239,7 +240,7 @@ def test_removals_of_every_layer_are_measured_and_committed_as_the_oracle_does(k
 
 @kinds
 def test_double_precision_agrees_with_single(kind):
-    double = Engine(weights_of(bridge(kind)).to("cpu", torch.float64), prompts(False), ablation="corrupted")
+    double = Engine(double_weights(kind), prompts(False), ablation="corrupted")
     circuit = random_circuit(double.graph, 0, 0.5, 0.9)
     assert double.model_logits.dtype == torch.float64
     assert_same(logits(double, circuit).float(), logits(engine(kind), circuit))

@@ -1,4 +1,4 @@
-"""Both ways to multiply compute the product, and the processor alone chooses between them."""
+"""Test both ways to multiply: each computes the product, and the processor alone chooses between them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_sums_are_those_of_float64_to_rounding(way, n_sums):
 
 def searched(monkeypatch, way: str) -> Progress:
     monkeypatch.setattr(linear, "products", lambda: way)
-    # Weights afresh: those that other tests share are packed already, or not.
+    # Weights are made anew, for those that other tests share may be packed for the other way.
     weights = weights_of(bridge("llama")).to("cpu", torch.float32)
     return acdc_fast(Engine(weights, prompts(True), ablation="corrupted"), KLDivergence, 0.3)
 

@@ -1,10 +1,11 @@
-"""The formulas for memory bound what the engine holds, and not by far too much; freed memory is kept."""
+"""Test the formulas for memory, which bound what the engine holds, and not by far too much. Freed memory is kept."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from tests.small_models import KINDS, engine
 FLOAT = 4
 
 
-def held(*tensors: Tensor) -> int:
-    """Bytes of these tensors, each storage once."""
+def held(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of some tensors; what they share counts once."""
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
@@ -48,7 +49,7 @@ def test_resident_bounds_what_a_search_holds(kind, ablation):
     tensors += [setup.model_logits, *(t for c in setup.chunks for t in (c.delta, c.totals))]
     tensors += [t for each in metric for t in (each.model_logprobs, each.model_probs)]
     bound = resident(setup.weights.architecture, setup.graph, *size(setup), FLOAT)
-    assert 0.4 * bound < held(*tensors) <= bound
+    assert 0.4 * bound < held(tensors) <= bound
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +64,7 @@ def test_per_candidate_bounds_what_a_block_of_candidates_holds(kind, receiver):
     n = len(senders)
     setup.scratch.buffers.clear()
     removals.try_removing(senders, [False] * n)
-    used = held(*removals.patch.new.values(), *setup.scratch.buffers.values())
+    used = held([*removals.patch.new.values(), *setup.scratch.buffers.values()])
     rows = setup.chunks[0].rows
     bound = n * per_candidate(setup.weights.architecture, removals.plan, 0, rows, FLOAT)
     assert 0.2 * bound < used <= bound
@@ -104,7 +105,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps memory")
 def test_freed_memory_is_lent_again():
-    """Fresh pages are faults: 16,384 for each tensor that is not put into memory that was used before."""
+    """The first touch of a page is a fault: 16,384 of them for each tensor that gets no memory that was used before."""
     faults = {}
     for mode in ("give back", "keep"):
         program = [sys.executable, "-c", FAULTS, mode]

@@ -1,4 +1,4 @@
-"""Searches that try edges by coarse products decide as those in full precision do."""
+"""Test searches that try edges by coarse products: they decide as those in full precision do."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from acdc.graph import Circuit
 from acdc.methods.acdc_fast import Acdc, acdc_fast
 from acdc.metrics import KLDivergence
 from acdc.models.convert import weights_of
-from tests.engine.test_batched import held, node_at
+from tests.engine.test_memory import held, node_at
 from tests.methods.test_search_properties import FLOAT64_ERROR, METRICS, SEEDS, Example, example
 from tests.originals import FILES, load, vector_bridge, vector_dataset
-from tests.search import assert_same, decisions
+from tests.search import assert_same, decisions, finished
 from tests.small_models import KINDS, SETUPS, engine, prompts
 
 
 class Exact(Coarse):
-    """Multiplies in full precision where coarse products are asked for."""
+    """Multiply in full precision where coarse products are asked for."""
 
     weight = Full.weight
     __call__ = Full.__call__
@@ -33,7 +33,7 @@ class Exact(Coarse):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_searches_decide_the_same(seed):
-    """Of random models of every kind, their numbers in float64, their products in bfloat16."""
+    """Numbers are float64, coarse products bfloat16. One byte of memory leaves one prompt at a time."""
     drawn = example(seed)
     for memory in (2**31, 1) if seed % 4 == 0 else (2**31,):
         found = drawn.search(drawn.engine(mixed=True, memory=memory))
@@ -69,20 +69,14 @@ def search(drawn: Example, threshold: float, **settings: bool) -> Acdc:
     return Acdc(drawn.engine(**settings), METRICS[drawn.metric], threshold, head_order=drawn.head_order)
 
 
-def finished(begun: Acdc) -> Acdc:
-    for _ in begun.steps():
-        pass
-    return begun
-
-
 def near_ties(drawn: Example) -> list[float]:
-    """Thresholds just above and below what removing some edges does."""
+    """Return thresholds just above and below what removing some edges does."""
     effects = [row.effect for row in drawn.found.trace if row.effect > 1e-4 * drawn.scale]
     return [effect * (1 + sign * 1e-5) for effect in effects[:2] for sign in (-1, 1)]
 
 
 def n_misled() -> int:
-    """How many thresholds next to an effect lead a search by coarse products to other decisions."""
+    """Return how many thresholds next to an effect lead a search by coarse products to other decisions."""
     cases = [(drawn, threshold) for drawn in map(example, range(12, 20)) for threshold in near_ties(drawn)]
     found = [[finished(search(*case, mixed=is_mixed)).progress for is_mixed in (False, True)] for case in cases]
     return sum(decisions(usual) != decisions(tried) for usual, tried in found)
@@ -113,7 +107,7 @@ def test_a_resumed_search_is_the_same_to_the_byte():
 def test_candidates_need_no_more_memory_than_the_formula_says(kind, receiver):
     made = Engine(engine(kind).weights, prompts(True), ablation="corrupted", mixed=True)
     removals = MixedRemovals(made, Circuit.full(made.graph), 0, made.metric(KLDivergence), 0.01, 0.0)
-    removals.start(node_at(made.graph, receiver))
+    removals.start(node_at(made.graph, 0, receiver))
     senders = made.graph.exists[:, removals.receiver].nonzero()[0].tolist() * 8
     removals.tried, removals.candidates = (senders, [False] * len(senders)), [made.graph] * len(senders)
     made.scratch.buffers.clear()

@@ -1,4 +1,4 @@
-"""On an accelerator that refuses what a GPU refuses, every method decides as on the CPU, and seldom waits."""
+"""Test all methods on a pretended GPU, which refuses what a GPU refuses: they decide as on the CPU, and seldom wait."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from acdc.models.convert import weights_of
 from benchmarks.acdc_speed import random_background, random_prompts, random_weights
 from benchmarks.launches import NARROW, REGIMES, counted
 from tests.pretend_device import DEVICE, MixedDevicesError, PretendDevice
-from tests.search import assert_same, decisions
+from tests.search import assert_same, decisions, finished
 from tests.small_models import N_POS, N_VOCAB, SETUPS, bridge, prompts, random_circuit
 
 ERROR, SHARES = 1e-4, (0.1, 0.15, 0.2)
@@ -41,7 +41,7 @@ def device():
 
 @cache
 def dataset() -> Dataset:
-    """Prompts with the targets of every metric."""
+    """Return prompts with the targets of every metric."""
     few, generator = prompts(True), torch.Generator().manual_seed(2)
     answers = torch.randint(N_VOCAB, (4, 3), generator=generator)
     targets = {
@@ -122,7 +122,7 @@ def test_a_metric_of_a_notebook_and_prompts_in_chunks_decide_as_on_the_cpu(devic
 
 @pytest.mark.parametrize("kind", ("gpt2", "gemma2", "olmo2", "attention_only"))
 def test_searches_by_coarse_products_decide_as_on_the_cpu(kind, device):
-    """Effects that decide clearly are coarse: only decisions are compared, with those of full precision."""
+    """Effects that decide clearly stay coarse, so that only decisions are compared with those of full precision."""
     usual = engine(kind, "corrupted", "cpu")
     threshold = 0.1 * usual.value(Circuit.empty(usual.graph), KLDivergence)
     found = acdc_fast(engine(kind, "corrupted", DEVICE, mixed=True), KLDivergence, threshold)
@@ -153,7 +153,7 @@ def settings_of(method: str) -> dict[str, Any]:
 
 
 def found_by(method: str, where: str | torch.device, folder=None) -> list[Found]:
-    """Run a method of the catalogue."""
+    """Return what a method of the catalogue finds."""
     setup = engine("gemma2", "mean", where)
     if METHODS[method].kind == "search":
         return list(driver.find(setup, settings_of(method), ["0.1"], folder))
@@ -191,14 +191,12 @@ def test_training_by_every_metric_has_a_slope_and_the_one_that_it_has_on_the_cpu
 @pytest.mark.parametrize("places", [("cpu", DEVICE), (DEVICE, "cpu"), (DEVICE, DEVICE)])
 def test_training_goes_on_from_a_checkpoint_of_another_device(method, places, device, tmp_path):
     whole, before, after = (training(method, where) for where in ("cpu", *places))
-    for _ in whole.steps():
-        pass
+    finished(whole)
     for _ in range(5):
         before.step()
     save_state(tmp_path / "checkpoint.pt", {}, before.state())
     after.restore(load_state(tmp_path / "checkpoint.pt", {}))
-    for _ in after.steps():
-        pass
+    finished(after)
     np.testing.assert_allclose(np.array(after.trace), np.array(whole.trace), atol=ERROR)
     assert after.outcome().circuit == whole.outcome().circuit
 

@@ -1,4 +1,4 @@
-"""Every command that writes, with a small study's files, but for where it writes."""
+"""List every command that writes, with a small study's files, but for where it writes."""
 
 from __future__ import annotations
 

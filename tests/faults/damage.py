@@ -1,4 +1,4 @@
-"""Damage a file: what disks, transfers, editors and people do to one."""
+"""Damage a file as disks, transfers, editors and people do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Damage = Callable[[Path], None]
 
 
 def of_bytes(change: Callable[[bytes], bytes]) -> Damage:
-    """Return the damage that changes a file's bytes. The file is a new one, for the old may have other links."""
+    """Return the damage that changes a file's bytes. It makes a new file, for the old one may have other links."""
 
     def damage(path: Path) -> None:
         data = path.read_bytes()
@@ -39,13 +39,13 @@ def folder_instead(path: Path) -> None:
 
 
 def flipped(data: bytes, where: float, bit: int = 0) -> bytes:
-    """Return the bytes with one bit flipped, ``where`` of the way through."""
+    """Return the bytes with one bit flipped, at this share of their length."""
     at = min(len(data) - 1, int(where * len(data)))
     return data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
 
 
 def noise(data: bytes) -> bytes:
-    """Return as many other bytes, the same each time."""
+    """Return as many random bytes, the same each time."""
     return random.Random(len(data)).randbytes(len(data))
 
 
@@ -89,7 +89,7 @@ def of_rows(change: Callable[[list[list[str]]], list[list[str]]]) -> Damage:
 
 
 def with_number(entry: str) -> Callable[[list[list[str]]], list[list[str]]]:
-    """Return the change of a table's last number before its last column, in its second row."""
+    """Return the change of one number of a table's second row: of the last that has a column after it."""
 
     def change(rows: list[list[str]]) -> list[list[str]]:
         row = rows[min(2, len(rows) - 1)]
@@ -126,7 +126,7 @@ ROWS: dict[str, Damage] = {
 
 
 def places(data: Any, at: tuple = ()) -> Iterator[tuple]:
-    """Yield the path of every entry; of a list, of the first ones only."""
+    """Yield the path of every entry of a JSON file; of a list, only those of the first two."""
     entries = data.items() if isinstance(data, dict) else enumerate(data[:2]) if isinstance(data, list) else ()
     for key, entry in entries:
         yield (*at, key)
@@ -134,7 +134,7 @@ def places(data: Any, at: tuple = ()) -> Iterator[tuple]:
 
 
 def with_entry(data: Any, at: tuple, entry: Any) -> Any:
-    """Return the data with another entry at a path; without the entry where it is ``...``."""
+    """Return the data with another entry at a path, or without the entry where the other one is ``...``."""
     changed = copy.deepcopy(data)
     there = changed
     for key in at[:-1]:
@@ -147,7 +147,7 @@ def with_entry(data: Any, at: tuple, entry: Any) -> Any:
 
 
 def at_share(share: float, entry: Any) -> Damage:
-    """Return the damage that changes the entry which is that share of the way through a JSON file."""
+    """Return the damage that changes the entry at this share of all entries of a JSON file."""
 
     def changed(text: str) -> str:
         data = json.loads(text)
@@ -158,7 +158,7 @@ def at_share(share: float, entry: Any) -> Damage:
 
 
 def inserted(text: str) -> str:
-    """Return JSON with a key more, in the first object."""
+    """Return JSON with another key in its first object."""
     return text.replace("{", '{"more": 1,', 1)
 
 
@@ -183,5 +183,5 @@ MORE: dict[str, Damage] = {"a key more": of_text(inserted)}
 
 
 def copied(source: Path, folder: Path) -> Path:
-    """Return a copy of a folder whose files are links to the same bytes: damage makes new files of them."""
+    """Copy a folder as links to the same bytes, of which damage makes new files."""
     return Path(shutil.copytree(source, folder, copy_function=lambda a, b: Path(b).hardlink_to(a)))

@@ -1,4 +1,4 @@
-"""Run the command line in a forked child: its libraries are there already, and it may be killed or spoilt."""
+"""Run the command line in a forked child, which has imported the libraries and may be killed or spoilt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONGEST = 30
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit status, less than 0 where a signal ended it, and what it printed."""
+    """Hold how a command ended: its exit status, negative where a signal ended it, and what it printed."""
 
     status: int
     out: str
@@ -42,7 +42,7 @@ def import_all() -> None:
 
 
 def run(arguments: Sequence[object], folder: Path, spoil: Callable[[], object] = lambda: None) -> Ended:
-    """Run ``acdc`` with these arguments in a folder, in a child.
+    """Run ``acdc`` with these arguments, in a folder and in a child.
 
     Args:
         spoil: what the child does first, such as to replace a function by one that kills.
@@ -90,7 +90,7 @@ def be_child(arguments: list[str], folder: Path, spoil: Callable[[], object], ou
 
 
 def one_sentence(ended: Ended) -> str:
-    """Return the sentence that a refused command ended with; the empty text where it did not end so."""
+    """Return the sentence that a refused command ended with; an empty text where it did not end so."""
     said = re.sub(r"[^\n]*%\|[^\n]*\n?", "", ended.err)  # without progress bars
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("acdc: warning: ")]
     is_one = ended.status == 1 and len(lines) == 1 and lines[0].startswith("acdc: ")
@@ -103,7 +103,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def signatures(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return what changes with a file, by the names of all files of a folder."""
+    """Return for every file of a folder, by name, what changes whenever the file does."""
     found = {}
     for place, _, names in os.walk(folder):
         for name in names:

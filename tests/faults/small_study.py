@@ -1,4 +1,4 @@
-"""Make, by the commands themselves, every kind of file that a command reads: a small study in one folder."""
+"""Make a small study in one folder, by the commands themselves: it has every kind of file that a command reads."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import pickle
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file
 
 from acdc.found import Found
 from acdc.models.toy.tiny_llama import build
 from tests.faults import forks
-from tests.originals import VECTORS
-from tests.small_models import legacy_folder
+from tests.originals import vector_folder
 
 MONTHS = ["January", "February", "March", "April", "May"]
 SEARCH = ["--task", "planted", "--metric", "logit_difference", "--ablation", "corrupted"]
@@ -62,13 +60,10 @@ MAKE = (
 
 
 def make(folder: Path) -> None:
-    """Make the study. A search and a resampled one are left as a kill leaves them, in ``begun`` and ``work``."""
+    """Make the study. ``begun`` and ``work`` hold a search and a resampled one as a kill leaves them."""
     build(folder / "source")
     write_prompts(folder)
-    case = VECTORS / "small2l"
-    legacy_folder(
-        folder / "legacy", json.loads((case / "config.json").read_text()), load_file(case / "model.safetensors")
-    )
+    vector_folder(folder / "legacy", "small2l")
     for command in MAKE:
         ended = forks.run(command, folder)
         assert ended.status == 0, (command, ended.err)
@@ -80,7 +75,7 @@ def make(folder: Path) -> None:
 
 
 def stop_at_checkpoint(nth: int) -> None:
-    """Let this process end at once after a search has written its checkpoint for the nth time."""
+    """Make this process end at once when a search has written its checkpoint for the nth time."""
     import os
 
     from acdc.methods import driver

@@ -1,4 +1,4 @@
-"""The table of damage x file x stage, and what a damaged file must lead to."""
+"""List every damage to every file that a stage reads, and judge what comes of it."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ THEIR_TEXT: Damages = {**WHOLE, **TEXT, **{name: ROWS[name] for name in ("the la
 
 
 def without(damages: Damages, *names: str) -> Damages:
-    """Return the damages but for some."""
+    """Return the damages without some."""
     return {name: damage for name, damage in damages.items() if name not in names}
 
 
 class Stage(NamedTuple):
-    """A command, and the files that it reads with what may happen to each."""
+    """Hold a command, and the files that it reads with what may happen to each."""
 
     name: str
     arguments: list[str]
@@ -73,7 +73,7 @@ class Stage(NamedTuple):
 
 
 def importing(file: str, format: str, *more: str) -> list[str]:
-    """Return the command that reads another tool's file."""
+    """Return the arguments of the command that reads another tool's file."""
     labels = [*LABELS, "--method", "eap", "--value", "9"]
     return ["import", file, "--format", format, *labels, "--out", "out", *more]
 
@@ -94,7 +94,7 @@ STAGES = (
         "model of a folder",
         ["model", "--folder", "source", "--out", "out"],
         {
-            # Files are copied as they are, and no model needs a tokenizer.
+            # The command copies these files as they are, CRLF too, and no model needs a tokenizer.
             "source/config.json": without(THEIR_JSON, "CRLF"),
             "source/model.safetensors": WHOLE,
             "source/tokenizer.json": without(THEIR_JSON, "CRLF", "missing"),
@@ -251,7 +251,7 @@ REFUSED, RIGHT = "refused in one sentence", "the right result"
 
 
 class Case(NamedTuple):
-    """One damage to one file that a command reads."""
+    """Hold one damage to one file that a command reads."""
 
     stage: Stage
     file: str

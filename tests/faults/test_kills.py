@@ -1,4 +1,4 @@
-"""Every rule's command, killed as it writes and run again, gives the bytes of a run without a break."""
+"""Test kills of every rule's command: killed as it writes and run again, it gives the bytes of an unbroken run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def kill() -> None:
 
 
 def at_replacing(nth: int, after: bool) -> Callable[[], None]:
-    """Return what lets a process kill itself before or after it puts its nth file or folder in its place."""
+    """Return what makes a process kill itself before or after it moves its nth file or folder into place."""
     seen: list[int] = []
 
     def counted(move: Callable) -> Callable:
@@ -57,7 +57,7 @@ def at_replacing(nth: int, after: bool) -> Callable[[], None]:
 
 
 def while_writing() -> None:
-    """Let the process kill itself in the middle of the first file that it writes, or where a library has written it."""
+    """Make the process kill itself halfway through the first file that it writes, or after a library wrote one."""
 
     def half(path: Path, data: str | bytes, **_: object) -> None:
         with path.open("wb") as file:
@@ -77,7 +77,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
 
 
 def outputs(folder: Path, before: dict[str, tuple[int, ...]], name: str) -> dict[str, bytes | None]:
-    """Return what a command made, but for what says how long it took."""
+    """Return what a command made, without what says how long it took."""
     return {file: data for file, data in forks.changes(before, folder).items() if file != TIMED.get(name)}
 
 
@@ -94,7 +94,7 @@ def test_a_killed_command_is_run_again_to_the_same_bytes(name, arguments):
 
 
 def was_killed(name: str, arguments: list[str], spoil: Callable[[], None], expected: dict[str, bytes | None]) -> bool:
-    """Kill a command, see that what it left is whole, and run it again; return whether it came to the kill."""
+    """Kill a command, check that it left only whole files, run it again; return whether it came to the kill."""
     with a_copy() as folder:
         before = forks.signatures(folder)
         status = forks.run(arguments, folder, spoil).status
@@ -112,7 +112,7 @@ def test_every_rule_is_killed_here():
 
 
 def test_a_killed_download_leaves_no_half_of_a_wheel():
-    """Nothing is asked of an index: pip is replaced."""
+    """In place of pip, a function writes the wheel: no package index is asked."""
 
     def fetched(command: list[str]) -> str:
         Path(command[command.index("--dest") + 1], "none-1-py3-none-any.whl").write_bytes(WHEEL)

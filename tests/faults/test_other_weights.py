@@ -1,4 +1,4 @@
-"""Nothing that was found with other weights is used, though the model's name, its prompts and its files' names stay.
+"""Test that nothing found with other weights is used, where the model's name, its prompts and its files' names stay.
 
 Between the kill and the next run the model is made again: with its weights processed, reset, or reset by another seed.
 """
@@ -32,7 +32,7 @@ def done(arguments: list[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module", params=CHANGES.values(), ids=CHANGES)
 def changed(request) -> Iterator[Path]:
-    """A study whose model was made again, with the logits of the new one, and a search of it in ``fresh``."""
+    """Yield a study whose model and logits were made again, with a search by the new model in ``fresh``."""
     with a_copy() as folder:
         (folder / "planted").rename(folder / "trained")
         done(["model", *request.param, "--out", "planted"], folder)
@@ -47,7 +47,7 @@ def weights_of(folder: Path, file: str) -> str:
 
 @pytest.mark.parametrize("left", ("begun", "found"))
 def test_no_checkpoint_and_no_circuit_of_other_weights_is_used(changed, left):
-    """Of ``begun`` the checkpoint of a killed search is left, of ``found`` all that one finds."""
+    """``begun`` holds the checkpoint of a killed search, ``found`` all that a finished one leaves."""
     there = changed / left / "acdc/0.01"
     assert [path.name for path in there.iterdir()] == ["checkpoint.pt"] or (there / Found.FILE).exists()
     done([*ONE, "--out", left], changed)
@@ -73,6 +73,6 @@ def test_the_same_weights_made_again_go_on_where_the_search_was():
     with a_copy() as folder:
         done(["model", "--build", "planted", "--out", "planted"], folder)
         ended = forks.run([*ONE, "--out", "found"], folder)
-        assert ended.status == 0 and "edge/s" not in ended.err  # no search, no progress
+        assert ended.status == 0 and "edge/s" not in ended.err  # a search would show its progress
         started = forks.run([*ONE, "--out", "begun"], folder)
-        assert started.status == 0 and " 0/" not in started.err  # it did not begin at no edge
+        assert started.status == 0 and " 0/" not in started.err  # progress does not start at 0 edges

@@ -1,4 +1,4 @@
-"""Outputs that cannot be written: one sentence with the path and the remedy, and what was there stays as it was."""
+"""Test outputs that cannot be written: one sentence has the path and the remedy, and what was there stays as it was."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def copy() -> Iterator[Path]:
 
 
 def refused(arguments: list[str], folder: Path, spoil: Callable[[], object] = lambda: None) -> str:
-    """Run a command; return the one sentence in which it is refused while every file stays as it was."""
+    """Run a command; return the one sentence in which it is refused, while every file stays as it was."""
     before = forks.signatures(folder)
     ended = forks.run(arguments, folder, spoil)
     said = forks.one_sentence(ended)
@@ -64,7 +64,7 @@ def test_a_folder_that_may_not_be_written_to(copy, arguments):
 
 
 def almost_full(n_bytes: int) -> Callable[[], None]:
-    """Return what makes every write of a process fail that goes beyond so many bytes of a file, as a full disk does."""
+    """Return what makes a process fail as on a full disk, once it writes more than so many bytes to a file."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -79,7 +79,7 @@ FULL = {**QUICK, **{name: (given, "o") for name, given in TO_FOLDERS.items()}}
 
 @pytest.mark.parametrize(("arguments", "out"), FULL.values(), ids=FULL)
 def test_a_disk_that_is_full(copy, arguments, out):
-    """The limit is below every output; what other outputs a command has are as they were too, or whole."""
+    """The limit is below every output. Where a command has several, the others are whole or as they were."""
     ended = forks.run([*arguments, out], copy, almost_full(40))
     said = forks.one_sentence(ended)
     # Of a temporary file that a library writes there is no name.
@@ -102,7 +102,7 @@ def test_a_folder_of_something_else_is_not_taken_for_a_models(copy):
 
 
 def test_a_model_in_place_of_another_has_nothing_of_it(copy):
-    """A file that says how weights are processed would change the new model too."""
+    """The first one's file that says how weights are processed would change the new model."""
     assert forks.run(["model", "--build", "planted", "--processed", "--out", "o"], copy).status == 0
     assert forks.run(["model", "--build", "planted", "--out", "o"], copy).status == 0
     assert forks.files(copy / "o") == forks.files(copy / "planted")

@@ -1,4 +1,4 @@
-"""Single faults: damaged files, impossible values and readers that leave end in one sentence, and lose nothing."""
+"""Test single faults: damaged files, impossible values and readers that leave end in one sentence, and lose nothing."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path):
 
 @pytest.mark.parametrize("command", ("show", "log"))
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, command):
-    """Close the pipe that a command writes to, as `acdc log ... | head` does."""
+    """The pipe that the command writes to is closed, as by `acdc log ... | head`."""
     driver.find_one(engine("gpt2"), SETTINGS, "0.05", tmp_path)
     circuit, trace = tmp_path / Found.FILE, tmp_path / Found.TRACE
     given = {"show": [circuit], "log": ["--circuit", circuit, "--trace", trace]}[command]
@@ -215,7 +215,7 @@ def test_a_cut_trace_has_no_log(change, said):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """A folder with every file that a stage reads of another."""
+    """Return a folder with every file of another stage that a stage reads."""
     folder = tmp_path_factory.mktemp("written")
     setup = engine("gpt2")
     setup.dataset.save(folder / "dataset.safetensors")
@@ -266,7 +266,7 @@ def test_weights_that_changed_since_the_model_was_made_are_not_loaded(tmp_path):
 
 
 class Code:
-    """What runs code when pickle reads it."""
+    """Run code when pickle reads it."""
 
     def __reduce__(self) -> tuple:
         return print, ("code of the file has run",)

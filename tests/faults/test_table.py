@@ -1,4 +1,4 @@
-"""Every damage to every file that a command reads ends in one sentence, or in the right result; nothing is lost."""
+"""Test damage to every file that a command reads: it ends in one sentence, or in the right result; nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_damaged_file_is_refused_in_one_sentence_or_harmless(case):
     assert outcome(case.stage.arguments, case.file, damage) in (REFUSED, RIGHT)
 
 
-# Hypothesis writes the damage, to files of which something tells whether they are as they were written.
+# Hypothesis draws the damage. Each of these files tells, by a digest or otherwise, whether it is as it was written.
 
 READ_BY = {
     "evaluation.csv": "faithfulness",

@@ -1,4 +1,4 @@
-"""What tests of figures share: extensions of the catalogue, and what a figure shows."""
+"""Share what tests of figures need: extensions of the catalogue, and the texts of a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMPORTS = "from acdc.catalogue import AblationEntry, Method, Metric\n"
 
 @pytest.fixture
 def extend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Declare one extension a call, in a file of the given name."""
+    """Yield a function that declares an extension, in a file of the given name."""
     folder = tmp_path / "extensions"
     folder.mkdir()
     monkeypatch.setattr("acdc.catalogue.EXTENSIONS", folder)
@@ -30,7 +30,7 @@ def extend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 @pytest.fixture
 def texts() -> Callable[[Figure], list[str]]:
-    """Return a function that lists all that is written in a figure."""
+    """Return a function that lists all visible texts of a figure."""
 
     def of(figure: Figure) -> list[str]:
         written: list[Artist] = figure.findobj(lambda artist: hasattr(artist, "get_text"))

@@ -1,4 +1,4 @@
-"""A drawing shows the circuit's nodes and edges and no others."""
+"""Test the drawing of a circuit: it shows the circuit's nodes and edges, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What methods cost against how good they are."""
+"""Test the figure of what methods cost against how good they are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def methods(*others: dict) -> pd.DataFrame:
 
 
 def points(axes: Axes) -> dict[tuple[float, float], tuple[str, str, str]]:
-    """Colour, marker and face of every point."""
+    """Return colour, marker and face of every point."""
     return {
         tuple(line.get_xydata()[0]): (line.get_color(), line.get_marker(), line.get_markerfacecolor())
         for line in axes.get_lines()

@@ -1,4 +1,4 @@
-"""Which edges are shown, and how wide they are."""
+"""Test which edges are shown, and how wide they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves say what circuits keep, at their sizes, and what is beyond the panel."""
+"""Test the curves of faithfulness: they say what circuits keep, at their sizes, and what is beyond the panel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ THREE = {"acdc": [0.5, 1.0], "sp": [0.25, 0.5], "eap": [0.0, 3.0, -2.0]}
 
 
 def lines(axes) -> dict[tuple, str]:
-    """Return the colours of lines by their points."""
+    """Return the colour of every line by its points."""
     return {tuple(map(tuple, found.get_xydata().tolist())): found.get_color() for found in axes.get_lines()}
 
 
@@ -53,7 +53,9 @@ def test_a_line_for_every_method_from_the_share_of_edges_to_what_is_kept():
 
 
 def test_a_circuit_is_as_large_as_its_edges_that_reach_the_logits():
-    """Whatever was chosen. Of random circuits, those of one rank in their seeds are drawn at their median."""
+    """The number of edges that were chosen plays no part. Random circuits of one rank within their seeds are one point,
+    at their median.
+    """
     table = compared(**THREE).assign(n_edges=77)
     random = table["method"] == "random"
     table.loc[random, "n_edges_reaching"] = [0, 50, 6, 52]

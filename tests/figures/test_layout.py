@@ -1,4 +1,4 @@
-"""What figures share: the order of methods, what has not converged, what cannot be drawn, and where modules belong."""
+"""Test what figures share: methods' order, what has not converged, what cannot be drawn, where modules belong."""
 
 from __future__ import annotations
 

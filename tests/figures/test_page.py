@@ -1,4 +1,4 @@
-"""The interactive page: its data, and what it does in a browser."""
+"""Test the interactive page: its data, and what it does in a browser."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_sweep_goes_from_large_circuits_to_small_ones_and_starts_where_it_is
 
 
 def test_nodes_stand_in_one_order_from_the_embedding_up():
-    """In the order of a set, a page would be other bytes on every run."""
+    """In the order of a set, the page would be other bytes in every run."""
     names = ["embed", "a0.h0", "a0.h3", "m0", "a1.h2", "a1.h3", "m1", "logits"]
     assert [*data_of(page(SWEEP, {}, "", "0.3"))["positions"]] == names
 
@@ -84,13 +84,13 @@ def test_a_node_has_its_hook_points_and_its_effect():
     facts = nodes["a0.h0"]["facts"]
     assert ["writes", "blocks.0.attn.hook_result[:, :, 0]"] in facts
     assert ["reads", "blocks.0.hook_q_input[:, :, 0], 1 edge"] in facts
-    assert ["sends along", "3 edges"] in facts  # its two ends of the key that a1.h2 and a1.h3 share, and m0
+    assert ["sends along", "3 edges"] in facts  # into m0, and into the key that a1.h2 and a1.h3 share, drawn to both
     assert facts[-1][1] == "+0.375" and nodes["a0.h0"]["effect"] == 0.375
     assert nodes["m1"]["effect"] is None and not any("effect" in term for term, _ in nodes["m1"]["facts"])
 
 
 def test_the_page_is_the_same_bytes_in_every_run():
-    """A set's order changes with Python's seed of hashes."""
+    """The order of a set changes with the seed of Python's hashes, which a run draws."""
     program = "from tests.figures.test_page import *; print(page(SWEEP, NODES, 'a title', start='0.3'))"
     pages = {
         subprocess.run(
@@ -175,7 +175,7 @@ def test_the_page_loads_nothing():
 
 @pytest.fixture
 def opened(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """The page as from a USB stick; no test may leave an error in the console."""
+    """Open the page from a file, as from a USB stick; after the test, its console must be without errors."""
     file = tmp_path / "circuit.html"
     file.write_text(page(SWEEP, NODES, "a title", start="0.01"), encoding="utf-8")
     browser.get(file.as_uri())
@@ -193,7 +193,7 @@ def in_graph(browser: webdriver.Chrome, script: str):
 
 
 def point_at(browser: webdriver.Chrome, x: float, y: float) -> ActionChains:
-    """The pointer at a place in the graph, in pixels from its upper left corner."""
+    """Return actions that move the pointer in the graph, to pixels from its upper left corner."""
     graph = browser.find_element(By.ID, "graph")
     size = graph.size
     return ActionChains(browser, 0).move_to_element_with_offset(graph, x - size["width"] // 2, y - size["height"] // 2)
@@ -352,7 +352,7 @@ def described(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[webdriver.C
 
 
 def cells(browser: webdriver.Chrome) -> list[list[str]]:
-    """The titles of the cells of both heat maps."""
+    """Return the titles of the cells of both heat maps."""
     of_one = "(table) => [...table.querySelectorAll('td[title]')].map((cell) => cell.title)"
     return browser.execute_script(f"return [...document.querySelectorAll('.heat')].map({of_one})")
 

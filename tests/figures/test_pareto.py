@@ -1,4 +1,4 @@
-"""A metric's panels say what the table says, and refuse what cannot be drawn."""
+"""Test the panels of metrics over sizes: they say what the table says, and refuse what cannot be drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEARCHED = {"metric": "kl_divergence", "method": "acdc", **FOUND}
 
 
 def evaluation(values=("0.1", "0.03", "0.01"), n_seeds=3, sign=1.0, n_edges=(8, 40, 200)) -> pd.DataFrame:
-    """Return three circuits and controls; of ``sign`` -1 from a model that prefers the incorrect answers."""
+    """Return three circuits and controls; where ``sign`` is -1, the model prefers the incorrect answers."""
     rows = []
     for i, (value, n) in enumerate(zip(values, n_edges, strict=False)):
         kept = (i + 1) / 4

@@ -1,4 +1,4 @@
-"""Where nodes and arrows of a drawing are."""
+"""Test where the nodes and arrows of a drawing are."""
 
 from __future__ import annotations
 

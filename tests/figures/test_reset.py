@@ -1,4 +1,4 @@
-"""Trained models beside their reset networks."""
+"""Test the figure of trained models beside their reset networks."""
 
 from __future__ import annotations
 

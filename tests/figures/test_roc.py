@@ -1,4 +1,4 @@
-"""ROC curves are the staircases whose areas the tables have, with the paper's points beside ours."""
+"""Test ROC curves: they are the staircases whose areas the tables have, with the paper's points beside ours."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stairs_of(axes: Axes) -> list:
 
 
 def marked(axes) -> list[list[float]]:
-    """Points, of the paper and then ours."""
+    """Return the points that are marked: the paper's, then ours."""
     published = [found.get_xydata().tolist() for found in axes.get_lines() if found.get_linestyle() == "None"]
     return published + [np.asarray(found.get_offsets()).tolist() for found in axes.collections]
 

@@ -1,4 +1,4 @@
-"""Every method has a look of its own, and files are the same bytes twice."""
+"""Test the looks of figures: every method has one of its own, and files are the same bytes twice."""
 
 from __future__ import annotations
 

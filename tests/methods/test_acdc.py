@@ -1,4 +1,4 @@
-"""The search finds what one full forward pass per tried edge finds, however it guesses ahead."""
+"""Test ACDC: it finds what one full forward pass per tried edge finds, however it guesses ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from acdc.graph import Edge, Graph, Node
 from acdc.methods.acdc import Progress, receivers_in_order, receivers_of_layer, sender_order
 from acdc.methods.acdc_fast import Acdc, acdc_fast
 from acdc.metrics import KLDivergence
-from tests.search import assert_same, oracle_search
+from tests.search import assert_same, finished, oracle_search
 from tests.small_models import OF_TEXT, engine, prompts, reference
 
 FLOAT_ERROR = 1e-4
@@ -118,7 +118,7 @@ def test_edges_are_tried_exactly_where_something_reads_the_receiver(kind, thresh
 
 
 def test_threshold_is_strict():
-    """A metric that nothing changes: every effect is exactly 0."""
+    """Nothing changes the metric, so that every effect is exactly 0."""
 
     class Constant(KLDivergence):
         def __call__(self, logits):
@@ -131,7 +131,7 @@ def test_threshold_is_strict():
 
 def test_nan_stops_the_search_and_names_the_edge():
     class SecondIsNan(KLDivergence):
-        """Of the candidates that are measured together."""
+        """Measure nan for all but the first of the candidates that are measured together."""
 
         def __call__(self, logits):
             values = super().__call__(logits)
@@ -185,7 +185,7 @@ def test_progress_without_trials_has_no_metric_and_no_margin():
 
 
 def test_an_effect_within_rounding_of_the_threshold_is_a_near_tie():
-    """The same search again, at a threshold that one of its effects came to: the effect is then not below it."""
+    """A second search has the value of an effect as its threshold: the effect is then not below it."""
     found = search(*RUNS[1])
     at_effect = next(row.effect for row in found.trace if row.effect > 2 * RUNS[1][3])
     assert found.near_ties(RUNS[1][3]) == 0
@@ -201,10 +201,8 @@ def test_float_error_is_rounding_and_never_nothing(kind, ablation, metric, thres
 
 
 def test_float_error_is_what_the_metric_was_off_by():
-    """And stays the largest that was seen."""
-    run = Acdc(engine("layer_norm"), KLDivergence, 0.1, head_order="descending")
-    for _ in run.steps():
-        pass
+    """It stays the largest error that was seen."""
+    run = finished(Acdc(engine("layer_norm"), KLDivergence, 0.1, head_order="descending"))
     assert run.progress.float_error < 0.01
     run.note_rounding(run.progress.metric + 0.25)
     run.note_rounding(run.progress.metric)

@@ -1,4 +1,4 @@
-"""Every method on a model that can be solved by hand.
+"""Test every method on a model that can be solved by hand.
 
 One position, so that a head attends to itself, and no norm: the model is linear. The residual stream's first dimension
 is 1 on the clean prompt and -1 on the corrupted one. Both heads write a multiple of it there, 3 and 0.5 times, and the
@@ -27,6 +27,7 @@ from acdc.methods.hisp import hisp
 from acdc.methods.sp import Sp
 from acdc.metrics import LogitDifference
 from acdc.models.architecture import Architecture
+from tests.search import finished
 
 MULTIPLES = (3.0, 0.5)
 EFFECTS = {
@@ -99,22 +100,20 @@ def test_acdc_keeps_what_costs_the_threshold(engine, threshold, kept):
     ("regularisation", "kept"), [(3.0, {"a0.h0.v", "a0.h1.v"}), (60.0, {"a0.h0.v"}), (1000.0, set())]
 )
 def test_sp_keeps_a_node_while_it_saves_more_than_its_regularisation(engine, regularisation, kept):
-    """Six nodes in three groups of two: each has a sixth of the regularisation. At the first score, 1.6, a step up
+    """Six nodes in three groups of two have a sixth of the regularisation each. At the first score, 1.6, a step up
     raises the expected share by 0.14 and the chance to be above 0 by 0.037: 6 x 0.14 is more than 60 / 6 x 0.037 and
     less than 1000 / 6 x 0.037, and 1 x 0.14 lies between 3 and 60 in the same way.
     """
     found = Sp(engine, LogitDifference, regularisation, steps=200, learning_rate=0.2, prompts_per_step=1, seed=0)
-    for _ in found.steps():
-        pass
+    finished(found)
     assert {engine.graph.receivers[r].name for r in np.flatnonzero(found.scores.score > 0)} == kept
 
 
 def test_edge_pruning_keeps_the_edges_that_cost_the_most(engine):
-    """Three of nine edges: without any other three the metric is worse."""
+    """It may keep three of nine edges, and any other three leave a worse metric."""
     settings = {"steps": 1500, "learning_rate": 0.8, "multiplier_learning_rate": 0.1, "warmup": 0.07, "seed": 0}
     found = EdgePruning(engine, LogitDifference, 2 / 3, **settings, target_warmup=0.83, prompts_per_step=1)
-    for _ in found.steps():
-        pass
+    finished(found)
     assert {edge.name for edge in found.circuit.edges if edge.kind == "addition"} == {
         "embed -> logits",
         "a0.h0 -> logits",

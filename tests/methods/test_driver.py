@@ -1,4 +1,4 @@
-"""One driver runs every method: killed, a search goes on to the same bytes; results of other settings are not taken."""
+"""Test the driver of all methods: a killed search goes on to the same bytes, and takes no results of other settings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def kill(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], folder: Path
 
 @pytest.fixture
 def restored(monkeypatch) -> list[dict[str, Any]]:
-    """The states that searches went on from."""
+    """Return a list that every search adds to: the state that it went on from."""
     states: list[dict[str, Any]] = []
     for name in SETTINGS:
         kind = METHODS[name].load()
@@ -146,7 +146,7 @@ def test_a_circuit_says_how_it_was_found(method):
 
 
 def test_a_near_tie_is_warned_of():
-    """The same search again, at a threshold that one of its effects came to."""
+    """A second search has the value of an effect as its threshold."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (found,) = find(SETTINGS["acdc"])

@@ -1,4 +1,4 @@
-"""The masked forward pass and the first-order effects that are taken of it."""
+"""Test the masked forward pass, and the first-order effects that are taken of it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from acdc.methods.relp import RelpModel, relp
 from acdc.metrics import L2, KLDivergence, LogitDifference, MetricKind
 from acdc.models.convert import weights_of
 from tests import mib
-from tests.originals import VECTORS, vector_bridge, vector_inputs
-from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, engine, prompts, random_circuit
+from tests.originals import vector_bridge, vector_inputs
+from tests.small_models import LEARNED_POSITIONS, SETUPS, bridge, double_engine, engine, prompts, random_circuit
+from tests.vector_files import VECTORS, read_vectors
 
 setups = pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 
@@ -47,12 +48,12 @@ def test_masks_of_ones_and_zeros_are_circuits(kind, ablation, split_embed):
 
 
 def edge_scores(model: MaskedModel, kind: MetricKind, steps: int) -> EdgeScores:
-    """Scores by integrated gradients that end at the clean inputs; by one step, EAP's."""
+    """Return scores by integrated gradients that end at the clean inputs; one step makes them EAP's."""
     return of_eap.edge_scores(model, kind, inputs_between(model, steps, "clean"))
 
 
 def nudged(model: MaskedModel, sender: int, receiver: int, by: float) -> float:
-    """The logit difference with one edge's share changed."""
+    """Return the logit difference with one edge's share changed."""
     mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
     mask.present[sender, receiver] += by
     metric = model.metric(LogitDifference)
@@ -72,7 +73,7 @@ def test_eap_is_the_slope_of_removing_each_edge(kind, ablation):
 
 
 def test_eap_is_autocircuits():
-    """Signs: its mask is 1 where an edge is corrupted, and it differentiates the same loss."""
+    """The signs are the same: AutoCircuit's mask is 1 where an edge is corrupted, and the loss is this one."""
     case = "tiny3l_mlp"
     clean, corrupted = (vector_inputs(case)[name] for name in ("clean", "corrupted"))
     scored = torch.zeros_like(clean, dtype=torch.bool)
@@ -101,7 +102,7 @@ def test_eap_is_one_step_of_integrated_gradients():
 
 @pytest.mark.parametrize("kind", ("gpt2", "pythia", "shortformer"))
 def test_integrated_gradients_of_the_embeddings_edges_add_up_to_what_all_of_them_do(kind):
-    """Completeness: along the path, what leaves the embeddings makes all of the difference."""
+    """This is completeness: along the path, what leaves the embeddings makes all of the difference."""
     model = masked(kind, "corrupted", dtype=torch.float64)
     metric = model.metric(LogitDifference)
     with torch.no_grad():
@@ -131,7 +132,7 @@ def test_a_distance_from_the_model_has_no_slope_at_the_model(kind):
 
 
 def test_an_edge_that_carries_no_difference_has_no_effect():
-    """Under corrupted ablation, positions are the same in both runs."""
+    """Under corrupted ablation, position embeddings are the same in both runs."""
     model = masked("gpt2", "corrupted", split_embed=True)
     scores = edge_scores(model, LogitDifference, 1)
     position = scores.graph.sender_index[Node(-1, "pos_embed")]
@@ -142,7 +143,7 @@ def test_an_edge_that_carries_no_difference_has_no_effect():
 @pytest.mark.parametrize("ablation", ("corrupted", "mean"))
 def test_scores_are_the_same_however_many_prompts_are_taken_at_once(monkeypatch, ablation, at_once):
     monkeypatch.setattr(gradients, "PROMPTS_AT_ONCE", at_once)
-    setup = Engine(weights_of(bridge("llama")).to("cpu", torch.float64), prompts(True), ablation=ablation)
+    setup = double_engine("llama", ablation)
     found = eap_ig(setup, LogitDifference, ig_steps=3, ig_ends="clean").scores
     expected = edge_scores(masked("llama", ablation, dtype=torch.float64), LogitDifference, 3)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-10)
@@ -163,7 +164,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", mib.SHAPES)
 def test_scores_are_the_authors(name, variant):
-    setup, expected = mib.setup(name), mib.vectors()[name][variant]["edges"]
+    setup, expected = mib.setup(name), read_vectors("mib")[name][variant]["edges"]
     scores = VARIANTS[variant](setup, LogitDifference).scores.score
     places = Layout.of(setup.graph).places()
     assert places.keys() == expected.keys()
@@ -175,7 +176,7 @@ def test_scores_are_the_authors(name, variant):
 
 
 def without_the_embeddings(setup: Engine) -> np.ndarray:
-    """Scores by integrated gradients of activations, less the gradients while the embeddings are between.
+    """Return scores by integrated gradients of activations, less those gradients at which the embeddings are mixed.
 
     The authors' code takes none of these at the first layer's ports, where nothing but the embeddings comes before.
     """

@@ -1,4 +1,4 @@
-"""Importance of heads' ports and MLPs."""
+"""Test HISP: the importance of heads' ports and of MLPs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from acdc.graph import Circuit, Node
 from acdc.methods.driver import sizes_of
 from acdc.methods.hisp import hisp, slopes
 from acdc.metrics import LogitDifference
-from acdc.models.convert import weights_of
-from tests.small_models import SETUPS, bridge, engine, prompts
+from tests.small_models import SETUPS, double_weights, engine, prompts
 
 
 def nudged(model: MaskedModel, receiver: int, by: float) -> float:
-    """The logit difference with the share of one port's value or one MLP's output changed."""
+    """Return the logit difference with the share of one port's value or one MLP's output changed."""
     mask, node = Mask.of(Circuit.full(model.graph), model.weights.embed), model.graph.receivers[receiver]
     if node.port:
         mask.direct[receiver] += by
@@ -30,7 +29,7 @@ def nudged(model: MaskedModel, receiver: int, by: float) -> float:
 @pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 def test_importance_is_the_mean_size_of_each_prompts_slope(kind, ablation):
     dataset, step = prompts(True), 1e-5
-    weights = weights_of(bridge(kind)).to("cpu", torch.float64)
+    weights = double_weights(kind)
     alone = [MaskedModel(weights, dataset.select(slice(i, i + 1)), ablation=ablation) for i in range(len(dataset))]
     found = slopes(MaskedModel(weights, dataset, ablation=ablation), LogitDifference).score
     for receiver in range(0, len(found) - 1, 3):  # ports of every sort, and MLPs
@@ -48,7 +47,7 @@ def test_each_layers_scores_have_the_norm_1():
 
 
 def test_a_layer_without_effect_scores_0_and_not_nan():
-    weights = weights_of(bridge("gpt2")).to("cpu", torch.float64)
+    weights = double_weights("gpt2")
     weights.unembed.zero_()
     scores = hisp(Engine(weights, prompts(True), ablation="corrupted"), LogitDifference).scores
     assert (scores.values == 0).all() and len(scores.values) == len(scores.graph.receivers) - 1

@@ -1,4 +1,4 @@
-"""On random small models of every kind, the search is Algorithm 1 with one hooked forward pass per tried edge.
+"""Test the search on random small models of every kind: it decides as one hooked forward pass per tried edge does.
 
 A seed draws a whole example, so that the same ones run every time. They are compared in float64, where nothing
 is near a tie; float32 has to decide the same wherever no effect is near the threshold.
@@ -39,12 +39,12 @@ D_HEAD = 8
 FLOAT64_ERROR = 1e-9
 FLOAT32_ERROR = 1e-4
 LLAMA_ERROR = 1e-5
-"""The oracle's in float64: Hugging Face's RMS norm computes in float32 whatever the model is in."""
+"""The oracle's error in float64, for Hugging Face's RMS norm computes in float32 whatever the model is in."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A search, drawn from a seed.
+    """Hold what a seed draws of a search.
 
     Attributes:
         seed: of the weights and the prompts too.
@@ -84,7 +84,7 @@ class Example:
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """The model in float64; its weights are float32 numbers all the same."""
+        """Return the model in float64; its weights are float32 numbers all the same."""
         shape = {"n_layers": self.n_layers, "n_heads": self.n_heads, "d_model": D_HEAD * self.n_heads}
         shape |= {"n_key_value_heads": self.n_kv_heads} if self.kind in GROUPED else {}
         return random_bridge(self.kind, self.seed, **shape).to(torch.float64)
@@ -94,13 +94,13 @@ class Example:
         return random_dataset(self.seed, self.n_prompts)
 
     def engine(self, dtype: torch.dtype = torch.float64, **settings: int) -> Engine:
-        """``settings`` are of ``Engine``."""
+        """Return an engine of the example. ``settings`` are those of ``Engine``."""
         weights = weights_of(self.bridge).to("cpu", dtype)
         return Engine(weights, self.dataset, ablation=self.ablation, split_embed=self.split_embed, **settings)
 
     @cached_property
     def scale(self) -> float:
-        """How far the metrics of a few circuits, from all edges to none, are apart."""
+        """Return how far apart the metrics of a few circuits are, from all edges to none."""
         engine = self.engine()
         metric, graph = engine.metric(METRICS[self.metric]), engine.graph
         circuits = [random_circuit(graph, seed, 0.5, 0.9) for seed in range(3)]
@@ -116,7 +116,7 @@ class Example:
 
     @cached_property
     def found(self) -> Progress:
-        """What the fast search finds in float64."""
+        """Return what the fast search finds in float64."""
         return self.search(self.engine())
 
     def search(self, engine: Engine) -> Progress:
@@ -124,18 +124,18 @@ class Example:
 
     @cached_property
     def expected(self) -> Progress:
-        """What one hooked forward pass per tried edge finds."""
+        """Return what one hooked forward pass per tried edge finds."""
         oracle = Reference(self.bridge, self.dataset, ablation=self.ablation, split_embed=self.split_embed)
         return oracle_search(oracle, METRICS[self.metric], self.threshold, self.head_order)
 
     @property
     def margin(self) -> float:
-        """How near the threshold an effect comes, as a share of ``scale``."""
+        """Return how near an effect comes to the threshold, as a share of ``scale``."""
         return self.expected.smallest_margin(self.threshold) / self.scale
 
 
 def random_dataset(seed: int, n_prompts: int) -> Dataset:
-    """Prompts with one or several scored positions, and corrupted ones that begin as they do."""
+    """Return prompts with one or several scored positions, and corrupted ones that begin as they do."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     n_pos, most_scored = rng.randint(3, 7), rng.choice([1, 3])
     clean = torch.randint(0, N_VOCAB, (n_prompts, n_pos), generator=generator)
@@ -171,7 +171,7 @@ def test_float32_decides_the_same_unless_an_effect_is_near_the_threshold(seed):
 
 
 def test_examples_are_of_every_sort():
-    """And three quarters of them are no tie for float32, and keep some of the edges they try but not all."""
+    """Three quarters of them are no tie for float32; three quarters keep some of the tried edges, but not all."""
     drawn = [example(seed) for seed in SEEDS]
     for name, values in {"kind": KINDS, "ablation": ABLATIONS, "metric": METRICS, "head_order": HEAD_ORDERS}.items():
         counts = Counter(getattr(each, name) for each in drawn)
@@ -196,7 +196,7 @@ def test_block_size_changes_nothing(monkeypatch, seed, size):
 
 @pytest.mark.parametrize("seed", SEEDS[::2])
 def test_memory_changes_nothing(seed):
-    """One byte: a prompt and a candidate at a time."""
+    """With one byte of memory, prompts and candidates are taken one by one."""
     drawn = example(seed)
     little = drawn.engine(memory=1)
     found = drawn.search(little)
@@ -217,7 +217,7 @@ def threads(n: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("seed", range(len(KINDS)), ids=KINDS)
 def test_number_of_threads_changes_no_decision(seed):
-    """With so many prompts that torch shares the work out."""
+    """There are so many prompts that torch shares the work out."""
     drawn = replace(example(seed), n_prompts=40)
     with threads(2):
         found = drawn.search(drawn.engine(torch.float32))

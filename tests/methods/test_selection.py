@@ -1,4 +1,4 @@
-"""Rules of selection take what they say, and pruning dead edges changes nothing that a circuit does."""
+"""Test rules of selection: they take what they say, and to prune dead edges changes nothing that a circuit does."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_share_is_rounded_down(share, n, first):
 
 
 def test_an_edge_is_consistent_where_its_interval_does_not_contain_0():
-    """Of 1, 2, 3: mean 2 and standard error 1/sqrt(3), so 2 -+ 1.13. Of -1, 1, 3: 1 -+ 2.26."""
+    """Scores 1, 2, 3 have mean 2 and standard error 1/sqrt(3), so the interval 2 -+ 1.13; -1, 1, 3 have 1 -+ 2.26."""
     first = np.zeros((3, N))
     first[:, 0], first[:, 1], first[:, 2] = (1, 2, 3), (-1, 1, 3), (-1, -2, -3)
     mean, consistent = mean_and_consistent([scores(SMALL, values) for values in first])
@@ -109,7 +109,7 @@ def test_consistent_edges_come_first_in_their_order_and_the_others_follow_in_the
 
 
 def is_connected(circuit: Circuit) -> bool:
-    """As the program asks for it, edge by edge."""
+    """Return whether a circuit is connected as the program asks, edge by edge."""
     present = list(edge for edge in circuit.edges if edge.kind == "addition")
     senders, graph = {edge.sender for edge in present}, circuit.graph
     fed = {node for edge in present for node in graph.consumers(edge.receiver)}
@@ -120,7 +120,7 @@ def is_connected(circuit: Circuit) -> bool:
 
 
 def best_sum(ranked: EdgeScores, n: int) -> float:
-    """Of all connected circuits, by trying them."""
+    """Return the largest sum of scores of a connected circuit, by trying all circuits."""
     graph, best = ranked.graph, 0.0
     pairs = [Edge(graph.senders[s], graph.receivers[r]) for s, r in np.argwhere(graph.exists)]
     sizes = {
@@ -146,7 +146,7 @@ def test_the_program_finds_the_best_connected_circuit(graph, seed, n):
 
 
 def test_the_program_takes_a_weak_edge_that_makes_strong_ones_reach_the_logits():
-    """Of two edges, the way through the MLP is worth 5.1 and each of the three largest scores alone leads nowhere."""
+    """With two edges, the way through the MLP is worth 5.1. Each of the three largest scores alone leads nowhere."""
     graph = Graph(1, 1, 1)
     edges = {("embed", "a0.h0.q"): 4, ("a0.h0", "m0"): 4, ("embed", "m0"): 5, ("m0", "logits"): 0.1}
     values = {
@@ -216,7 +216,7 @@ def test_pruning_changes_nothing_that_a_circuit_does(kind, ablation):
 
 @pytest.mark.parametrize("ablation", ("zero", "mean"))
 def test_a_node_without_inputs_is_not_dead_where_the_ablated_run_is_fixed(ablation):
-    """What it computes of ablated inputs is not what it is fixed to write."""
+    """What the node computes of ablated inputs is not what it is fixed to write."""
     setup = engine("gpt2", ablation)
     graph = setup.graph
     alone = Circuit.from_edges(graph, [Edge(Node(0, "mlp"), graph.receivers[-1])])

@@ -1,4 +1,4 @@
-"""Subnetwork probing: masks of nodes, trained."""
+"""Test subnetwork probing: masks of nodes, trained."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from acdc.graph import Circuit, Graph
 from acdc.methods.hard_concrete import alike
 from acdc.methods.sp import FIRST_SCORE, Sp, Step, draw, expected_share
 from acdc.metrics import KLDivergence, LogitDifference, Metric
-from acdc.models.convert import weights_of
-from tests.small_models import SETUPS, bridge, prompts
-
-
-def engine(kind: str, ablation: str = "corrupted") -> Engine:
-    """In float64, with weights of its own."""
-    return Engine(weights_of(bridge(kind)).to("cpu", torch.float64), prompts(True), ablation=ablation)
+from tests.search import finished
+from tests.small_models import SETUPS, double_engine, double_weights, prompts
 
 
 def sp(
@@ -37,14 +32,8 @@ def sp(
     return Sp(engine, kind, regularisation, **settings)
 
 
-def trained(run: Sp) -> Sp:
-    for _ in run.steps():
-        pass
-    return run
-
-
 def on_edges(model: MaskedModel, share: torch.Tensor) -> Mask:
-    """The mask of edges that says of every node what its share says."""
+    """Return the mask that says of every edge what its node's share says."""
     mask = Mask.of(Circuit.full(model.graph), model.weights.embed)
     for r, node in enumerate(model.graph.receivers[:-1]):
         if node.port:
@@ -56,7 +45,7 @@ def on_edges(model: MaskedModel, share: torch.Tensor) -> Mask:
 
 @pytest.mark.parametrize(("kind", "ablation"), SETUPS)
 def test_shares_of_nodes_are_those_of_all_their_edges(kind, ablation):
-    setup = engine(kind, ablation)
+    setup = double_engine(kind, ablation)
     model = MaskedModel(setup.weights, setup.dataset, ablation=ablation)
     share = torch.rand(len(model.graph.receivers) - 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = model.logits(on_edges(model, share))
@@ -65,36 +54,36 @@ def test_shares_of_nodes_are_those_of_all_their_edges(kind, ablation):
 
 
 def test_extreme_regularisation_gives_the_whole_graph_and_none_of_its_nodes():
-    setup = engine("gpt2")
-    everything = trained(sp(setup, KLDivergence, -1e6)).circuit
-    nothing = trained(sp(setup, KLDivergence, 1e6)).circuit
+    setup = double_engine("gpt2")
+    everything = finished(sp(setup, KLDivergence, -1e6)).circuit
+    nothing = finished(sp(setup, KLDivergence, 1e6)).circuit
     assert everything.n_edges == setup.graph.n_edges
     assert [edge.name for edge in nothing.edges] == ["embed -> logits"]
 
 
 def test_one_head_that_matters_is_kept_and_the_others_go():
-    """All heads but one write nothing: whatever their masks, the metric is the same."""
-    weights = weights_of(bridge("attention_only")).to("cpu", torch.float64)
+    """All heads but one write nothing: whatever their masks are, the metric is the same."""
+    weights = double_weights("attention_only")
     for layer, block in enumerate(weights.blocks):
         for head in range(len(block.w_o)):
             if (layer, head) != (1, 2):
                 block.w_o[head] = 0
     setup = Engine(weights, prompts(True), ablation="corrupted")
-    found = trained(sp(setup, KLDivergence, 0.1, steps=150))
+    found = finished(sp(setup, KLDivergence, 0.1, steps=150))
     kept = {setup.graph.receivers[r].name for r in np.flatnonzero(found.scores.score > 0)}
     assert "a1.h2.v" in kept and kept <= {"a1.h2.q", "a1.h2.k", "a1.h2.v"}
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others():
-    setup = engine("llama")
+    setup = double_engine("llama")
     first, second, other = (
-        trained(sp(setup, LogitDifference, 0.1, steps=5, seed=seed)).scores.values for seed in (0, 0, 1)
+        finished(sp(setup, LogitDifference, 0.1, steps=5, seed=seed)).scores.values for seed in (0, 0, 1)
     )
     assert (first == second).all() and not (first == other).all()
 
 
 def test_a_run_goes_on_where_it_was(tmp_path):
-    setup, file = engine("gpt2"), tmp_path / "state.pt"
+    setup, file = double_engine("gpt2"), tmp_path / "state.pt"
     settings = {"steps": 12, "learning_rate": 0.1, "prompts_per_step": 3, "seed": 3}
     whole = sp(setup, LogitDifference, 0.3, **settings)
     for _, can_be_saved in whole.steps():
@@ -109,27 +98,27 @@ def test_a_run_goes_on_where_it_was(tmp_path):
 
 
 def test_every_step_takes_the_next_prompts():
-    setup = engine("gpt2")
+    setup = double_engine("gpt2")
     halves = [
         Engine(setup.weights, setup.dataset.select(part), ablation="corrupted") for part in (slice(2), slice(2, None))
     ]
     still = {"steps": 3, "learning_rate": 0.0, "prompts_per_step": 2}
     both, first, second = (
-        [step.metric for step in trained(sp(each, LogitDifference, 0.0, **still)).trace] for each in (setup, *halves)
+        [step.metric for step in finished(sp(each, LogitDifference, 0.0, **still)).trace] for each in (setup, *halves)
     )
     assert both == [first[0], second[1], first[2]] and first[1] != second[1]
 
 
 def test_the_loss_is_the_metric_and_the_weighted_regularisation():
-    for step in trained(sp(engine("gpt2"), KLDivergence, 2.5)).trace:
+    for step in finished(sp(double_engine("gpt2"), KLDivergence, 2.5)).trace:
         assert step.loss == pytest.approx(step.metric + 2.5 * step.regularisation)
 
 
 def test_nan_is_refused():
-    weights = weights_of(bridge("gpt2")).to("cpu", torch.float64)
+    weights = double_weights("gpt2")
     weights.unembed[:] = torch.nan
     with pytest.raises(ArithmeticError, match="NaN in step 0 of SP, regularisation 0.5"):
-        trained(sp(Engine(weights, prompts(True), ablation="corrupted"), KLDivergence, 0.5))
+        finished(sp(Engine(weights, prompts(True), ablation="corrupted"), KLDivergence, 0.5))
 
 
 def test_draws_are_hard_concrete():
@@ -164,14 +153,14 @@ def test_layers_and_kinds_count_alike_in_the_regularisation():
     ],
 )
 def test_a_loss_that_still_falls_has_not_converged(losses, converged):
-    run = sp(engine("attention_only"), KLDivergence, 1.0)
+    run = sp(double_engine("attention_only"), KLDivergence, 1.0)
     run.trace = [Step(i, loss, 0.0, loss) for i, loss in enumerate(losses)]
     assert run.converged is converged
 
 
 def test_the_outcome_measures_the_circuit_and_not_the_shares():
-    setup = engine("gpt2")
-    run = trained(sp(setup, KLDivergence, 2.5))
+    setup = double_engine("gpt2")
+    run = finished(sp(setup, KLDivergence, 2.5))
     (expected,) = setup.measure(setup.metric(KLDivergence), setup.finals(run.circuit))
     outcome = run.outcome()
     assert outcome.final_metric == expected

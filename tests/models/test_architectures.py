@@ -1,4 +1,4 @@
-"""Compare the engine with Transformers and with the oracle on random models of today's architectures."""
+"""Test the engine on random models of today's architectures, beside Transformers and the oracle."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ GPT = {"vocab_size": N_VOCAB, "initializer_range": 0.3, "bos_token_id": 0, "eos_
 
 
 def scaled(kind: str, **parameters: float | list[float]) -> dict:
-    """Return sizes and the settings of rotations of one kind."""
+    """Return sizes, and the settings of rotations that are scaled in one way."""
     return SIZES | {"rope_parameters": {"rope_type": kind, "rope_theta": 100.0, "factor": 4.0} | parameters}
 
 
@@ -219,7 +219,7 @@ def test_the_engine_computes_the_model(kind):
 @pytest.mark.parametrize("kind", ["bloom", "mistral", "gemma3", "olmo3"])
 @torch.no_grad()
 def test_attention_is_that_of_transformers(kind):
-    """Slopes and windows; the kinds of tests/small_models.py are compared with TransformerLens."""
+    """These have slopes and windows; tests/analysis/test_heads.py compares other kinds with TransformerLens."""
     model, data = copy.deepcopy(random_model(kind)), random_prompts()
     model.set_attn_implementation("eager")
     theirs = model(data.clean, output_attentions=True).attentions
@@ -229,7 +229,7 @@ def test_attention_is_that_of_transformers(kind):
 
 
 def test_falcon_with_alibi_is_computed_as_transformers_does():
-    """TransformerLens computes another model of it, so that it is refused all the same, by a sentence that says so."""
+    """TransformerLens computes another model of it, so that it is refused all the same."""
     model = AutoModelForCausalLM.from_config(FalconConfig(**ONE_KEY, alibi=True, bias=True)).eval()
     assert error(weights_of(of_hugging_face(model, None)), model) < FLOAT_ERROR
 
@@ -248,7 +248,7 @@ def test_circuits_are_the_oracles(kind, ablation):
 @configs
 @torch.no_grad()
 def test_a_pretended_gpu_decides_as_the_cpu(kind):
-    """A layer at a time, which is how engines compute on it, and a head at a time; in float64."""
+    """Engines compute a layer at a time on the GPU and a head at a time on the CPU. Numbers are float64."""
 
     def setup(device: str | torch.device) -> Engine:
         return Engine(converted(kind).to(device, torch.float64), random_prompts(), ablation="corrupted")

@@ -1,4 +1,4 @@
-"""Models load from folders, are described as what they are, and are refused by name where the engine does not go."""
+"""Test loading from folders: models are described as what they are, and refused by name where the engine cannot go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models come from the hub whole, once and checked, or one sentence says why not; a stand-in is the hub."""
+"""Test models of the hub, from a stand-in: they come whole, once and checked, or one sentence says why not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from acdc import fingerprint
 from tests import hub
 from tests.gpt2 import gpt2_tokenizer
 from tests.hub import PAGE, Repository, StandIn, ask, ask_file, client, error, stand_in
-from tests.models.test_legacy import of_vectors
+from tests.originals import vector_folder
 from tests.small_models import gpt2, shaken
 
 CONFIG = json.dumps({"model_type": "gpt2"}).encode()
@@ -52,7 +52,7 @@ def user(server, home) -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture
 def name(request) -> str:
-    """Each test has a repository of its own."""
+    """Return the name of a repository of this test's own."""
     return "someone/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-50:].strip("-")
 
 
@@ -61,7 +61,7 @@ Ask = Callable[..., str]
 
 @pytest.fixture
 def said(user, server, name) -> Ask:
-    """Put a repository on the hub, ask for it, and return the folder, or the sentence."""
+    """Return a function that puts a repository on the hub, asks for it, and returns the folder, or the sentence."""
 
     def ask_for(repository: Repository | None, *arguments) -> str:
         if repository:
@@ -208,7 +208,7 @@ def test_large_files_come_from_another_host(said, server):
 
 
 def test_a_repository_that_has_moved_is_found_by_its_old_name(said, server):
-    """As GPT-2 has, from gpt2 to openai-community/gpt2."""
+    """GPT-2 has moved so, from gpt2 to openai-community/gpt2."""
     server.repositories["someone/moved"] = Repository(FILES)
     folder = Path(said(Repository({}, moved_to="someone/moved")))
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -282,7 +282,7 @@ def test_a_cache_that_can_not_be_written_is_named_with_the_remedy(server):
 
 @pytest.fixture(scope="module")
 def offline(server, user, home) -> Iterator[ProcessPoolExecutor]:
-    """A user whose cache holds one model whole and another in part, and who says to be offline."""
+    """Yield a user whose cache holds one model whole and another in part, and who says to be offline."""
     half = Repository(SHARDED, of_files={"model-2.safetensors": error(404, "EntryNotFound")})
     server.repositories |= {"someone/cached": Repository(FILES), "someone/half": half}
     for name in ("someone/cached", "someone/half"):
@@ -330,7 +330,7 @@ def test_where_no_hub_is_reached_what_is_cached_is_used_and_that_is_said(offline
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """Models as they lie on the hub: GPT-2's, whole and in shards and with no tokenizer, and of TransformerLens 1.x."""
+    """Return models as the hub has them: GPT-2 whole, in shards, without a tokenizer; one of TransformerLens 1.x."""
     root = tmp_path_factory.mktemp("models")
     folders = {name: root / name for name in ("gpt2", "sharded", "no-tokenizer", "legacy", "tokenizer")}
     torch.manual_seed(0)
@@ -339,12 +339,12 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         model.save_pretrained(folders[name], max_shard_size=size)
     for name in ("gpt2", "sharded", "tokenizer"):
         gpt2_tokenizer().save_pretrained(folders[name])
-    of_vectors(folders["legacy"], "small2l")
+    vector_folder(folders["legacy"], "small2l")
     return folders
 
 
 def with_tokenizer(repository: Repository, name: str) -> Repository:
-    """A model of TransformerLens 1.x whose config names the repository of its tokenizer."""
+    """Return a model of TransformerLens 1.x whose config names the repository of its tokenizer."""
     settings = json.loads(repository.files["config.json"]) | {"tokenizer_name": name}
     return Repository({**repository.files, "config.json": json.dumps(settings).encode()})
 
@@ -366,7 +366,7 @@ def test_a_model_of_the_hub_is_what_its_files_are(full_server, user, folders, na
 
 
 def test_a_command_copies_the_models_own_files(full_server, user, folders, tmp_path):
-    """Others may lie beside them in the cache that all programs share."""
+    """Other files may lie beside them in the cache, which all programs share."""
     snapshot = Path(user.submit(ask, "someone/gpt2").result()[0])
     (snapshot / "flax_model.msgpack").write_bytes(b"another's")
     assert user.submit(hub.make, "someone/gpt2", tmp_path).result() == sorted(Repository.of(folders["gpt2"]).files)

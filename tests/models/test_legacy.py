@@ -1,13 +1,11 @@
-"""Models in the format of TransformerLens 1.x, and the weight processing that was its default."""
+"""Test models in the format of TransformerLens 1.x, and the weight processing that was its default."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from acdc.engine.model import Engine
 from acdc.errors import InputError
@@ -15,27 +13,22 @@ from acdc.graph import Circuit
 from acdc.models.bridge import PROCESSED, load_bridge
 from acdc.models.convert import weights_of
 from acdc.models.sources import from_folder
-from tests.originals import VECTORS, vector_inputs
+from tests.originals import vector_folder, vector_inputs
 from tests.small_models import bridge, build, legacy_folder, prompts, random_circuit
 
 CASES = ("small2l", "tiny3l_mlp")
 
 
-def of_vectors(folder: Path, case: str, **changes) -> Path:
-    config = json.loads((VECTORS / case / "config.json").read_text())
-    return legacy_folder(folder, config | changes, load_file(VECTORS / case / "model.safetensors"))
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_a_legacy_models_logits_are_the_originals(case, tmp_path):
-    from_folder(of_vectors(tmp_path / "old", case), tmp_path / "new")
+    from_folder(vector_folder(tmp_path / "old", case), tmp_path / "new")
     with torch.no_grad():
         logits = load_bridge(tmp_path / "new")(vector_inputs(case)["clean"])
     torch.testing.assert_close(logits, vector_inputs(case)["clean_logits"], atol=2e-5, rtol=0)
 
 
 def shortformer(folder: Path, **config) -> Path:
-    """The tests' shortformer as TransformerLens 1.x would have saved it."""
+    """Write the tests' shortformer as TransformerLens 1.x would have saved it."""
     model = bridge("shortformer")
     state = {"embed.W_E": model.embed.W_E, "pos_embed.W_pos": model.pos_embed.W_pos, "unembed.W_U": model.unembed.W_U}
     state |= {"unembed.b_U": model.unembed.b_U}
@@ -68,7 +61,7 @@ def test_without_a_word_of_it_positions_are_standard_and_the_model_is_another(tm
 
 
 def test_what_is_missing_is_named(tmp_path):
-    old = of_vectors(tmp_path / "old", "small2l")
+    old = vector_folder(tmp_path / "old", "small2l")
     (old / "model_final.pth").unlink()
     with pytest.raises(InputError, match=r"old has 0 files \*\.pth"):
         from_folder(old, tmp_path / "new")
@@ -81,7 +74,7 @@ def test_what_is_missing_is_named(tmp_path):
 
 
 def test_a_pickle_of_anything_but_tensors_is_not_loaded(tmp_path):
-    old = of_vectors(tmp_path / "old", "small2l")
+    old = vector_folder(tmp_path / "old", "small2l")
     torch.save({"embed.W_E": Path("/")}, old / "model_final.pth")
     with pytest.raises(InputError, match="no code of a file is run"):
         from_folder(old, tmp_path / "new")
@@ -92,7 +85,7 @@ def test_a_pickle_of_anything_but_tensors_is_not_loaded(tmp_path):
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    """Of one model, as it is and processed, by kind and ablation."""
+    """Return a function that makes engines of one model, as it is and processed, by kind and ablation."""
 
     def of(kind: str, ablation: str) -> list[Engine]:
         folder = tmp_path_factory.mktemp(kind)
@@ -105,7 +98,10 @@ def engines(tmp_path_factory):
 
 
 def differences(engines: list[Engine]) -> list[float]:
-    """Of log-probabilities, of all edges and of a few random circuits; centring moves all logits of a row alike."""
+    """Return the largest difference of log-probabilities, for all edges and for a few random circuits.
+
+    Centring moves all logits of a row alike, which log-probabilities do not show.
+    """
     graph = engines[0].graph
     circuits = [Circuit.full(graph), *(random_circuit(graph, seed, 0.5, 0.9) for seed in range(3))]
     found = [[engine.circuit_logits(circuit).log_softmax(-1) for circuit in circuits] for engine in engines]

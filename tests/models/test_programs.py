@@ -1,4 +1,4 @@
-"""A model is run by its own programs, and refused where they and the engine differ."""
+"""Test a model's own programs: they run it, and where they and the engine differ it is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from acdc.cli import main
 from acdc.engine.check import Expected
@@ -19,7 +19,7 @@ from acdc.models.bridge import PROCESSED, load_bridge, load_hugging_face
 from acdc.models.convert import weights_of
 from acdc.models.programs import programs_of, try_model
 from acdc.models.sources import from_model
-from tests.small_models import build, llama, prompts
+from tests.small_models import build, llama, prompts, unscaled_gpt2
 
 
 @pytest.fixture
@@ -73,11 +73,7 @@ def test_a_shortformer_whose_weights_are_processed_is_another_model(folder):
 
 
 def test_the_command_refuses_a_model_that_transformer_lens_gets_wrong(tmp_path):
-    """TransformerLens 4.3 scales the attention of every GPT-2."""
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=16, initializer_range=0.5)
-    config.scale_attn_weights = False
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "source")
+    unscaled_gpt2().save_pretrained(tmp_path / "source")
     with pytest.raises(SystemExit) as ended:
         main(["model", "--folder", str(tmp_path / "source"), "--out", str(tmp_path / "out")])
     said = ended.value.code

@@ -1,4 +1,4 @@
-"""Compiled models compute what their programs say; those of the paper are the real compiler's, node by node."""
+"""Test compiled models: they compute what their programs say; the paper's are the real compiler's, node by node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from acdc.models.toy.rasp import Aggregate, Expression, Indices, Map, Select, To
 from acdc.models.toy.rasp.compiler import BOS, Program
 from acdc.models.toy.rasp.dataset import derangement, make_dataset, outputs
 from acdc.models.toy.rasp.wiring import wired_circuit
-from tests.originals import VECTORS, vector_bridge
+from tests.originals import vector_bridge
+from tests.vector_files import VECTORS
 
 PAPER = {"tracr_reverse": tracr_reverse.PROGRAM, "tracr_proportion": tracr_proportion.PROGRAM}
 
@@ -114,7 +115,7 @@ def test_layers_heads_and_widths_are_the_real_compilers(name):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_outputs_are_the_real_compilers_on_every_string_of_tokens(name, tmp_path_factory):
-    """BOS and PAD anywhere too: the paper's code feeds them to tracr_proportion."""
+    """BOS and PAD may stand anywhere in a string, for the paper's code feeds them to tracr_proportion."""
     program = PAPER[name]
     tokens = torch.tensor(list(product(range(len(program.tokens)), repeat=4)))
     with torch.no_grad():
@@ -124,7 +125,7 @@ def test_outputs_are_the_real_compilers_on_every_string_of_tokens(name, tmp_path
 
 @pytest.mark.parametrize("name", PAPER)
 def test_wiring_is_that_of_the_real_compilers_weights(name):
-    """The original unembeds the first directions, as many as there are letters: three positions of proportion's."""
+    """The original unembeds as many directions as there are letters: of proportion the output, and three positions."""
     graph = Graph(PAPER[name].config["n_layers"], 1, 1, split_embed=True)
     state = vector_bridge(name).state_dict()
     theirs = {key.replace("_original_component.", ""): tensor for key, tensor in state.items()}
@@ -137,7 +138,7 @@ def test_wiring_is_that_of_the_real_compilers_weights(name):
 
 
 def test_wiring_differs_from_the_published_circuit_of_reverse_by_what_no_prompt_changes():
-    """Which tokens there are and where BOS is: the first head's and the last head's queries and keys."""
+    """The first and the last head's queries and keys read which tokens there are and where BOS is."""
     graph = Graph(4, 1, 1, split_embed=True)
     compiled, published = (set(f(graph).edges) for f in (tracr_reverse.PROGRAM.circuit, from_file("tracr_reverse")))
     assert published < compiled

@@ -1,4 +1,4 @@
-"""Reset networks are the trained model with what reads the residual stream in another order, and nothing else."""
+"""Test reset networks: they are the trained model with what reads the residual stream permuted, and nothing else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Load = Callable[..., TransformerBridge]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Callable[[str], Path]:
-    """The folder of a model."""
+    """Return a function that writes a model, and returns its folder."""
 
     @cache
     def of(name: str) -> Path:
@@ -63,7 +63,7 @@ def trained(tmp_path_factory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def load(trained, tmp_path_factory) -> Load:
-    """A model, or its reset network."""
+    """Return a function that loads a model, or its reset network."""
 
     @cache
     def of(name: str, head_outputs: bool | None = None, seed: int = SEED) -> TransformerBridge:
@@ -81,7 +81,7 @@ def dataset(name: str) -> Dataset:
 
 
 def weights(model: TransformerBridge) -> dict[str, Tensor]:
-    """What is permuted, by TransformerLens's names: heads first, d_head or neurons last."""
+    """Return the weights that are permuted, by TransformerLens's names: heads first, d_head or neurons last."""
     found = {}
     for i, block in enumerate(model.blocks):
         parts = {"attn": (block.attn, ATTENTION)}
@@ -93,7 +93,7 @@ def weights(model: TransformerBridge) -> dict[str, Tensor]:
 
 
 def in_order(x: Tensor, dim: int) -> list[list[float]]:
-    """What stands along one dimension, sorted: the same whatever the order was."""
+    """Return what stands along one dimension, sorted, so that it is the same whatever the order was."""
     return sorted(part.flatten().tolist() for part in x.unbind(dim))
 
 
@@ -132,7 +132,7 @@ def test_head_outputs_permutes_the_dimensions_inside_heads_too(name, load):
 
 @both
 def test_permutations_are_the_originals(head_outputs, load):
-    """Those of torch's own generator, in the order of a TransformerLens 1.x state dict."""
+    """They are those of torch's own generator, drawn in the order of a TransformerLens 1.x state dict."""
     before, after = weights(load("layer_norm")), weights(load("layer_norm", head_outputs))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

@@ -1,4 +1,4 @@
-"""The tokenizer is the folder's, in any format, and none that Transformers makes of it."""
+"""Test tokenizers of folders: in any format it is the folder's own, not what Transformers makes of it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def of_model(folder: Path, config: type[PretrainedConfig]) -> Path:
 
 
 def with_pairs(folder: Path) -> Path:
-    """GPT-2's vocabulary and merges, each in a file of its own."""
+    """Write GPT-2's vocabulary and merges, each in a file of its own; return the folder."""
     shutil.copy(GPT2_FILES / "encoder.json", folder / "vocab.json")
     shutil.copy(GPT2_FILES / "vocab.bpe", folder / "merges.txt")
     return folder
 
 
 def with_file(folder: Path, **config: str) -> Path:
-    """GPT-2's tokenizer.json, and what tokenizer_config.json says, if anything."""
+    """Write GPT-2's tokenizer.json and, if given, what tokenizer_config.json says; return the folder."""
     gpt2_tokenizer().save_pretrained(folder)
     (folder / "tokenizer_config.json").unlink()
     if config:
@@ -44,7 +44,7 @@ def with_file(folder: Path, **config: str) -> Path:
 
 
 def with_pieces(folder: Path) -> Path:
-    """A tokenizer.model, as Llama 2 has it."""
+    """Write a tokenizer.model, as Llama 2 has it; return the folder."""
     made, texts = io.BytesIO(), ["the capital of France is Paris", "then John and Mary went to the shop"]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts * 20),
@@ -101,7 +101,7 @@ def test_a_tokenizer_that_does_not_load_is_refused_in_one_sentence(tmp_path):
 
 
 def test_a_tokenizer_that_transformer_lens_has_begin_texts_does_it_where_its_files_do(tmp_path):
-    """It asks for ``add_bos_token`` of every tokenizer; GPT-2 was trained without, Llama 2 with it."""
+    """TransformerLens asks for ``add_bos_token`` of every tokenizer; GPT-2 was trained without, Llama 2 with it."""
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "llama").mkdir()
     folders = [

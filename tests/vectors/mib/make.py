@@ -9,7 +9,6 @@ of TransformerLens: with it in the path, its scores are added to the file.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -24,6 +23,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights, convert_llama_weights
 
 from tests import mib
+from tests.vector_files import read_vectors, write_vectors
 
 IS_RELP = hasattr(HookedTransformerConfig, "LRP_rules")
 SETTINGS = {"EAP": {}, "EAP-IG-inputs": {"ig_steps": 5}, "EAP-IG-activations": {"ig_steps": 5}, "clean-corrupted": {}}
@@ -44,7 +44,7 @@ def logit_difference(logits: Any, clean: Any, lengths: Any, answers: Any, mean: 
 
 
 def hooked(name: str) -> HookedTransformer:
-    """The model in TransformerLens 2, with the hooks that EAP-IG wants."""
+    """Return the model in TransformerLens 2, with the hooks that EAP-IG wants."""
     source, of_gpt2 = mib.model(name), name == "gpt2"
     c = source.config
     d_head = c.hidden_size // c.num_attention_heads
@@ -99,9 +99,9 @@ def edges_of(graph: Graph) -> dict[str, float]:
 
 
 def results(name: str, model: Any, loader: list[Any]) -> dict[str, Any]:
-    """All that is compared of one model."""
+    """Return all that is compared of one model."""
     if IS_RELP:
-        return {**mib.vectors()[name], "RelP": {"edges": edges_of(scored(model, loader, "EAP"))}}
+        return {**read_vectors("mib")[name], "RelP": {"edges": edges_of(scored(model, loader, "EAP"))}}
     found: dict[str, Any] = {}
     for method, settings in SETTINGS.items():
         graph = scored(model, loader, method, **settings)
@@ -120,14 +120,6 @@ def results(name: str, model: Any, loader: list[Any]) -> dict[str, Any]:
     return found
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [rounded(entry) for entry in value]
-    return float(f"{value:.9g}")
-
-
 if __name__ == "__main__":
     for module in (eap.utils, eap.attribute, eap.evaluate):
         module.tokenize_plus = tokens
@@ -136,5 +128,4 @@ if __name__ == "__main__":
     prompts = mib.prompts()
     answers = torch.stack([prompts["correct"], prompts["incorrect"]], 1)
     loader = [(list(prompts["clean"]), list(prompts["corrupted"]), answers)]
-    made = {name: rounded(results(name, hooked(name), loader)) for name in mib.SHAPES}
-    mib.VECTORS.write_text(json.dumps(made, separators=(",", ":")) + "\n")
+    write_vectors("mib", {name: results(name, hooked(name), loader) for name in mib.SHAPES})
