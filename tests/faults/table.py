@@ -224,7 +224,7 @@ STAGES = (
         ["collection", "--pages", "page.html", "--title", "all", "--out", "out.html"],
         {"page.html": OURS_IN_BYTES},
     ),
-    # Effects and scores are shown where they are there.
+    # The trace may be missing: effects are shown where there are some.
     Stage("show", ["show", FOUND, "--nodes", NODES], {TRACE: SOME_ROWS, NODES: CUT_TABLE}),
     Stage("diff", ["diff", FOUND, "found/acdc/1/circuit.json"], {FOUND: OUR_JSON}),
     Stage("log", ["log", "--circuit", FOUND, "--trace", TRACE], {FOUND: WHOLE, TRACE: OUR_TABLE}),

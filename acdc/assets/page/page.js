@@ -273,17 +273,22 @@ element("slider").value = data.start;
 for (const name of new Set(data.circuits.flatMap((circuit) => circuit.nodes.map((node) => node.id)))) {
   element("names").append(new Option(name));
 }
-// All of the graph or, where its labels would be too small, the part at the logits.
-const [LEAST, MOST] = [11, 1.2]; // pixels of a label, and how large a small graph is drawn
+// All of the graph or, where its labels would be too small, the part up to the logits.
+const [LEAST, MOST, MARGIN] = [11, 1.2, 12]; // pixels of a label, how large a small graph is drawn, pixels
 function fit() {
-  cy.fit(undefined, 12);
+  cy.fit(undefined, MARGIN);
   if (cy.zoom() > MOST) {
     cy.zoom(MOST);
     cy.center();
   }
   if (cy.elements().empty() || cy.zoom() * data.font >= LEAST) return;
   cy.zoom(LEAST / data.font);
-  cy.center(cy.getElementById("logits"));
+  cy.center();
+  const box = cy.elements().renderedBoundingBox();
+  const logits = cy.getElementById("logits").renderedPosition();
+  const beyond = { x: Math.max(0, box.w / 2 - cy.width() / 2 + MARGIN), y: Math.max(0, box.h / 2 - cy.height() / 2 + MARGIN) };
+  const lies = box.x2 - logits.x < logits.y - box.y1; // the logits are at the right, else on top
+  cy.panBy(lies ? { x: -beyond.x, y: 0 } : { x: 0, y: beyond.y });
 }
 
 window.addEventListener("resize", () => {
