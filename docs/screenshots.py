@@ -68,33 +68,38 @@ def shoot(browser: webdriver.Chrome, name: str) -> None:
 
 
 def report(browser: webdriver.Chrome, file: Path) -> None:
-    """Shoot a figure of the report, with its caption."""
+    """Shoot what the report opens on."""
     browser.get(file.resolve().as_uri())
-    click(browser, "//*[text()='Figures']")
-    click(browser, "//tr[td//text()='cost in seconds']//a[@iconname='eye']")
-    WebDriverWait(browser, 10).until(lambda b: b.find_elements(By.XPATH, "//img[starts-with(@src, 'data:image')]"))
-    browser.save_screenshot(IMAGES / "report.png")
+    WebDriverWait(browser, 10).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".prose img"))
+    shoot(browser, "report.webp")
 
 
-def click(browser: webdriver.Chrome, path: str) -> None:
-    """Click an element at an XPath once it is there; not by the pointer, for the menu still moves."""
-    element = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.XPATH, path))
-    browser.execute_script("arguments[0].click()", element)
+def notebook(browser: webdriver.Chrome, file: Path) -> None:
+    """Shoot the beginning of an executed notebook, down to the circuit."""
+    browser.set_window_size(1100, 1580)
+    browser.get(file.resolve().as_uri())
+    frame = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.TAG_NAME, "iframe"))
+    browser.switch_to.frame(frame)
+    WebDriverWait(browser, 10).until(lambda b: b.execute_script("return 'cy' in window"))
+    browser.switch_to.default_content()
+    browser.get_log("browser")  # the page asks for scripts of other hosts, which it does without
+    shoot(browser, "notebook.webp")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", type=Path, default=PAGE, help="(default: %(default)s)")
     parser.add_argument("--report", type=Path, default="report.html", help="(default: %(default)s)")
-    parser.add_argument("--without-report", action="store_true", help="leave the report's screenshot as it is")
+    parser.add_argument("--notebook", type=Path, help="quickstart.html, from `jupyter nbconvert --execute --to html`")
     files = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     for image, figure in FIGURES.items():
         shutil.copyfile(Path("figures/default", figure), IMAGES / image)
     with chromium() as browser:
         page(browser, files.page)
-        if not files.without_report:
-            report(browser, files.report)
+        report(browser, files.report)
+        if files.notebook:
+            notebook(browser, files.notebook)
         errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     if errors:
         raise SystemExit(f"errors in the console: {errors}")
