@@ -277,7 +277,7 @@ MAY_IMPORT = {
     **dict.fromkeys(("dataset", "heads"), {"torch", "transformers"}),  # a model's tokenizer is Transformers'
     "draw": {"matplotlib"},
     **dict.fromkeys(("pareto", "roc", "curves", "cost", "trained-and-reset"), {"matplotlib", "seaborn"}),
-    **dict.fromkeys(("table", "faithfulness", "methods", "auc", "auc-tables", "readable"), set()),
+    **dict.fromkeys(("table", "faithfulness", "methods", "auc", "auc-tables", "readable", "collection"), set()),
 }
 IMPORTS = """
 import json, os, sys
