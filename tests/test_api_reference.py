@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import inspect
-import pkgutil
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache, reduce
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import acdc
-from tests.checkout import ROOT, Checkout
-
-ENDINGS = ("csv", "html", "json", "pth", "py", "safetensors", "sif", "tar")
-"""A dotted name that ends so is a file's."""
+from tests.checkout import PAGES, ROOT, Checkout
+from tests.named import is_name, names_something, thing
 
 
 class Page(HTMLParser):
@@ -108,55 +100,9 @@ def test_a_function_has_its_arguments_and_sections(pages, name):
 
 # What is named in docs and docstrings.
 
-NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
-NO_NAMES = {"a1.h0.q", "a5.h2.k", "metadata.subject"}
-"""Two ports of heads and a column of a file."""
 GUIDES = ("README.md", "docs/python.md", "docs/extending.md", "docs/guide.md")
 """What these name has to be in the reference."""
 IMPORT = re.compile(r"^ *from (acdc[\w.]*) import ([\w, ]+)$", re.MULTILINE)
-
-
-@cache
-def named() -> dict[str, list[Any]]:
-    """Return the modules and classes of the package by the last part of their names."""
-    found: dict[str, list[Any]] = {"acdc": [acdc]}
-    for info in pkgutil.walk_packages(acdc.__path__, "acdc."):
-        if info.name != "acdc.__main__":
-            module = importlib.import_module(info.name)
-            found.setdefault(info.name.rpartition(".")[2], []).append(module)
-            for name, kind in inspect.getmembers(module, inspect.isclass):
-                found.setdefault(name, []).append(kind)
-    return found
-
-
-def part(whole: Any, name: str) -> Any:
-    """Return an attribute or a submodule; None for what only instances have.
-
-    Raises:
-        AttributeError: there is none.
-    """
-    if hasattr(whole, name):
-        return getattr(whole, name)
-    if inspect.ismodule(whole) and importlib.util.find_spec(f"{whole.__name__}.{name}"):
-        return importlib.import_module(f"{whole.__name__}.{name}")
-    kinds = [kind for kind in getattr(whole, "__mro__", ()) if kind.__module__.startswith("acdc")]
-    if any(re.search(rf"^ +(self\.)?{name}\b.*[:=]", inspect.getsource(kind), re.MULTILINE) for kind in kinds):
-        return None
-    raise AttributeError(name)
-
-
-def names_something(dotted: str) -> bool:
-    """Return whether a dotted name is of a module or class of the package, or begins with another package."""
-    root, *parts = dotted.split(".")
-    for whole in named().get(root, []):
-        with suppress(AttributeError, ModuleNotFoundError):
-            reduce(part, parts, whole)
-            return True
-    return root not in named() and importlib.util.find_spec(root) is not None
-
-
-def is_name(text: str) -> bool:
-    return bool(NAME.fullmatch(text)) and text.rpartition(".")[2] not in ENDINGS and text not in NO_NAMES
 
 
 def docstrings(path: Path) -> Iterator[str]:
@@ -184,7 +130,7 @@ def named_in(page: Path) -> set[str]:
     return {name for name in names | imported if is_name(name)}
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_name_in_the_docs_names_something(page):
     assert not [name for name in named_in(page) if not names_something(name)]
 
@@ -197,8 +143,8 @@ def test_what_a_guide_names_is_in_the_reference(pages, page):
 
 def is_in_reference(pages: dict[str, Page], name: str) -> bool:
     """Return whether a name has a page or an anchor, where it is written or where it is from."""
-    thing = reduce(part, name.split(".")[1:], acdc)
-    home = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
+    found = thing(name)
+    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
     for known in (name, home):
         parts = known.split(".")
         for i in range(1, len(parts) + 1):
