@@ -25,7 +25,8 @@ SMALL: dict[str, Any] = yaml.safe_load((ROOT / CONFIG).read_text())
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/*.md")),
-    *(ROOT / folder / "README.md" for folder in ("benchmarks", "data", "figures", "results", "tests/vectors")),
+    *(ROOT / folder / "README.md" for folder in ("acdc/assets/words", "benchmarks", "data", "figures", "results")),
+    *sorted(ROOT.glob("tests/vectors/**/README.md")),
 ]
 """The documentation."""
 SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
