@@ -50,20 +50,27 @@ def write(folder: Path) -> None:
     Raises:
         UserWarning: pdoc warns of something, such as a type that it cannot resolve.
     """
-    for name in acdc.__all__:  # they are loaded when they are asked for, and pdoc does not ask
-        setattr(acdc, name, getattr(acdc, name))
     pages = ["acdc", *(f"acdc.{name}" for name in MODULES)]
-    for name in walk_specs(pages):
-        import_module(name)
-    for named in tuple.__subclasses__():
-        if hasattr(named, "_fields"):  # a NamedTuple's constructor says that it is of a module that does not exist
-            named.__new__.__module__ = named.__module__
+    prepare(pages)
     pdoc.render.configure(
         docformat="google", include_undocumented=False, show_source=False, template_directory=DOCS / "templates"
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pdoc.pdoc(*pages, output_directory=folder)
+
+
+def prepare(pages: list[str]) -> None:
+    """Load the modules, and put in place what pdoc would not find or would tell wrongly."""
+    for name in acdc.__all__:  # acdc loads them when they are asked for, and pdoc does not ask
+        setattr(acdc, name, getattr(acdc, name))
+    for module in map(import_module, walk_specs(pages)):
+        for name, value in [*vars(module).items()]:
+            if isinstance(value, Path):  # where it is in a clone, and not on the machine that makes the pages
+                setattr(module, name, value.relative_to(DOCS.parent))
+    for kind in tuple.__subclasses__():
+        if hasattr(kind, "_fields"):  # a NamedTuple's constructor names a module that does not exist
+            kind.__new__.__module__ = kind.__module__
 
 
 if __name__ == "__main__":

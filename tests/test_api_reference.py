@@ -11,10 +11,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 import acdc
 from tests.checkout import PAGES, ROOT, Checkout
 from tests.named import is_name, names_something, thing
+
+LOADED = "return performance.getEntriesByType('resource').map(entry => entry.name)"
 
 
 class Page(HTMLParser):
@@ -75,8 +78,18 @@ def test_nothing_is_loaded_from_elsewhere(pages):
 
 
 def test_no_page_has_a_path_of_this_machine(pages):
-    for page in pages.values():
-        assert not re.search(r"PosixPath|/home/|/root/|" + re.escape(str(ROOT)), page.file.read_text()), page.file
+    folder = pages["index.html"].file.parent
+    for file in [*folder.rglob("*.html"), folder / "search.js"]:
+        assert not any(str(place) in file.read_text() for place in (folder.parents[1], sys.prefix)), file
+
+
+def test_the_search_finds_without_a_network(pages, browser):
+    browser.get(pages["acdc.html"].file.as_uri())
+    browser.find_element("css selector", "input[type=search]").send_keys("evaluate")
+    found = WebDriverWait(browser, 20).until(lambda b: b.find_elements("css selector", "section.search-result"))
+    assert any("Found.evaluate" in result.text for result in found)
+    assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+    assert {name.partition(":")[0] for name in browser.execute_script(LOADED)} <= {"file", "data"}
 
 
 def test_the_first_page_is_what_a_notebook_imports(pages):

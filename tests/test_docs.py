@@ -138,6 +138,15 @@ def variables() -> set[str]:
     return {name for file in files for name in re.findall(r"\b[A-Z][A-Z_]+\b", file.read_text())}
 
 
+def assigned(text: str) -> list[str]:
+    return [found[1] for span in spans(text) if (found := ASSIGNED.fullmatch(span))]
+
+
+@pytest.mark.parametrize("name", of_pages(assigned))
+def test_a_variable_of_the_environment_is_read(name):
+    assert name in variables()
+
+
 def check_acdc(arguments: list[str]) -> None:
     """Parse a command line; fails where a flag is unknown or a value is of another type."""
     if len(arguments) == 1:  # the text speaks of a command
