@@ -3,6 +3,7 @@
 # make test        the environment, then the tests                 make test ARGS="-k graph"
 # make gpu-report  what acdc does on this machine's GPU, in gpu_report.md, to paste into an issue
 # make docs-images the figures and screenshots of the docs, from a finished run of the default study
+# make api         the reference of the package, from its docstrings, in docs/api
 # make env         the environment alone (.venv), made again whenever requirements.txt changes
 #
 # PYTHON=/path/to/python   the Python (3.11 or newer) to make .venv from; without it the first that runs is taken.
@@ -20,7 +21,7 @@ IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 DEMO := smollm2-135m-q4/ioi
 
-.PHONY: reproduce demo test env gpu-report docs-images
+.PHONY: reproduce demo test env gpu-report docs-images api
 
 reproduce: $(INSTALLED)
 	@$(IN_VENV) python workflow/scripts/unlock.py
@@ -49,6 +50,9 @@ gpu-report: $(INSTALLED)
 
 docs-images: $(INSTALLED)
 	$(IN_VENV) python docs/screenshots.py $(ARGS)
+
+api: $(INSTALLED)
+	$(IN_VENV) python -m docs.reference
 
 # A candidate is tried by running it: a pyenv shim can be on PATH and fail, Debian's python3 can lack ensurepip.
 $(INSTALLED): requirements.txt

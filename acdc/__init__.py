@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 # fmt: off
 __all__ = [
-    "Circuit", "Dataset", "Edge", "Found", "Graph", "InputError", "Model", "Node", "Sweep",
-    "find", "load", "load_model", "metric", "prompts", "task_prompts",
+    "load_model", "prompts", "task_prompts", "find", "metric", "load",
+    "Found", "Sweep", "Circuit", "Edge", "Node", "Graph", "Dataset", "Model", "InputError",
 ]
 # fmt: on
 

@@ -571,6 +571,7 @@ METHODS: Catalogue[Method] = Catalogue(
         marker="X",
     ),
 )
+"""Methods, by name."""
 
 METRICS: Catalogue[Metric] = Catalogue(
     "metric",
@@ -608,6 +609,7 @@ METRICS: Catalogue[Metric] = Catalogue(
     Metric(name="l2", label="L2", is_distance=True, published="own", code="acdc.metrics:L2"),
     Metric(name="output_difference", label="output difference", code="acdc.metrics:OutputDifference"),
 )
+"""Metrics, by name."""
 
 ABLATIONS: Catalogue[AblationEntry] = Catalogue(
     "ablation",
@@ -629,6 +631,7 @@ ABLATIONS: Catalogue[AblationEntry] = Catalogue(
     AblationEntry(name="zero", label="zero", run="zero-ablated\nrun", published="zero", code="acdc.ablation:Zero"),
     AblationEntry(name="mean", label="mean", run="mean-ablated\nrun", code="acdc.ablation:Mean"),
 )
+"""Ablations, by name."""
 
 LEVELS: Catalogue[Level] = Catalogue(
     "level",
@@ -642,6 +645,7 @@ LEVELS: Catalogue[Level] = Catalogue(
         code="acdc.analysis.recovery:original_node_confusion",
     ),
 )
+"""Levels of comparison with a known circuit, by name."""
 
 FORMATS: Catalogue[Format] = Catalogue(
     "format",
@@ -651,6 +655,7 @@ FORMATS: Catalogue[Format] = Catalogue(
     Format(name="eap_pt", label="EAP-IG's and MIB's matrices", suffix=".pt", code="acdc.exchange:EAP_PT"),
     Format(name="graphml", label="networkx's GraphML", suffix=".graphml", code="acdc.exchange:GRAPHML"),
 )
+"""Formats of other tools, by name."""
 
 OF_TEXT = ("kl_divergence", "logit_difference")
 """Metrics of a task whose prompts have one correct and one incorrect answer."""

@@ -7,7 +7,7 @@ receiver (Conmy et al. 2023, section 2.2; node set of the original's ``TLACDCCor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -430,7 +430,7 @@ class Circuit:
                 yield Edge(receiver, receiver, "direct")
 
     @property
-    def nodes(self) -> set[Node]:
+    def nodes(self) -> Set[Node]:
         """Return the components that send along a present edge, and the logits; none of a circuit without edges."""
         senders = {self.graph.senders[s] for s in np.flatnonzero(any_along(self.present, 1))}
         return senders | {self.graph.receivers[-1]} if senders else senders

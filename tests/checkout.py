@@ -22,6 +22,13 @@ from tests import forked
 ROOT = Path(__file__).parent.parent
 CONFIG = "workflow/config/test.yaml"
 SMALL: dict[str, Any] = yaml.safe_load((ROOT / CONFIG).read_text())
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *(ROOT / folder / "README.md" for folder in ("acdc/assets/words", "benchmarks", "data", "figures", "results")),
+    *sorted(ROOT.glob("tests/vectors/**/README.md")),
+]
+"""The documentation."""
 SNAKEMAKE = [sys.executable, "-P", "-m", "snakemake"]
 BY_ANOTHER = "import sys; sys.executable = sys.argv.pop(1); from snakemake.cli import main; main()"
 """Snakemake, which takes its first argument for the interpreter that runs it."""

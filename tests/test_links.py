@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import ROOT
+from tests.checkout import PAGES, ROOT
 
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md", ROOT / "tests/vectors/README.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
@@ -44,17 +43,3 @@ def test_every_image_is_shown():
 def test_every_page_of_the_docs_can_be_reached():
     linked = {(page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in links(page)}
     assert set(ROOT.glob("docs/*.md")) <= linked
-
-
-FILE = re.compile(r"`((?:acdc|tests|benchmarks|workflow|docs|notebooks|profiles)/[\w./-]+)(?:::(\w+))?`")
-"""A file or folder of the repository in running text, with or without a test in it."""
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_that_are_named_exist(page):
-    text = page.read_text(encoding="utf-8")
-    mine = ("workflow/extensions/", "workflow/rules/tasks/")  # the user's
-    for path, test in FILE.findall(text):
-        if not path.startswith(mine):
-            assert (ROOT / path).exists(), f"{page}: {path}"
-            assert not test or test in (ROOT / path).read_text(encoding="utf-8"), f"{page}: {path}::{test}"

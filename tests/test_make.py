@@ -159,6 +159,12 @@ class TestCommands:
         checkout.make("test", "ARGS=-k graph")
         assert checkout.calls() == ["python -m pytest -k graph"]
 
+    def test_api_writes_the_reference(self, checkout):
+        checkout.make("env", f"PYTHON={checkout.python}")
+        checkout.calls()
+        checkout.make("api")
+        assert checkout.calls() == ["python -m docs.reference"]
+
 
 SNAKEFILE = """
 import os

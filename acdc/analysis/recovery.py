@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Confusion:
         return {**asdict(self), "tpr": self.tpr, "fpr": self.fpr, "precision": self.precision}
 
 
-def confusion(found: set, known: set, n: int) -> Confusion:
+def confusion(found: Set, known: Set, n: int) -> Confusion:
     """Compare a found set with a known one, in a universe of ``n`` edges or nodes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from matplotlib.colors import LogNorm
 
@@ -16,7 +16,7 @@ DECADES = 3
 """Effects that are weaker than the strongest by more decades look alike."""
 
 
-def arrow_ends(graph: Graph, edge: Edge, live: set[Node]) -> list[Node]:
+def arrow_ends(graph: Graph, edge: Edge, live: Set[Node]) -> list[Node]:
     """Return the live components that read what the edge carries."""
     if edge.receiver.component == "logits":
         return [edge.receiver]

@@ -133,7 +133,7 @@ def edges_in_order(graph: Graph, receiver: Node, kind: Kind, head_order: HeadOrd
 
 
 def sender_order(graph: Graph, receiver: Node, head_order: HeadOrder) -> list[int]:
-    """Return a receiver's senders in the original's order, as indices into ``graph.senders``.
+    """Return a receiver's senders in the original's order, as indices into ``Graph.senders``.
 
     Later layers come first, an MLP before its layer's heads, the embedding last (tokens before positions).
     """

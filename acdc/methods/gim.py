@@ -57,11 +57,13 @@ class Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        """Return the softmax, and keep the one at ``TEMPERATURE``."""
         ctx.save_for_backward((x / TEMPERATURE).softmax(dim))
         return x.softmax(dim)
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the one that was kept."""
         (gradient,), (softer,) = above, ctx.saved_tensors
         return softer * (gradient - (gradient * softer).sum(-1, keepdim=True)), None
 
