@@ -7,10 +7,12 @@ what workflow/report says of it; tables are there as figures/{study}/tables/*.ht
 """
 
 for task in STUDY.tasks:
+    pareto = re.sub(r"\W+", "_", f"pareto_{task['name']}_{task['model']}")
+    LABELS[pareto] = {"kind": "pareto", "task": task["name"], "model": task["model"]}
 
     rule:
         name:
-            re.sub(r"\W+", "_", f"pareto_{task['name']}_{task['model']}")
+            pareto
         input:
             STUDY.pareto_tables(task),
         output:
@@ -67,6 +69,7 @@ rule curves:
 for search, method in STUDY.drawings():
     about = {**search.labels, "method": method.name}
     drawing = f"{FIGURES}/{TASK}/circuit_{{metric}}_{{ablation}}_{{method}}".format(**about)
+    LABELS[search.rule("draw", method.name)] = {"kind": "draw", **about}
 
     rule:
         name:
