@@ -37,7 +37,7 @@ SKIPPED_LINES = (
 """Beginnings of lines that are no event of Snakemake's and in its log file alone."""
 NOTHING_TO_DO = "Nothing to be done"
 COMMAND = re.compile(r"Command '.*' (?=returned |died )", re.DOTALL)
-"""What Snakemake's exceptions say with the Snakefile's start of all commands; what follows has the job's own command."""
+"""What Snakemake's exceptions say, with what every command begins with; the job's own command follows below."""
 SHOWN_SECONDS = 5
 """How long a job takes at least whose line says how long it took."""
 SHOWN_METHODS = 4
