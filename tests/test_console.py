@@ -118,7 +118,7 @@ class TestLines:
         ours.end()
         named = "failed  models      gpt2"
         assert run.shown.splitlines().count(named) == 1 and run.shown.count(named) == 2
-        assert f"{named}; {log}\n0 of 3 jobs done in 0 s, 1 failed\n" in run.shown
+        assert f"{named}; {log}\n0 of 3 jobs done in 0 s; 1 failed\n" in run.shown
         for part in ("Error in rule model", "line 4:\nThe command returned non-zero exit status 3.", log.read_text()):
             assert part in run.shown
         assert "set -euo" not in run.shown
@@ -181,20 +181,26 @@ class TestTerminal:
     def said(self, terminal: tuple[Run, int]) -> str:
         run, leader = terminal
         ours = run.install()
+        run.log(None, "A warning of Snakemake's.", logging.WARNING)
         ours.say(self.TEXT, count="1/3", stage="circuits", style=console.RED)
-        return os.read(leader, 10**4).decode().replace("\r\n", "\n")
+        said = b""
+        while b"eap" not in said:
+            said += os.read(leader, 10**4)
+        return said.decode().replace("\r\n", "\n")
 
     def test_a_line_is_broken_where_its_text_begins(self, terminal, monkeypatch):
         monkeypatch.setenv("NO_COLOR", "1")
-        first, *others = self.said(terminal).splitlines()
+        warning, first, *others = self.said(terminal).splitlines()
+        assert warning == "A warning of Snakemake's."
         column = first.index("ioi")
         assert others and all(len(line) <= 60 and line[:column].isspace() for line in others)
         assert " ".join([first[column:], *map(str.strip, others)]) == self.TEXT
 
     def test_it_has_colours_unless_no_color_is_set(self, terminal, monkeypatch):
         monkeypatch.delenv("NO_COLOR", raising=False)
-        said = self.said(terminal)
-        assert said.startswith("\033[31m") and said.endswith("\033[0m\n")
+        warning, *said = self.said(terminal).splitlines()
+        assert warning == "\033[33mA warning of Snakemake's.\033[0m"
+        assert said[0].startswith("\033[31m") and said[-1].endswith("\033[0m")
 
 
 class TestInstall:
@@ -346,4 +352,4 @@ class TestWorkflow:
         named = "failed  models      download: smollm2-135m-q4: part 1"
         assert f"\n{named}\n" in said and f"\nLogfile {log}:\n" in said
         assert (checkout.root / log).read_text() in said
-        assert re.search(rf"^{named}; {log}\n0 of 1 job done in \d+ s, 1 failed; details: ", said, re.MULTILINE)
+        assert re.search(rf"^{named}; {log}\n0 of 1 job done in \d+ s; 1 failed; details: ", said, re.MULTILINE)

@@ -91,14 +91,6 @@ class Console(logging.Handler):
             "error": self.explain,
         }
 
-    @property
-    def is_terminal(self) -> bool:
-        return self.own.stream.isatty()
-
-    @property
-    def has_colours(self) -> bool:
-        return not (getattr(self.own, "nocolor", True) or os.environ.get("NO_COLOR"))
-
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, or let Snakemake's own console show it: also where it is not as expected."""
         try:
@@ -107,9 +99,8 @@ class Console(logging.Handler):
             if event in self.words:
                 self.words[event](record)
             elif message.startswith(NOTHING_TO_DO):
-                self.say(
-                    self.with_places(message.rstrip(". "), [place for place in self.places if os.path.exists(place)])
-                )
+                there = [place for place in self.places if os.path.exists(place)]
+                self.say(self.with_places(message.rstrip(". "), there))
             elif event not in SKIPPED and not message.startswith(SKIPPED_LINES):
                 self.own.handle(record)
         except Exception:
@@ -124,7 +115,7 @@ class Console(logging.Handler):
         self.uncounted = counts.pop("", 0)
         self.total = record.stats["total"] - self.uncounted
         by_stage = ", ".join(f"{name} {n}" for name, n in counts.items())
-        self.say("; ".join((f"{jobs(self.total)}: {by_stage}", *self.details())), style=BOLD)
+        self.say("; ".join((f"{count_of_jobs(self.total)}: {by_stage}", *self.details())), style=BOLD)
 
     def start(self, record: Any) -> None:
         """Keep what a job is about, and announce it where it will take long."""
@@ -169,18 +160,21 @@ class Console(logging.Handler):
         took = duration(time.time() - self.started)
         if self.done >= self.total and not self.failed:
             made = [place for place in self.places if is_made(place, self.made)] or folders(self.made)
-            self.say(self.with_places(f"{jobs(self.total)} done in {took}", made), style=GREEN)
+            self.say(self.with_places(f"{count_of_jobs(self.total)} done in {took}", made), style=GREEN)
             return
         for job in self.failed.values():
             self.say("; ".join((job.text, *job.log)), count="failed", stage=job.stage, style=RED)
-        counted = f"{self.done} of {jobs(self.total)} done in {took}, {len(self.failed) or 'none'} failed"
-        self.say("; ".join((counted, *self.details())), style=RED)
+        failed = [f"{len(self.failed)} failed"] if self.failed else []
+        told = (f"{self.done} of {count_of_jobs(self.total)} done in {took}", *failed, *self.details())
+        self.say("; ".join(told), style=RED)
 
     def details(self) -> list[str]:
+        """Return where details are, or nothing."""
         return [f"details: {os.path.relpath(path)}" for path in self.logs()]
 
     @staticmethod
     def with_places(text: str, places: list[str]) -> str:
+        """Return a text followed by places, where there are some."""
         return f"{text}: {', '.join(places)}" if places else text
 
     def say(self, text: str, count: str = "", stage: str = "", style: str = "") -> None:
@@ -188,13 +182,13 @@ class Console(logging.Handler):
         start = time.strftime("%H:%M:%S  ")
         if stage:
             start += f"{count:>{max(2 * len(str(self.total)) + 1, len('failed'))}}  {stage:<10}  "
-        if self.is_terminal:
+        if self.own.stream.isatty():
             room = os.get_terminal_size(self.own.stream.fileno()).columns - len(start)
             if room > len("a word or two"):
                 lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
                 text = ("\n" + " " * len(start)).join(lines)
         line = start + text
-        if style and self.has_colours:
+        if style and not getattr(self.own, "nocolor", True):
             line = f"\033[{style}m{line}\033[0m"
         self.own.stream.write(line + "\n")
         self.own.flush()
@@ -226,11 +220,13 @@ def methods(values: Mapping[str, list[str]]) -> str:
     return ", ".join(named if more <= 0 else [*named[:SHOWN_METHODS], f"{more} more"])
 
 
-def jobs(n: int) -> str:
+def count_of_jobs(n: int) -> str:
+    """Return a number of jobs in words."""
     return f"{n} job{'s' * (n != 1)}"
 
 
 def duration(seconds: float) -> str:
+    """Return a duration in its two largest units."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
@@ -259,6 +255,8 @@ def install(workflow: Any, labels: Mapping[str, Mapping[str, str]], places: list
         console = Console(own[0], lambda rule: workflow.get_rule(rule).snakefile, labels, places, manager.get_logfile)
     except Exception:
         return None
+    if os.environ.get("NO_COLOR"):  # Snakemake 9.27 does not ask
+        own[0].nocolor = True
     logger.removeHandler(own[0])
     logger.addHandler(console)
     return console
