@@ -21,6 +21,7 @@ from snakemake.settings.types import OutputSettings
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from tests.checkout import CONFIG, ROOT, Checkout
+from tests.test_study import study
 from workflow.scripts import console
 
 FILES = {"model": "models.smk", "circuits_ioi": "discovery.smk", "roc": "figures.smk", "all": "Snakefile"}
@@ -261,7 +262,7 @@ class TestInstall:
     ("rule", "stage", "labels", "text"),
     [
         ("model", "models", {"study": "s", "model": "gpt2"}, "gpt2"),
-        ("download", "models", {"study": "s", "model": "gpt2", "part": "1"}, "download: gpt2: part 1"),
+        ("download", "models", {"study": "s", "model": "gpt2", "part": "1"}, "download: gpt2, part 1"),
         ("behaviour", "datasets", {"task": "ioi", "model": "gpt2"}, "behaviour: ioi on gpt2"),
         ("evaluation_table", "evaluation", {"study": "s"}, "evaluation table"),
         (
@@ -276,9 +277,15 @@ def test_a_job_is_told_by_its_rule_and_its_wildcards(rule, stage, labels, text):
     assert console.describe(rule, stage, labels) == text
 
 
-def test_methods_are_told_with_the_number_of_their_values_and_only_a_few_of_many():
-    values = {"acdc": ["1", "2"], "sp": ["1"], "eap": [], "gim": [], "relp": [], "hisp": []}
-    assert console.methods(values) == "acdc (2 values), sp, eap, gim, 2 more"
+def test_methods_are_told_with_their_values_and_only_a_few_of_many():
+    values = {"acdc": ["1", "0.1"], "sp": ["1", "2", "3", "4"], "eap": [], "gim": [], "relp": [], "hisp": []}
+    assert console.methods(values) == "acdc (1, 0.1), sp (4 values, 1 to 4), eap, gim, 2 more"
+
+
+@pytest.mark.parametrize("name", ["default", "demo", "sweep"])
+def test_jobs_of_a_split_search_are_told_apart(name):
+    told = [(str(batch.search.labels), console.methods(batch.values)) for batch in study(name).batches]
+    assert len(set(told)) == len(told) > len({labels for labels, _ in told})
 
 
 @pytest.mark.parametrize(
@@ -323,8 +330,8 @@ class TestWorkflow:
             "   1/5  models      planted",
             "   2/5  datasets    planted on planted",
             "   3/5  datasets    behaviour: planted on planted",
-            f"        circuits    {search}: acdc (2 values) ...",
-            f"   4/5  circuits    {search}: acdc (2 values)",
+            f"        circuits    {search}: acdc (0.01, 1) ...",
+            f"   4/5  circuits    {search}: acdc (0.01, 1)",
             f"   5/5  evaluation  evaluate: {search}",
         ]
         assert re.fullmatch(r"5 jobs done in .* s: data/test, results/test", lines[-1])
@@ -349,7 +356,7 @@ class TestWorkflow:
         result = checkout.snakemake(target, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
         assert result.returncode == 1
         said, log = TIME.sub("", result.stdout), "results/default/logs/download/smollm2-135m-q4/1.log"
-        named = "failed  models      download: smollm2-135m-q4: part 1"
+        named = "failed  models      download: smollm2-135m-q4, part 1"
         assert f"\n{named}\n" in said and f"\nLogfile {log}:\n" in said
         assert (checkout.root / log).read_text() in said
         assert re.search(rf"^{named}; {log}\n0 of 1 job done in \d+ s; 1 failed; details: ", said, re.MULTILINE)

@@ -40,7 +40,7 @@ COMMAND = re.compile(r"Command '.*' (?=returned |died )", re.DOTALL)
 """What Snakemake's exceptions say, with what every command begins with; the job's own command follows below."""
 SHOWN_SECONDS = 5
 """How long a job takes at least whose line says how long it took."""
-SHOWN_METHODS = 4
+SHOWN_METHODS, SHOWN_VALUES = 4, 3
 BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
 
 
@@ -207,17 +207,22 @@ def describe(rule: str, stage: str, labels: Mapping[str, str]) -> str:
     text = " on ".join(labels[key] for key in ("task", "model") if key in labels)
     if "metric" in labels:
         text += f" by {labels['metric']}, {labels['ablation']}"
-    told = ("kind", "study", "task", "model", "metric", "ablation")
-    others = (value if key == "method" else f"{key} {value}" for key, value in labels.items() if key not in told)
-    parts = ("" if stage in (kind, f"{kind}s") else kind, text, ", ".join(others))
-    return ": ".join(filter(None, parts)) or kind
+    told = ("kind", "study", "task", "model", "metric", "ablation", "method")
+    others = (f"{key} {value}" for key, value in labels.items() if key not in told)
+    about = ", ".join(filter(None, (text, *others)))
+    return ": ".join(filter(None, ("" if stage in (kind, f"{kind}s") else kind, about, labels.get("method")))) or kind
 
 
 def methods(values: Mapping[str, list[str]]) -> str:
-    """Return in words which methods a job runs, and for how many values."""
-    named = [f"{name} ({len(given)} values)" if len(given) > 1 else name for name, given in values.items()]
+    """Return in words which methods a job runs, and for which values: it tells the jobs of a split search apart."""
+    named = [f"{name} ({span(given)})" if given else name for name, given in values.items()]
     more = len(named) - SHOWN_METHODS
     return ", ".join(named if more <= 0 else [*named[:SHOWN_METHODS], f"{more} more"])
+
+
+def span(values: list[str]) -> str:
+    """Return a few values, or how many there are from the first to the last."""
+    return ", ".join(values) if len(values) <= SHOWN_VALUES else f"{len(values)} values, {values[0]} to {values[-1]}"
 
 
 def count_of_jobs(n: int) -> str:
