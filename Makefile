@@ -30,7 +30,7 @@ reproduce: $(INSTALLED)
 demo: $(INSTALLED)
 	@echo "A model of 135 million parameters is downloaded (93 MB), ACDC searches its 71,101 edges at two thresholds."
 	@$(IN_VENV) python workflow/scripts/unlock.py
-	@$(IN_VENV) python -P -m snakemake --cores all --quiet host reason rules --configfile workflow/config/demo.yaml \
+	@$(IN_VENV) python -P -m snakemake --cores all --configfile workflow/config/demo.yaml \
 	    -- figures/demo/$(DEMO)/circuit_logit_difference_corrupted_acdc.html results/demo/evaluation.csv
 	@$(IN_VENV) python -m acdc show results/demo/$(DEMO)/logit_difference/corrupted/acdc/0.3/circuit.json --most 12
 	@printf '%s\n' "" "These heads and MLPs of SmolLM2-135M move its answer to \"When Mary and John went to the store, John gave a drink to\"." \

@@ -24,6 +24,8 @@ from tests.checkout import CONFIG, ROOT, SMALL, SNAKEMAKE, Checkout
 from tests.test_docs import commands, of_pages
 from tests.test_study import GOLDEN
 
+SHOW_RULES = ("--quiet", "host")
+"""Snakemake's own console, in place of workflow/scripts/console.py."""
 PLANTED = "results/test/planted/planted/logit_difference/corrupted"
 
 
@@ -658,7 +660,7 @@ class TestNewTask:
         finished.write("acdc/tasks/toy.py", TOY)
         config = finished.overlay("toy.yaml", {"tasks": [*SMALL["tasks"], entry("toy")]})
         target = "results/test/tiny-llama/toy/logit_difference/corrupted/evaluation.csv"
-        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        result = finished.snakemake("--cores", "all", target, *SHOW_RULES, "--configfile", CONFIG, config)
         assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
         (row,) = finished.table(target).to_dict("records")
         assert row["task"] == "toy" and row["value"] == "0.3"
@@ -667,7 +669,7 @@ class TestNewTask:
         file = finished.write("my tasks/of mine.py", TOY)
         config = finished.overlay("mine.yaml", {"tasks": [*SMALL["tasks"], entry("mine") | {"module": file}]})
         target = "results/test/tiny-llama/mine/logit_difference/corrupted/evaluation.csv"
-        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        result = finished.snakemake("--cores", "all", target, *SHOW_RULES, "--configfile", CONFIG, config)
         assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
         (row,) = finished.table(target).to_dict("records")
         assert row["task"] == "mine" and row["value"] == "0.3"
@@ -680,7 +682,7 @@ class TestNewTask:
         own = {"prompts": file, "bos": False, "n_prompts": 1}
         config = finished.overlay("file.yaml", {"tasks": [*SMALL["tasks"], entry("from_file") | own]})
         target = "results/test/tiny-llama/from_file/logit_difference/corrupted/evaluation.csv"
-        result = finished.snakemake("--cores", "all", target, "--configfile", CONFIG, config)
+        result = finished.snakemake("--cores", "all", target, *SHOW_RULES, "--configfile", CONFIG, config)
         assert [job.partition("_")[0] for job in self.jobs(result)] == ["dataset", "behaviour", "circuits", "evaluate"]
         behaviour = finished.table("results/test/tiny-llama/from_file/behaviour.csv")
         assert set(behaviour.bos) == {False} and set(behaviour.n_prompts) == {2}

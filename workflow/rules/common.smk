@@ -22,6 +22,7 @@ from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.errors import InputError
 from acdc.resources import Needs
 from acdc.study import COSTS, PROMPT_KEYS, SPLITS, TABLE_FORMATS
+from workflow.scripts import console
 
 OWN_SOFTWARE = ("CONDA_PREFIX", "SINGULARITY_CONTAINER", "LOADEDMODULES")
 """Variables that tell which software a shell has: conda, Apptainer and Singularity, and environment modules set them."""
@@ -62,6 +63,8 @@ TASK = "{model}/{task}"
 SEARCH = f"{TASK}/{{metric}}/{{ablation}}"
 ASSETS = "acdc/assets"
 FIRST = 10**6  # the priority of what everything waits for
+LABELS: dict[str, dict[str, str]] = {}  # what rules that are made in loops are about, by name: they have no wildcards
+CONSOLE = console.install(workflow, LABELS, places=[FIGURES, f"{RESULTS}/evaluation.csv"])
 
 
 wildcard_constraints:
@@ -77,6 +80,16 @@ onstart:
     # Snakemake 9.27 limits how many jobs start in a second. For that it looks at all waiting jobs again a second after
     # each look, and a chain of looks begins with every job that ends: a sixth of a core. None is its API's default.
     workflow.scheduler.job_rate_limiter = None
+
+
+onsuccess:
+    if CONSOLE:
+        CONSOLE.end()
+
+
+onerror:
+    if CONSOLE:
+        CONSOLE.end()
 
 
 def model_identity(w):

@@ -12,6 +12,7 @@ a job: stability.csv.
 """
 
 for rank, batch in enumerate(STUDY.batches):
+    LABELS[batch.rule] = {"kind": "circuits", **batch.search.labels, "method": console.methods(batch.values)}
 
     rule:
         name:

@@ -11,10 +11,12 @@ OF_PAGES = sorted(str(path) for path in Path(ASSETS, "page").iterdir())
 
 
 for task in STUDY.tasks:
+    pareto = re.sub(r"\W+", "_", f"pareto_{task['name']}_{task['model']}")
+    LABELS[pareto] = {"kind": "pareto", "task": task["name"], "model": task["model"]}
 
     rule:
         name:
-            re.sub(r"\W+", "_", f"pareto_{task['name']}_{task['model']}")
+            pareto
         input:
             STUDY.pareto_tables(task),
         output:
@@ -71,6 +73,7 @@ rule curves:
 for search, method in STUDY.drawings():
     about = {**search.labels, "method": method.name}
     drawing = f"{FIGURES}/{TASK}/circuit_{{metric}}_{{ablation}}_{{method}}".format(**about)
+    LABELS[search.rule("draw", method.name)] = {"kind": "draw", **about}
 
     rule:
         name:

@@ -1,0 +1,1 @@
+"""The Snakemake workflow: its rules, configs and scripts, in a clone only."""
