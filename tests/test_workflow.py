@@ -716,6 +716,15 @@ def test_a_key_that_stands_twice_is_refused(fresh):
     assert "twice.yaml: key 'study' stands twice, in lines 1 and 3: keep one" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "file", ("models/none", "datasets/none/ioi/test.safetensors", "datasets/planted/none/test.safetensors")
+)
+def test_what_the_config_does_not_name_has_no_rule(fresh, file):
+    result = fresh.snakemake("-n", f"data/test/{file}", "--configfile", CONFIG)
+    assert result.returncode == 1 and f"No rule to produce data/test/{file}" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
 def test_a_model_that_can_not_be_downloaded_is_said_in_one_sentence(fresh):
     """Nothing is asked from the network, for pip has no index here."""
     target = "data/default/downloads/smollm2-135m-q4/1.whl"

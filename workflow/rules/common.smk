@@ -68,9 +68,9 @@ CONSOLE = console.install(workflow, LABELS, places=[FIGURES, f"{RESULTS}/evaluat
 
 
 wildcard_constraints:
-    study=r"[\w.-]+",
-    model=r"[\w.-]+",
-    task=r"[\w.-]+",
+    study=re.escape(STUDY.name),
+    model="|".join(map(re.escape, STUDY.models)),
+    task="|".join(re.escape(task["name"]) for task in STUDY.tasks),
     metric="|".join(METRICS),
     ablation="|".join(ABLATIONS),
     method="|".join(METHODS),
