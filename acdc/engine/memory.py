@@ -61,7 +61,7 @@ def of_weights(architecture: Architecture, itemsize: int) -> int:
 
 
 def copies(device: torch.device, dtype: torch.dtype) -> int:
-    """Return the number of copies of the weights in memory: two if they are packed (``acdc.engine.linear``), else one."""
+    """Return the number of copies of the weights in memory: 2 if they are packed (``acdc.engine.linear``), else 1."""
     return 2 if device.type == "cpu" and dtype == torch.float32 and products() == "onednn" else 1
 
 

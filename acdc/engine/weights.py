@@ -131,8 +131,9 @@ class Block:
 class Weights:
     """Hold a model's weights.
 
-    ``pos_embed`` is None if the model adds no position embeddings. ``rotary_cos`` and ``rotary_sin`` are None if nothing
-    is rotated. ``slopes`` are those of ALiBi, by which a head's attention scores fall with distance; None without.
+    ``pos_embed`` is None if the model adds no position embeddings. ``rotary_cos`` and ``rotary_sin`` are None if
+    nothing is rotated. ``slopes`` are those of ALiBi, by which a head's attention scores fall with distance; None
+    without ALiBi.
     """
 
     architecture: Architecture
