@@ -1,4 +1,4 @@
-"""Make random decoders that know whole words: every task runs on them in seconds, none is solved."""
+"""Make random decoders whose tokenizer has whole words, so that every task runs on them in seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LLAMA: dict[str, Any] = {
 
 
 def save_random(kind: type[PreTrainedConfig], folder: Path, **sizes: Any) -> None:
-    """Write a random model of a kind, and the tokenizer of all tasks' words, to ``folder``."""
+    """Write a random model of a kind, and a tokenizer with the words of all tasks, to ``folder``."""
     tokenizer = task_tokenizer()
     config = kind(vocab_size=len(tokenizer), **sizes)
     with torch.random.fork_rng(devices=[]):
