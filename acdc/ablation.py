@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Written = list[Float[Tensor, "..."]]
 """A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender.
 
-Where a norm follows the heads, a head's z is divided by what the norm divides by (``acdc.engine.runs.scale_after``).
+If a norm follows the heads, a head's z is multiplied by that norm's scale (``acdc.engine.runs.scale_after``).
 """
 
 

@@ -27,9 +27,9 @@ from acdc.errors import InputError
 EXTENSIONS = Path(__file__).parents[1] / "workflow/extensions"
 """The folder whose files add declarations."""
 Precision = Literal["float32", "float64", "mixed"]
-"""How exactly engines compute, see ``acdc.engine.load.Options``."""
+"""The arithmetic precisions of engines, see ``acdc.engine.load.Options``."""
 MOST_SEED = 2**32 - 1
-"""The largest seed: numpy's generators take no larger one."""
+"""The largest seed that numpy's generators take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,7 +350,7 @@ SELECTION = (
         needs=("select", "program"),
     ),
 )
-"""Settings of methods that score edges: how these are taken, see ``acdc.methods.selection``."""
+"""The settings of methods that score edges for how edges are selected, see ``acdc.methods.selection``."""
 
 
 def variant(
@@ -653,13 +653,13 @@ FORMATS: Catalogue[Format] = Catalogue(
 )
 
 OF_TEXT = ("kl_divergence", "logit_difference")
-"""Metrics of a task whose prompts have one correct and one incorrect answer."""
+"""The metrics of a task whose prompts have correct and incorrect answers."""
 OF_NUMBERS = ("l2", "output_difference")
-"""Metrics of a task whose model writes numbers, of which the dataset knows the right ones."""
+"""The metrics of a task whose model's outputs are numbers, of which the dataset has the right ones."""
 COMPARED = 3
-"""Methods that a search needs to be compared in a figure."""
+"""The number of methods that a search needs for a figure that compares them."""
 DISTANCE_IS_FLAT = "its gradient is zero where nothing is removed"
-"""Why a method that needs a slope cannot use a distance."""
+"""The reason why a method that needs a gradient cannot use a distance."""
 
 
 def methods(kind: Literal["search", "score"]) -> list[Method]:

@@ -16,11 +16,11 @@ from acdc.fingerprint import of_tensors
 from acdc.tensor_files import read_tensors, write_tensors
 
 NO_ANSWER = -1
-"""Stands in targets of several answers where a prompt has fewer than others."""
+"""The entry in targets of several answers where a prompt has fewer answers than others."""
 NOWHERE = -1
-"""Stands in labels where a prompt has no token of that label."""
+"""The entry in labels where a prompt has no token of that label."""
 OF_POSITIONS = ("next", "outputs", "corrupted_outputs")
-"""Targets that have an entry a position."""
+"""The targets that have an entry per position."""
 
 
 @dataclass(eq=False)

@@ -15,9 +15,9 @@ from acdc.catalogue import OF_TEXT
 from acdc.errors import InputError
 
 N_GIVEN = 3
-"""The arguments of ``make_dataset`` that are not options: tokenizer, n_prompts, seed."""
+"""The number of arguments of ``make_dataset`` that are not options: tokenizer, n_prompts, seed."""
 TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "None": NoneType}
-"""Types of options that are checked."""
+"""The types of options that are checked."""
 
 
 class UnreadableError(Exception):

@@ -14,9 +14,9 @@ from pathlib import Path
 from acdc.errors import InputError
 
 IN_WORDS = re.compile(r"(?:os error |\[Errno )(\d+)(?:\][^:]*: '([^']*)')?")
-"""How safetensors and shutil tell of an error of the system, with its number, in errors of their own."""
+"""The pattern by which messages of safetensors and shutil state the number of an operating system's error."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors that only writing can lead to, whichever file they name."""
+"""The errors that only writing can cause, whichever file they name."""
 
 
 @contextmanager

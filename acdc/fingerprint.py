@@ -32,7 +32,7 @@ COMPUTES_NOTHING = (
     *("acdc.cli", "acdc.figures", "acdc.views", "acdc.exchange"),
 )
 DIGESTS = "sha256.txt"
-"""In a model's folder: the SHA-256 of its files, from when it was made."""
+"""The file in a model's folder that lists the SHA-256 of its files at the time when it was made."""
 MADE_AGAIN = "make the model again by `acdc model`"
 
 

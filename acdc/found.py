@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from acdc.models.model import Model
 
 FOUND, IMPORTED, CONTROL = "found", "imported", "control"
-"""Where a circuit is from: a search of ours, another tool, or nobody looked for it."""
+"""The origins of a circuit: found by our search, imported from another tool, or made as a control."""
 SEARCH = ["task", "model", "metric", "ablation"]
-"""Columns that tell one search from another."""
+"""The columns that identify a search."""
 LABELS = [*SEARCH, "method"]
 SIZE = ["size_by", "value"]
-"""Columns that tell a search's circuits apart.
+"""The columns that identify a circuit of a search.
 
-``size_by`` is what sets their size (threshold, regularisation, n_edges, n_nodes), ``value`` its value as the config
-has it.
+``size_by`` names the quantity that sets its size (threshold, regularisation, n_edges, n_nodes), and ``value`` is that
+quantity as written in the config.
 """
 COUNTS = ["n_edges", "n_edges_reaching", "n_nodes"]
-"""Columns that count what a circuit has, see ``sizes_of``."""
+"""The columns of a circuit's numbers of edges and nodes, see ``sizes_of``."""
 NUMBER = int | float | None
 RESULT: dict[str, Any] = {
     "final_metric": NUMBER,
@@ -51,11 +51,11 @@ RESULT: dict[str, Any] = {
     "converged": bool | None,
     "origin": str | None,
 }
-"""What every method says of its result, by name, with its kind; None where nobody knows."""
+"""The entries that the result of every method has, with their types; None where the value is unknown."""
 PRUNED = "n_edges_pruned"
-"""Column that counts the dead edges that a cut by scores had beside its circuit's, see ``Engine.without_dead``."""
+"""The column of the number of dead edges that were pruned from a circuit, see ``Engine.without_dead``."""
 MOST_VALUES = 20
-"""Values that a message lists."""
+"""The largest number of values that a message lists."""
 
 
 def sizes_of(circuit: Circuit) -> dict[str, int]:

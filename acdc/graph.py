@@ -31,7 +31,7 @@ Kind = Literal["addition", "direct"]
 
 PORTS: tuple[Port, ...] = ("q", "k", "v")
 MOST_RECEIVERS = 10**5
-"""Limit the receivers of a graph that is read from a file, and so its memory: twice those of the largest models."""
+"""The largest number of receivers in a graph from a file, which bounds its memory: twice that of the largest models."""
 
 
 def any_along(which: Bool[np.ndarray, "..."], axis: int) -> Bool[np.ndarray, "..."]:

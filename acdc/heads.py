@@ -15,7 +15,7 @@ from acdc.fingerprint import of_text
 from acdc.tables import read_table, using, write_json, write_table
 
 NONE = "none"
-"""Stands for the name of a head for which no rule holds."""
+"""The name of a head for which no rule holds."""
 
 
 def sha256_of(shown: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from string import Formatter
 
 Span = tuple[int, int]
-"""Where a word stands in a text: its first character and the one after its last. In a list of token ids, tokens."""
+"""The position of a word in a text: its first character and the one after its last. In a list of token ids, tokens."""
 Labels = Mapping[str, tuple[Span | None, Span | None]]
-"""By label, where the word stands in the clean and in the corrupted prompt; None where a prompt has no such word."""
+"""By label, the span of the word in the clean and in the corrupted prompt; None where a prompt has no such word."""
 
 
 def filled(template: str, fields: Mapping[str, str]) -> tuple[str, dict[str, Span]]:

@@ -35,7 +35,7 @@ class Metric(Protocol):
 
 
 MetricKind = Callable[[Dataset, Float[Tensor, "row d_vocab"]], Metric]
-"""What makes a metric for a dataset from the whole model's logits: a metric's class."""
+"""A metric's class, or any function that makes a metric for a dataset from the whole model's logits."""
 
 
 class FunctionMetric:

@@ -21,16 +21,16 @@ from acdc.errors import InputError, first_line, reading
 from acdc.labels import Labels, Span
 
 MOST_PROMPTS = 10**6
-"""The prompts of a dataset at most: more are a slip of the pen, and would be made for days."""
+"""The largest number of prompts in a dataset: larger numbers are typing errors, and would take days."""
 COLUMNS = ("clean", "corrupted", "correct", "incorrect")
 LABELS = ("clean_labels", "corrupted_labels")
-"""Columns that a file may have beside: by label, where a word stands in the prompt, {"country": [15, 21]}."""
+"""The optional columns of labels: by label, the span of a word in the prompt, {"country": [15, 21]}."""
 END = "END"
-"""The label of the scored position, where a prompt has one."""
+"""The label of the scored position, for prompts with one scored position."""
 SEPARATOR = "|"
-"""Separate several answers in an entry of a CSV or TSV file."""
+"""The separator of several answers in an entry of a CSV or TSV file."""
 OF_IDS = ("_id", "_ids", "_idx")
-"""How a column's name ends, in a CSV or TSV file, whose numbers are token ids."""
+"""The suffixes of columns in a CSV or TSV file whose numbers are token ids."""
 CORRUPTED = {"clean": "clean", "corrupted": "corrupted"}
 LAYOUTS: tuple[dict[str, str], ...] = (
     {name: name for name in COLUMNS},
@@ -57,9 +57,9 @@ LAYOUTS: tuple[dict[str, str], ...] = (
         "incorrect": "{symbol_counterfactual.choices.label[symbol_counterfactual.answerKey]}",
     },
 )
-"""By our columns, those of files that are known. How a column is written: see ``values``."""
+"""The names of our columns in known files. For the form of a name, see ``values``."""
 CHOSEN = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
-"""An entry of a list, by its number: ``choices.label[answerKey]``."""
+"""The form of an entry of a list by its number: ``choices.label[answerKey]``."""
 
 
 class Prompt(NamedTuple):
@@ -456,4 +456,4 @@ READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     **dict.fromkeys(SEPARATED, of_separated),
     **{".json": of_json, ".jsonl": of_json_lines, ".parquet": of_parquet},
 }
-"""Map the end of a file's name to the function that reads it."""
+"""The function that reads a file, by the suffix of its name."""

@@ -22,7 +22,7 @@ from acdc.models.bridge import SHORTFORMER, hugging_face_config
 from acdc.models.convert import architecture_of
 
 Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
-"""A hook point's name and what is called there, as TransformerLens takes them."""
+"""A hook point's name and the function that is called there, as TransformerLens takes them."""
 
 
 def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook: Any) -> None:

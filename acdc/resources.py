@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 PROCESSES = 1.5 * GIB
-"""Python with its libraries, the Snakemakes that a cluster's node runs around a job, and some to spare."""
+"""The bytes of Python with its libraries, of the Snakemakes that run around a job on a node, and a reserve."""
 ON_GPU = 4 * GIB
-"""What CUDA's libraries take beside, on the node itself."""
+"""The bytes that CUDA's libraries take in the node's own memory."""
 COPIES = 3
-"""How often a job on a CPU has the weights: twice (``acdc.engine.memory.copies``), and once more at the start."""
+"""The copies of the weights in a job on a CPU: two (``acdc.engine.memory.copies``), and one more at the start."""
 UNKNOWN = 2 * GIB
-"""The weights of a large model that is not there yet: half a billion numbers."""
+"""The bytes of a large model's weights if the model does not exist yet: half a billion numbers."""
 UNPACKED = 8
-"""How much more bytes the engine's weights have than a file of 4-bit ones."""
+"""The ratio of the bytes of the engine's weights to those of a file of 4-bit weights."""
 TOKENS = 32
-"""Tokens of a prompt in a dataset that is not there yet."""
+"""The tokens of a prompt in a dataset that does not exist yet."""
 CANDIDATES = 2
-"""The GiB for candidates on a CPU where the config says auto (``acdc.engine.memory.DEFAULT``)."""
+"""The GiB for candidates on a CPU if the config says auto (``acdc.engine.memory.DEFAULT``)."""
 SECONDS = 1e-4
-"""Of a search, for an edge and a token: between a sparse and a dense one in GPT-2 small on a core (docs/cluster.md)."""
+"""The seconds of a search per edge and token: between a sparse and a dense one in GPT-2 small (docs/cluster.md)."""
 HOUR = 60
 
 

@@ -31,9 +31,9 @@ TEXTS = (
 )
 """Columns whose entries stay texts: a threshold of 1e-3 is not 0.001 in a path, and a model may be called NA."""
 CHECK = "check"
-"""The column by which a table that was cut or changed is told."""
+"""The column by which a changed or cut table is detected."""
 CHECKED = re.compile(r",(\d+)-[0-9a-f]{8}$")
-"""How a row with an entry in that column ends."""
+"""The pattern of the end of a row with an entry in that column."""
 COMMENTS = re.compile(r"\A(?:#.*\n)+")
 AGAIN = "make it again"
 

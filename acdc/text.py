@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Unfit = Literal["refuse", "leave_out"]
-"""Choose between refusing prompts that do not fit the model's tokenizer and leaving them out."""
+"""Whether prompts that do not fit the model's tokenizer are refused or left out."""
 Answers = Literal["whole", "first_token"]
-"""Choose between answers that are one token where they stand, and the first tokens of what they are by themselves."""
+"""Whether answers are one token where they stand, or are encoded by themselves and their first tokens taken."""
 Bos = bool | Literal["auto"]
-"""Whether prompts begin with the token that marks the beginning; ``auto``: as the tokenizer itself does it."""
+"""Whether prompts begin with the beginning-of-sequence token; ``auto``: as the tokenizer itself does it."""
 
 
 def words(name: str) -> list[str]:

@@ -14,7 +14,7 @@ from acdc.graph import Edge, Graph
 from acdc.tables import read_tables, using
 
 Effects = dict[tuple[str, str, str], float]
-"""What removing an edge did to the metric when it was tried, by ``key_of`` the edge."""
+"""By how much the metric rose without an edge when it was tried, by ``key_of`` the edge."""
 
 
 def check_numbers(table: pd.DataFrame) -> None:

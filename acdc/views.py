@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from acdc.trace import Effects
 
 FRAME_HEIGHT = 620
-"""Pixels of a page in a notebook."""
+"""The height of a page in a notebook, in pixels."""
 
 
 def edges_frame(circuit: Circuit, effects: Effects | None = None) -> pd.DataFrame:

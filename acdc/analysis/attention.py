@@ -20,13 +20,13 @@ from acdc.engine.weights import Weights
 from acdc.prompt_files import END
 
 N_RANDOM, HALF = 8, 50
-"""Sequences of random tokens, and the tokens that each has twice."""
+"""The number of sequences of random tokens, and the number of distinct tokens in each."""
 KINDS = ("previous_token", "duplicate_token", "induction", "first_token")
 
 Pattern = Float[Tensor, "head prompt query key"]
 Target = Bool[Tensor, "prompt query key"]
 OfHeads = dict[str, Float[Tensor, "head prompt"]]
-"""Measures by name, of every head on every prompt; nan where a prompt does not tell."""
+"""Measures by name, of every head on every prompt; nan where a prompt does not allow the measure."""
 
 
 def runs_of(weights: Weights, data: Dataset, tokens: Int[Tensor, "prompt pos"]) -> tuple[Run, Rows]:

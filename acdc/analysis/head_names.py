@@ -15,11 +15,11 @@ import pandas as pd
 from acdc.heads import NONE
 
 LOOKS = 0.3
-"""The share of its attention that a head gives on average to what its name says it attends to."""
+"""The mean share of its attention that a head must give to the positions that its name refers to."""
 COPIES = 0.75
-"""The share of tokens that a name mover copies, or a negative one anti-copies."""
+"""The share of tokens that a name mover must copy, or a negative name mover anti-copy."""
 WRITES = 0.02
-"""The share of the model's logit difference that a mover writes by itself."""
+"""The share of the model's logit difference that the direct effect of a mover must have."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ RULES = (
     Rule("duplicate token", "random_duplicate_token", {"random_duplicate_token": LOOKS}),
     Rule("previous token", "random_previous_token", {"random_previous_token": LOOKS}),
 )
-"""Of the rules that hold, the first about the task names the head or, of the others, the one with the largest score.
+"""The rules of names. Of the rules that hold for a head, the first about the task's words names it; if there is none,
+the one with the largest score does.
 
-Movers attend from the scored position to the answer, copy it (or lower it), and write to the logit difference.
-S-inhibition heads attend from there to the last mention of the incorrect answer, where that is repeated, and not
-because it is the token before. The others attend on repeated random tokens as ``acdc.analysis.attention`` defines it.
+Name movers attend from the scored position to the answer, copy it (or lower its logit), and have a direct effect on the
+logit difference. S-inhibition heads attend from the scored position to the last mention of a repeated incorrect answer,
+and are no previous token heads. Other heads attend on repeated random tokens as ``acdc.analysis.attention`` defines it.
 """
 NAMES = tuple(rule.name for rule in RULES)
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 N_SHOWN = 4
-"""Prompts whose attention is kept, at most."""
+"""The largest number of prompts whose attention patterns are stored."""
 MOST_BYTES = 2**19
-"""Bytes of all attention that is kept: fewer prompts where heads are many, none where the first one is too long."""
+"""The largest size of all stored patterns in bytes. With many heads fewer prompts are stored; with a long first prompt,
+none."""
 STEPS = 255
 SIDES = ("clean", "corrupted")
 

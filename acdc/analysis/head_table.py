@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BACKUP = "backup name mover"
-"""A published class that does nothing while the name movers work: it may be named as one or not at all."""
+"""A published class of heads that act only if name movers are ablated, so that "name mover" or no name agrees with it."""
 
 
 def logit_difference(engine: Engine) -> float:
@@ -79,7 +79,7 @@ TESTED = (
     *("passed", "tested_by", "cut", "cut_effect", "cut_error", "cut_passed"),
     *("swap_before", "swap_after", "swap_passed"),
 )
-"""Columns of the tests of names."""
+"""The columns of tests of names."""
 
 
 def tests_of(engine: Engine, metrics: Mapping[str, MetricKind], own: str, frame: pd.DataFrame) -> pd.DataFrame:

@@ -27,9 +27,9 @@ from acdc.engine.model import Engine
 from acdc.graph import Circuit, Edge, Node
 
 KEPT = 0.5
-"""A swap leaves what should stay above this share of what it was, and what should go below."""
+"""The share of a measurement that must be left after a swap if it should stay, and not be left if it should vanish."""
 ERRORS = 2.0
-"""Standard errors over prompts by which the effect of a cut must differ from zero."""
+"""The number of standard errors over prompts by which the effect of a cut must differ from zero."""
 
 
 # Edges are cut.

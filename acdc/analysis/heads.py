@@ -24,13 +24,13 @@ from acdc.found import Found
 from acdc.graph import Graph, Node
 
 TOP = 5
-"""A head copies a token that is among so many of the logits that it favours most (Wang et al. 2022, section 3.1)."""
+"""A head copies a token if it is among this many top logits of the head's output (Wang et al. 2022, section 3.1)."""
 MOST_TOKENS = 50
-"""Tokens at most that copying is measured on."""
+"""The largest number of tokens on which copying is measured."""
 SHOWN = 3
-"""Receivers of a head that its row names."""
+"""The number of a head's receivers that its row names."""
 CORRUPTED = "_corrupted"
-"""How the columns of measures on corrupted prompts end."""
+"""The suffix of columns of measures on corrupted prompts."""
 
 
 def heads_of(graph: Graph) -> list[Node]:

@@ -26,7 +26,7 @@ from acdc.metrics import MetricKind
 from acdc.trace import Effects
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Of all edges, the sizes of MIB's circuits."""
+"""The sizes of MIB's circuits, as shares of all edges."""
 
 
 def per_query_head(graph: Graph) -> Graph:

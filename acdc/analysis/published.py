@@ -11,11 +11,11 @@ from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.found import LABELS
 
 CURVE = [*LABELS, "known", "known_of", "level"]
-"""Columns of recovery.csv that tell one ROC curve from another."""
+"""The columns of recovery.csv that identify a ROC curve."""
 ROW = ["task", "model", "known", "known_of", "metric", "level"]
-"""Columns that tell one row of the paper's tables from another."""
+"""The columns that identify a row of the paper's tables."""
 PAPER = "_paper"
-"""The end of the names of tasks that have the paper's own prompts."""
+"""The suffix of the names of tasks that have the paper's own prompts."""
 LEVEL_NAMES = {level.name: level.published for level in LEVELS.values() if level.published}
 """The levels that the paper publishes, under its names."""
 

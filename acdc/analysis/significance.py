@@ -28,13 +28,13 @@ from acdc.methods.random_order import random_scores
 from acdc.metrics import MetricKind
 
 LEVEL = 0.05
-"""A p-value below this rejects."""
+"""The significance level: a smaller p-value rejects the null hypothesis."""
 EPSILON = 0.1
-"""How far from even the chances of circuit and model to do better may be, and the two still be equivalent."""
+"""Circuit and model are equivalent if the probability that the circuit does better is this near to 1/2."""
 QUANTILE = 0.9
-"""The share of random circuits, or edges, that the true one is compared with."""
+"""The share of random circuits, or edges, that the tested one must exceed."""
 N_PERMUTATIONS = 1000
-"""Permutations of the test of independence."""
+"""The number of permutations in the test of independence."""
 
 Scores = Float[np.ndarray, "prompt"]
 
@@ -293,7 +293,7 @@ def of_paths(n_edges: int, allowed: Circuit, rng: Generator) -> Circuit:
 # All of them.
 
 IDEALIZED = ("equivalence", "independence", "minimality")
-"""Tests whose null hypothesis is that the circuit is as it should be: it passes where that is not rejected."""
+"""The tests whose null hypothesis states the desired property: a circuit passes if it is not rejected."""
 
 
 def significance_rows(scorer: Scorer, circuit: Circuit, *, n_random: int, seed: int) -> Iterator[dict[str, Any]]:

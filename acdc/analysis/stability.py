@@ -11,7 +11,7 @@ import numpy as np
 from acdc.graph import Circuit
 
 INTERVAL = (2.5, 97.5)
-"""The percentiles that bound an interval."""
+"""The percentiles at the ends of an interval."""
 
 
 def edge_overlap(a: Circuit, b: Circuit) -> float:

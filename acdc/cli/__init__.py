@@ -22,7 +22,7 @@ from acdc.errors import InputError, first_line
 from acdc.files import sentence_of
 
 PIPE_CLOSED = 141
-"""The exit status of a program whose reader has gone, as shells count it: 128 and the signal's number."""
+"""The exit status for a closed pipe, as shells count it: 128 plus the signal's number."""
 COMMANDS = {
     "Circuits, from a model and prompts": ("finding:find",),
     "A study": ("checking:check",),

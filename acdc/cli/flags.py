@@ -36,7 +36,7 @@ def check_fraction(_: Any, value: float) -> None:
 
 
 OutFile = Annotated[Path, Parameter(validator=lambda _, path: check_outputs(path))]
-"""A file that a command writes: whether it can is asked before anything is computed."""
+"""A file that a command writes; whether it can be written is checked before anything is computed."""
 OutFiles = Annotated[list[Path], Parameter(validator=lambda _, paths: check_outputs(paths))]
 OutFolder = Annotated[Path, Parameter(validator=lambda _, folder: check_folder_output(folder))]
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]

@@ -29,7 +29,7 @@ from acdc.fingerprint import DIGESTS, check_model, write_digests
 from acdc.tables import write_table
 
 SOURCES = ("wheel", "hub", "folder", "build", "reset")
-"""Flags of which a model has one."""
+"""The flags of which a model has exactly one."""
 SOURCE_OF = {
     "file": ("wheel",),
     "revision": ("hub",),
@@ -37,7 +37,7 @@ SOURCE_OF = {
     "head_outputs": ("reset",),
     "shortformer": ("hub", "folder"),
 }
-"""By flag of a model, the sources that it is for."""
+"""The sources that each other flag of a model is for."""
 
 
 def download(*, requirement: str, sha256: str, out: OutFile) -> None:

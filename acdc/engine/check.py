@@ -17,15 +17,15 @@ from acdc.graph import Circuit
 from acdc.tensor_files import read_tensors, write_tensors
 
 TOLERANCE = 1e-3
-"""Largest difference in a logit between the engine and a program. In trained models rounding stays below 1e-4."""
+"""The largest allowed difference in a logit between engine and program. In trained models rounding stays below 1e-4."""
 ROUNDINGS = 4
-"""A larger difference still counts as rounding below this many times the engine's own rounding."""
+"""The multiple of the engine's own rounding below which a larger difference still counts as rounding."""
 N_WHOLE = 2
-"""Prompts that are compared at every position."""
+"""The number of prompts that are compared at every position."""
 MOST_BYTES = 2**26
-"""Logits of so many rows are compared as fit into this many bytes: of more, some that are evenly spaced."""
+"""The largest size of compared logits in bytes. If there are more rows, evenly spaced ones are compared."""
 AT_ONCE = 8
-"""Prompts that a program computes at once: all logits of all of them may not fit into memory."""
+"""The number of prompts that a program computes at once, since the logits of all prompts may not fit into memory."""
 
 Program = Callable[[Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_vocab"]]
 """Compute a model's logits without the engine, as Transformers and TransformerLens do."""

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 WIDE = 2**14
-"""From so many columns on a weight is packed on every processor. ``@`` walks along its columns and finds few in the
-cache: it multiplies by an unembedding at two thirds of oneDNN's rate or less (benchmarks/matmul.py)."""
+"""The number of columns from which a weight is packed on every processor. ``@`` walks along its columns and finds few
+in the cache: it multiplies by an unembedding at two thirds of oneDNN's rate or less (benchmarks/matmul.py)."""
 
 
 def products() -> str:

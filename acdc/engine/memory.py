@@ -31,7 +31,7 @@ from acdc.models.architecture import Architecture
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's ``mallopt`` (malloc.h)."""
 DEFAULT = 2**31
-"""Bytes for candidates on a CPU."""
+"""The bytes for candidates on a CPU."""
 MemoryGiB = float | Literal["auto"]
 
 

@@ -31,8 +31,9 @@ from acdc.metrics import Metric
 
 N_FIRST = 8
 SAFETY = 4.0
-"""On ioi in SmolLM2 by logit difference (20 prompts, the upper 20 layers, bfloat16) the error of 1,028 candidates that
-were measured both ways was 0.017 of their move in the median, 0.15 in one of a hundred, and 0.37 at most."""
+"""The factor between the largest measured error and the bound of errors. On ioi in SmolLM2 by logit difference (20
+prompts, the upper 20 layers, bfloat16) the error of 1,028 candidates that were measured both ways was 0.017 of their
+move in the median, 0.15 in one of a hundred, and 0.37 at most."""
 
 
 class MixedRemovals(Removals):

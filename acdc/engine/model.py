@@ -30,7 +30,7 @@ from acdc.graph import Circuit
 from acdc.metrics import Metric, MetricKind
 
 LOGIT_BYTES = 2**25
-"""On a CPU, logits are computed for as many candidates at once as fit into this many bytes: they stay in its cache."""
+"""The bytes of logits that are computed at once on a CPU, so that they stay in its cache."""
 
 
 class Engine:

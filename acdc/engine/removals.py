@@ -21,12 +21,12 @@ from acdc.graph import Circuit, Node, any_along
 from acdc.metrics import Metric
 
 CPU_BYTES = 2**29
-"""A CPU gets no more memory, in bytes, for candidates: beyond this, what it has just written leaves its cache."""
+"""The most bytes for candidates on a CPU: with more, results just written leave its cache."""
 
 NewPatch = Callable[[Rows, State, int], Patch]
-"""Make a patch without changes, for so many candidates."""
+"""A function that makes a patch without changes, for a number of candidates."""
 Guessed = tuple[list[int], list[bool]]
-"""The senders whose edges are tried, and the guesses which of them stay; see ``Removals.try_removing``."""
+"""The senders whose edges are tried, and guesses whether each edge stays; see ``Removals.try_removing``."""
 
 
 class Removals:

@@ -6,7 +6,7 @@ from acdc.graph import Graph
 from acdc.models.architecture import Architecture
 
 FLOAT64 = 8
-"""Bytes of a number in double precision."""
+"""The bytes of a number in double precision."""
 
 
 def resident(

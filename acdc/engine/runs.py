@@ -126,7 +126,7 @@ class Rows:
 
 
 Where = slice | list[int] | Int[Tensor, "_chosen"]
-"""Choose entries along a tensor's first dimension. A GPU wants a slice or its own tensor, for it awaits a list."""
+"""An index along a tensor's first dimension; on a GPU better a slice or a tensor there, since a list makes it wait."""
 
 
 class State(dict[tuple[str, int, int], Tensor]):

@@ -19,7 +19,7 @@ from acdc.methods.speculation import Speculation
 from acdc.metrics import Metric, MetricKind
 
 N_ROUNDINGS = 16
-"""Roundings of its largest logit that a metric may be off by. In 245 random searches none was off by half of it."""
+"""The bound of a metric's error, in roundings of the largest logit. In 245 random searches no error was half of it."""
 
 
 class Acdc(Search):

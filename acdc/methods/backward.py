@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 Rules = Mapping[Callable[..., Any], Callable[..., Any]]
-"""By function of torch, what takes its place."""
+"""Replacements of torch's functions."""
 
 
 class Modified(TorchFunctionMode):
@@ -60,4 +60,4 @@ NORMS: Rules = {
     # The scale of an RMS norm where the engine applies it after a projection.
     Tensor.rsqrt: lambda x: x.rsqrt().detach(),
 }
-"""Take what norms divide by for a constant."""
+"""Replacements by which the scales of norms count as constants in the gradient."""

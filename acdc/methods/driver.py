@@ -32,7 +32,7 @@ from acdc.metrics import Metric, MetricKind
 from acdc.tensor_files import load_torch, save_torch
 
 EVERY_SIZE = 200
-"""Where no more edges or nodes than this have a score, circuits are cut at every size that the scores tell apart."""
+"""The largest number of scored edges or nodes for which there is a circuit of every size that the scores tell apart."""
 CHECKPOINT = "checkpoint.pt"
 
 

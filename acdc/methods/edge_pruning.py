@@ -38,17 +38,17 @@ from acdc.methods.training import Training
 from acdc.metrics import MetricKind
 
 FIRST_SCORE, FIRST_SPREAD = 10.0, 0.01
-"""The mean and the standard deviation of all scores at the start: nearly all shares are 1 then."""
+"""The mean and the standard deviation of scores at the start, at which nearly all shares are 1."""
 SMALLEST_DRAW = 1e-6
-"""Uniform draws stay this far from 0 and 1, whose logits are infinite."""
+"""The distance of uniform random numbers from 0 and 1, whose logits are infinite."""
 SHARPNESS = 0.8 / BETA
-"""A certain mask is the sigmoid of this times its score, or 0."""
+"""The factor of a score in the sigmoid of a deterministic mask."""
 LARGEST_GRADIENT = 1.0
-"""The gradient of all that is trained is clipped to this norm."""
+"""The norm to which the gradient of all trained tensors is clipped."""
 DECAY = 0.01
-"""AdamW's weight decay in each step, as a share of the learning rate. It brings scores to where draws have slopes."""
+"""AdamW's weight decay in each step, as a share of the learning rate. It moves scores to where draws have gradients."""
 REACHED = 0.01
-"""The target is reached where the sparsity is this near to it."""
+"""The distance of the sparsity from its target within which the target counts as reached."""
 
 Group = Sequence[int] | Bool[np.ndarray, "thing"]
 

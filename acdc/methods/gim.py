@@ -24,7 +24,7 @@ from acdc.metrics import MetricKind
 
 TEMPERATURE = 2.0
 OF_QUERIES, OF_KEYS, OF_VALUES = 0.25, 0.25, 0.5
-"""The parts of a gradient that go on to attention's inputs."""
+"""The factors of the gradients at attention's queries, keys and values."""
 
 
 def gim(engine: Engine, kind: MetricKind) -> Scored:

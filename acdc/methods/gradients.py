@@ -16,7 +16,8 @@ from acdc.graph import AnyScores, Circuit
 from acdc.metrics import Metric
 
 PROMPTS_AT_ONCE = 8
-"""A gradient needs every activation of the masked forward pass: half a gigabyte for two prompts of SmolLM2-135M."""
+"""The number of prompts whose gradients are computed at once. A gradient needs every activation of the masked forward
+pass: half a gigabyte for two prompts of SmolLM2-135M."""
 
 
 def over_prompts(

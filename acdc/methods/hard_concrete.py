@@ -17,7 +17,7 @@ from torch import Tensor
 from acdc.graph import Node
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-"""The temperature and the ends of the distribution before it is clamped to [0, 1]: those of SP and of Edge Pruning."""
+"""The temperature, and the ends of the distribution before it is clamped to [0, 1], as in SP and Edge Pruning."""
 
 
 def shares_at(noise: Float[Tensor, "..."], score: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

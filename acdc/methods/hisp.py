@@ -20,7 +20,7 @@ from acdc.methods.gradients import gradients, over_prompts
 from acdc.metrics import MetricKind
 
 SMALLEST_NORM = 1e-6
-"""A layer's scores are divided by no smaller norm (as in the original)."""
+"""The smallest norm by which a layer's scores are divided (as in the original)."""
 
 
 def hisp(engine: Engine, kind: MetricKind) -> Scored:

@@ -25,7 +25,7 @@ from acdc.methods.gradients import over_prompts
 from acdc.metrics import MetricKind
 
 SMALLEST = 1e-6
-"""What x is kept away from 0 by, where something is divided by it."""
+"""The smallest distance of a divisor x from 0."""
 
 
 def relp(engine: Engine, kind: MetricKind) -> Scored:

@@ -23,7 +23,7 @@ from acdc.errors import InputError
 from acdc.graph import Circuit, EdgeScores, Graph, Scores
 
 CONFIDENCE = 0.95
-"""The confidence of the interval that an edge's mean score lies in, as in the authors' code."""
+"""The confidence level of the interval of an edge's mean score, as in the authors' code."""
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from acdc.metrics import MetricKind
 FIRST_SCORE = log(5)
 """Every node's score at the start: the logit of (0.9 + 0.1) / (1.1 + 0.1), so that the median share is about 1."""
 SMALLEST_DRAW = 1e-4
-"""Uniform draws stay this far from 0 and 1, whose logits are infinite."""
+"""The distance of uniform random numbers from 0 and 1, whose logits are infinite."""
 SETTLED = 0.05
-"""The loss has settled where its last move is at most this share of its way so far."""
+"""The loss has settled if its last move is at most this share of its whole move."""
 
 
 class Step(NamedTuple):

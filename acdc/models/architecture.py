@@ -14,7 +14,8 @@ Positions = Literal["learned", "rotary", "shortformer", "alibi"]
 Activation = Literal["gelu", "gelu_new", "relu", "relu2", "silu"]
 QueryKeyNorm = Literal["each head", "all heads", "each head, rotated"]
 KvHeads = Literal["grouped", "per_query_head"]
-"""Whether heads that share a key and a value are one port, as they are one weight, or a port each, as in EAP-IG."""
+"""Whether query heads that share a key and a value share its ports, as they share its weights, or each has its own
+ports, as in EAP-IG."""
 
 
 @dataclass(frozen=True)

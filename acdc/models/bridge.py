@@ -23,7 +23,7 @@ from acdc.models.reset import RESET, reset
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
 PROCESSED = "processed"
-"""The file whose presence says that weights are to be processed, see ``load_bridge``."""
+"""The file that marks a folder whose weights are processed when they are loaded, see ``load_bridge``."""
 NATIVE = "TransformerLensNative"
 SHORTFORMER = "shortformer"
 

@@ -41,16 +41,16 @@ NOT_COVERED = {
     "ModernBertDecoderForCausalLM": "its MLPs are gated by one half of a wider projection",
     "JetMoeForCausalLM": "its attention is a mixture of experts",
 }
-"""Architectures that differ from what the engine computes in a way that no setting tells."""
+"""Architectures that differ from the engine's computation in a way that no setting tells, with the difference."""
 
 UNSCALED_ATTENTION = "GPTNeoForCausalLM"
-"""The architecture that divides attention scores by nothing."""
+"""The architecture that does not divide attention scores by the square root of ``d_head``."""
 QUERY_KEY_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"), ("query_layernorm", "key_layernorm"))
 """Names of norms of q and k (Qwen3, StableLM, HunYuan)."""
 NORMED_AFTER_ROTATION = "HunYuanDenseV1ForCausalLM"
 """The architecture whose norms of q and k come after the rotation."""
 ACTIVATION_SETTINGS = ("hidden_activation", "hidden_act", "activation_function", "activation")
-"""Where the configs of Hugging Face name the activation."""
+"""The settings of Hugging Face configs that name the activation function."""
 UNNAMED_ACTIVATIONS = {"BloomForCausalLM": "gelu_new", "MptForCausalLM": "gelu"}
 """Activations of architectures whose config names none."""
 ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu", "swish": "silu"}
@@ -78,7 +78,7 @@ COVERED_IN_NATIVE = COVERED | {
     "attn_scores_soft_cap": NO_CAP,
     "output_logits_soft_cap": NO_CAP,
 }
-"""The same of TransformerLens native models, which have no module or config that says more."""
+"""Settings of native models, with the values that the engine covers; native models have no module or other config."""
 
 
 def architecture_of(bridge: TransformerBridge) -> Architecture:

@@ -15,14 +15,14 @@ from acdc.models.tokenizer import NO_CODE
 
 CONFIG = "config.json"
 NATIVE_CONFIG = "native.json"
-"""The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
+"""The config file that marks a folder of ``save_native``."""
 WEIGHTS = "*.safetensors"
 INDEX = "model.safetensors.index.json"
 """The file that says which shard holds which weights; models in one file have none."""
 LEGACY_WEIGHTS = "*final.pth"
 
 TRAINED, TRAINED_WEIGHTS = "trained", ".safetensors"
-"""Where, below the package's assets, models are that were trained here, and how the names of their weights end."""
+"""The folder in the assets with models that were trained for the package, and the suffix of their files of weights."""
 
 
 def trained_weights(name: str) -> Path:

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 SMALL = ("*.json", "*.model", "*.txt")
-"""The files to download first: config and tokenizer, by which a model is refused before its weights come."""
+"""The files to download first: config and tokenizer, by which a model may be refused before weights are downloaded."""
 LARGE = (WEIGHTS, LEGACY_WEIGHTS)
-"""The files to download then: weights. No other formats of them, no checkpoints, nothing of folders."""
+"""The files to download next: weights in formats that can be loaded, outside of folders."""
 
 LOG_IN = "log in by `hf auth login` or set HF_TOKEN"
 NO_ACCESS = ("there is no such repository, or it is private", f"check the name and, for a private one, {LOG_IN}")
@@ -67,13 +67,13 @@ REASONS: dict[type[BaseException], tuple[str, str]] = {
     ConnectionError: UNREACHABLE,
     ssl.SSLError: UNREACHABLE,
 }
-"""What errors of the network mean and what to do, the more special kinds first."""
+"""The meaning of errors of the network, and the remedy, special kinds before general ones."""
 STATUS: dict[int, tuple[str, str]] = {
     401: ("it refuses access", f"check the name and, where HF_TOKEN is set, the token, or {LOG_IN}"),
     403: ("it refuses access", LOG_IN),
     429: ("it takes no more requests for now", f"wait some minutes, or {LOG_IN}"),
 }
-"""The same for answers of the hub whose kind is in their status alone."""
+"""The meaning of an HTTP status of the hub, and the remedy."""
 
 
 def downloaded(name: str, revision: str, instead: str) -> Path:

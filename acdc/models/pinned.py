@@ -11,7 +11,7 @@ from acdc.assets import asset
 from acdc.errors import InputError
 
 KEYS = ("wheel", "file", "sha256")
-"""List the keys that describe a wheel. Each holds one text, or a list with an entry for every wheel."""
+"""The keys that describe a wheel. Each holds one text, or a list with an entry for every wheel."""
 
 
 class Wheel(NamedTuple):

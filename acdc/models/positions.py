@@ -25,11 +25,11 @@ ADJACENT_ROTARY = (
 )
 """Architectures that rotate dimensions (0, 1), (2, 3), ... of a head though their config does not say so."""
 WINDOWS = ("sliding_window", "window_size")
-"""Where configs say how many positions a query sees (Mistral; GPT-Neo in every second layer)."""
+"""The settings of configs for the number of positions that a query sees (Mistral; GPT-Neo in every second layer)."""
 WINDOWED = ("sliding_attention", "local")
-"""List the types of layers whose queries see a window only, as configs name them."""
+"""The types of layers, as in configs, whose queries see only a window."""
 ROTATED_IN_WINDOWS = ("Cohere2ForCausalLM", "Exaone4ForCausalLM")
-"""Architectures whose layers without a window do not rotate, where others have one."""
+"""Architectures in which, if some layers have a window, only those rotate q and k."""
 
 
 def rope(config: Any) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from acdc.models.files import NATIVE_CONFIG
 from acdc.models.reset import RESET
 
 TRIED = (2, 16)
-"""Prompts and positions of the random tokens that a model is tried on when it is converted."""
+"""The numbers of prompts and positions of random tokens on which a model is tried when it is converted."""
 
 
 def programs_of(folder: Path) -> dict[str, Callable[[], Program]]:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 FILE = "tokenizer.json"
 FILES = (FILE, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
-"""Files of which a folder that has a tokenizer has one."""
+"""Files of which every folder with a tokenizer has one."""
 AS_IN_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes, in tokenizer_config.json, of a tokenizer that is all in tokenizer.json."""
+"""Classes in tokenizer_config.json of a tokenizer that tokenizer.json holds as a whole."""
 NO_CODE = {"trust_remote_code": False}
-"""Tell Transformers not to run a folder's own code. Otherwise it asks the terminal."""
+"""Options by which Transformers does not run a folder's own code. Otherwise it asks on the terminal."""
 SAMPLE = "In 1999, John's 12345 cats weren't here.\n    Über 中文: def f(x): return x + 1"
-"""A text by which tokenizers are compared: what they cut in different ways."""
+"""A text that different tokenizers cut in different ways, to compare them."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:

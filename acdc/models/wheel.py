@@ -16,7 +16,7 @@ from acdc.fingerprint import of_file
 
 RETRIES = 5
 MARKS = ("ERROR: ", "× ")
-"""How pip begins lines that say what went wrong."""
+"""The beginnings of lines in which pip states an error."""
 
 
 def download_wheel(requirement: str, sha256: str, path: Path) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 N_MATCHING, N_BEFORE, N_AFTER = 3, 2, 1
-"""How many arguments the docstring is about, and how many others are before and after them in the definition."""
+"""The numbers of arguments that the docstring is about, and of others before and after them in the definition."""
 N_DESCRIBING, N_ABOUT = 2, 3
-"""How many words describe an argument, and the function."""
+"""The numbers of words that describe an argument, and the function."""
 PARAM = "    :param"
 
 

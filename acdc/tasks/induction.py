@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SHUFFLE_SEED = 42
 STRETCH = 20
-"""How many tokens in a row a substitute sequence repeats."""
+"""The number of successive tokens that a substitute sequence repeats at once."""
 
 
 def make_dataset(

@@ -27,7 +27,7 @@ TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {obje
 PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
 OBJECTS = ("ring", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
 IO_SEED, SUBJECT_SEED, FIRST_SUBJECT_SEED = ((seed + 345467) % 5432 for seed in (1, 2, 3))
-"""The seeds that the original makes from those that its experiments name."""
+"""The seeds that the original computes from the seeds that its experiments name."""
 
 
 class Scene(NamedTuple):

@@ -25,7 +25,7 @@ N_TOKENS, N_POS, N_HEADS, N_JUNK = 12, 8, 4, 16
 NOISE = 0.02
 PREVIOUS_HEAD, INDUCTION_HEAD, SUCCESSOR_MLP = Node(0, "head", 1), Node(1, "head", 2), Node(1, "mlp")
 SHARPNESS = 10.0
-"""The scale of attention scores and of the answer's logit, at which a softmax is all but one-hot."""
+"""The scale of attention scores and of the answer's logit, at which a softmax is nearly one-hot."""
 
 SIZES = {"token": N_TOKENS, "position": N_POS, "previous": N_TOKENS, "copied": N_TOKENS, "answer": N_TOKENS}
 STARTS = torch.tensor([0, *SIZES.values()]).cumsum(0).tolist()

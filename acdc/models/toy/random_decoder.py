@@ -19,7 +19,7 @@ LLAMA: dict[str, Any] = {
     "max_position_embeddings": 64,
     "initializer_range": 0.3,
 }
-"""Sizes by the names that Llama's config has for them, and those of most decoders after it."""
+"""The sizes of a model, by the names in the configs of Llama and of most later decoders."""
 
 
 def save_random(kind: type[PreTrainedConfig], folder: Path, **sizes: Any) -> None:

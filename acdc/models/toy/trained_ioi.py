@@ -25,7 +25,7 @@ NAMES = "Anna Ben Carl Dora Emil Fritz Greta Hans"
 OBJECTS = "ball book drink ring coat pen lamp key"
 TEMPLATE = "When {} and {} met {} gave a {} to"
 FIRST, SECOND, AGAIN = 1, 3, 5
-"""Where names stand in a prompt."""
+"""The positions of names in a prompt."""
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:

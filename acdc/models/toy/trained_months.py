@@ -11,7 +11,7 @@ from acdc.tasks.months import MONTHS
 NAMES = "Anna Ben Carl Dora Emil Fritz Greta Hans"
 AFTER = "so a month later it was"
 MONTH = 5
-"""Where the month stands in a prompt."""
+"""The position of the month in a prompt."""
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 DIGESTS = "sha256.txt"
 N_COMPARED = 1000
 AS_GOOD = 0.03
-"""How much a measure of a model that is trained again may differ: other machines round otherwise."""
+"""The largest difference in a measure between a model and the same one trained again, since rounding differs."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from acdc.graph import Graph
 
 Tensors = Mapping[str, Tensor]
-"""Weights by the names that TransformerLens native models have for them."""
+"""Weights by their names in TransformerLens native models."""
 Written = Float[Tensor, "prompt sender pos d_model"]
 
 

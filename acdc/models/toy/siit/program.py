@@ -23,7 +23,7 @@ from acdc.models.toy.word_tokenizer import word_tokenizer
 Tokens = Int[Tensor, "prompt pos"]
 Value = Int[Tensor, "prompt ..."]
 UNDEFINED = -1
-"""The value where a program has none, such as of a name that is nowhere."""
+"""The value where a program has none, such as the position of a name that does not occur."""
 
 
 @dataclass(frozen=True)

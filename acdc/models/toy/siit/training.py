@@ -26,8 +26,8 @@ N_PROMPTS, N_HELD_OUT = 128, 1000
 LEARNING_RATE, WARMUP = 3e-3, 200
 LOG_EVERY = 250
 ALONE = 0.3
-"""The share of the training at its beginning in which the circuit learns alone. With all other edges there from the
-start, a model often learns some other way and does not leave it."""
+"""The share of the training, at its beginning, in which only the circuit's edges are kept. With all other edges present
+from the start, a model often learns another mechanism and keeps it."""
 KINDS = ("behaviour", "interchange", "strictness", "both")
 Kept = Bool[Tensor, "prompt sender receiver"]
 
