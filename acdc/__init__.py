@@ -31,7 +31,7 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for, so that ``import acdc`` alone does not import torch."""
+    """Import a public name when it is first used, so that ``import acdc`` alone does not import torch."""
     if name not in __all__:
         raise AttributeError(f"module 'acdc' has no attribute {name!r}")
     import importlib

@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 Written = list[Float[Tensor, "..."]]
 """A tensor per sender, in the senders' order: a head's z [..., d_head], and [..., d_model] of any other sender.
 
-Where a norm follows the heads, a head's z is divided by what the norm divides by (``acdc.engine.runs.scale_after``).
+If a norm follows the heads, a head's z is multiplied by that norm's scale (``acdc.engine.runs.scale_after``).
 """
 
 
 @runtime_checkable
 class Senders(Protocol):
-    """Tell an ablation what a model's senders write."""
+    """Give an ablation the outputs of a model's senders."""
 
     def zeros(self) -> Written:
-        """Return zeros of every sender's shape: Float[pos d]."""
+        """Return zeros in the shape of every sender's output: Float[pos d]."""
 
     def on_corrupted(self) -> Iterator[Written]:
-        """Yield what every sender writes on the corrupted prompts, some prompts at a time: Float[prompt pos d]."""
+        """Yield every sender's output on the corrupted prompts, batch by batch: Float[prompt pos d]."""
 
 
 class Ablation:
-    """Run the corrupted prompts as they are: corrupted ablation, and the base of the others.
+    """Define an ablation by how its run differs from a plain run on the corrupted prompts; here it does not.
 
     Attributes:
         is_plain: whether the ablated run is a plain forward pass on the corrupted prompts, so that a circuit without
@@ -61,45 +61,45 @@ class Ablation:
     can_starve = False
 
     def check(self, dataset: Dataset) -> None:
-        """Raise InputError where the ablation makes no sense on these prompts."""
+        """Check that the ablation is defined on these prompts; raise InputError if not."""
 
     def position_order(self, n_pos: int) -> Int[Tensor, "pos"] | None:
-        """Return the order in which positions take their embeddings; None where each takes its own."""
+        """Return for each position the position whose embedding it takes, Int[pos]; None where each keeps its own."""
         return None
 
     def outputs(self, senders: Senders) -> Written | None:
-        """Return what every sender writes whatever the prompt, Float[pos d]; None where the prompt decides."""
+        """Return every sender's output if all prompts share it, Float[pos d]; None if it depends on the prompt."""
         return None
 
 
 class CorruptedPermuted(Ablation):
-    """Permute the position embeddings in the corrupted run, so that edges which carry positions can matter."""
+    """Permute the position embeddings of the corrupted run, so that edges that carry positions can matter."""
 
     is_plain = False
 
     def position_order(self, n_pos: int) -> Int[Tensor, "pos"]:
-        """Return the one permutation that the original uses for all prompts (``shuffle_tensor``, seed 49)."""
+        """Return the original's permutation of positions, one for all prompts (``shuffle_tensor``, seed 49)."""
         return torch.randperm(n_pos, generator=torch.Generator().manual_seed(49))
 
 
 class Zero(Ablation):
-    """Let every sender write zero."""
+    """Set every sender's output to zero."""
 
     is_plain = False
     can_starve = True
 
     def outputs(self, senders: Senders) -> Written:
-        """Return zeros."""
+        """Return zeros for every sender: Float[pos d]."""
         return senders.zeros()
 
 
 class Mean(Ablation):
-    """Let every sender write its mean over the corrupted prompts, position by position."""
+    """Set every sender's output to its mean over the corrupted prompts, position by position."""
 
     is_plain = False
 
     def check(self, dataset: Dataset) -> None:
-        """Raise InputError for prompts that are padded: the mean would depend on the token of the padding."""
+        """Check that no prompt is padded, since padding would enter the mean; raise InputError if one is."""
         if dataset.padding is not None:
             raise InputError(
                 "mean ablation takes means position by position and these prompts differ in length, so that padding"
@@ -107,7 +107,10 @@ class Mean(Ablation):
             )
 
     def outputs(self, senders: Senders) -> Written:
-        """Return the means. They have no rounding where all prompts agree, so that no difference arises there."""
+        """Return every sender's mean output over the corrupted prompts: Float[pos d].
+
+        The running mean has no rounding error where all prompts agree, so that no difference arises there.
+        """
         means: Written = []
         seen = 0
         for batch in senders.on_corrupted():
@@ -118,7 +121,7 @@ class Mean(Ablation):
 
 
 def named(ablation: str | Ablation) -> Ablation:
-    """Return the ablation of this name in the catalogue, or the ablation itself where one is given.
+    """Return the ablation that has this name in the catalogue; return an ablation object unchanged.
 
     Raises:
         InputError: the catalogue has no ablation of that name.

@@ -1,4 +1,4 @@
-"""Find circuits from Python: a model, prompts, a circuit."""
+"""Define the functions of ``import acdc``: load a model, make prompts, find a circuit."""
 
 from __future__ import annotations
 
@@ -50,31 +50,32 @@ def prompts(
     unfit: Unfit = "refuse",
     answers: Answers = "whole",
 ) -> Dataset:
-    """Make a dataset of clean prompts, a corrupted one for each, and answers that are right and wrong after them.
+    """Make a dataset of clean prompts, each with a corrupted prompt and with its correct and incorrect answers.
 
     Args:
-        model: whose tokenizer is used.
+        model: the model whose tokenizer is used.
         table: the four columns by name, in place of the four lists: a file (.csv, .tsv, .json, .jsonl, .parquet), a
             pandas DataFrame, a ``datasets.Dataset`` or a dictionary.
-        clean, corrupted: texts, as many tokens each pair; or lists of token ids, or Int[prompt pos].
-        correct, incorrect: for each prompt an answer, or a list of answers: one token each, as it stands after the
-            clean text (``" Mary"`` with its space, ``"99"`` without one), or a token id.
-        columns: what a table calls the four, see ``acdc.prompt_files.read``.
-        bos: whether the tokenizer's token for the beginning is put before every prompt. ``auto``: before texts, where
-            the tokenizer itself does so; token ids are taken as they are.
-        unfit: whether prompts that do not fit the tokenizer are refused, or left out with a warning; likewise rows that
-            lack an entry.
-        answers: ``first_token``: texts of answers stand for the first tokens of what they are by themselves, as in MIB,
-            and prompts may end with a space.
+        clean, corrupted: texts, lists of token ids, or Int[prompt pos]. A clean prompt and its corrupted one have the
+            same number of tokens.
+        correct, incorrect: for each prompt an answer or a list of answers. An answer is a token id, or the text of one
+            token as it stands after the clean text (``" Mary"`` with its space, ``"99"`` without one).
+        columns: the table's own names of the four columns, see ``acdc.prompt_files.read``.
+        bos: whether the tokenizer's beginning-of-sequence token is put before every prompt. ``auto``: before texts if
+            the tokenizer itself does so, never before token ids.
+        unfit: ``refuse`` or ``leave_out`` (with a warning) prompts that do not fit the tokenizer and rows that lack an
+            entry.
+        answers: ``first_token``: an answer's text is tokenized by itself, its first token is the answer, as in MIB, and
+            prompts may end with a space.
 
     Returns:
         The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts. ``targets``
         ``correct`` and ``incorrect`` are Int[prompt], or Int[prompt answer] where a prompt has several.
 
     Raises:
-        InputError: the lists differ in length, a column is missing, a prompt is empty or ends with a space, a pair of
-            prompts differs in tokens or not at all, an answer is not one token or right and wrong, or there is no token
-            for the beginning.
+        InputError: the lists differ in length, a column is missing, a prompt is empty or ends with a space, a clean
+            prompt and its corrupted one differ in the number of tokens or are the same, an answer is not one token or
+            is both correct and incorrect, or the tokenizer has no beginning-of-sequence token where one is asked for.
     """
     lists = {"clean": clean, "corrupted": corrupted, "correct": correct, "incorrect": incorrect}
     read_rows = read(lists if table is None else table, columns, skip_empty=unfit == "leave_out")
@@ -88,15 +89,15 @@ def prompts(
 def task_prompts(
     model: Model, task: str | Path, n_prompts: int, *, seed: int = 0, bos: Bos = "auto", **options: Any
 ) -> Dataset:
-    """Make prompts of a task that ships, such as ``ioi``, or of one that a file of yours defines.
+    """Make the prompts of a task that ships, such as ``ioi``, or of a task that your own file defines.
 
     Args:
         task: the name of a module of ``acdc.tasks``, or the path of a file that assigns ``TASK``.
-        n_prompts: pairs of prompts.
-        seed: of the prompts.
-        bos: whether the tokenizer's token for the beginning is put before every prompt. ``auto``: as the task says or,
-            where it says nothing, as the tokenizer does it.
-        options: the task's, see its module.
+        n_prompts: the number of clean prompts, each with its corrupted one.
+        seed: the seed by which prompts are drawn.
+        bos: whether the tokenizer's beginning-of-sequence token is put before every prompt. ``auto``: as the task says
+            or, where it says nothing, as the tokenizer does it.
+        options: the task's own options, see its module.
 
     Raises:
         InputError: there is no such task, or the model's tokenizer cannot make its prompts.
@@ -117,14 +118,14 @@ def metric(
     unit: str = "",
     is_distance: bool = False,
 ) -> Any:
-    """Declare a metric of your own, as a decorator: then tables and figures have its label and unit.
+    """Declare your own metric, as a decorator, so that tables and figures show its label and unit.
 
     Args:
         function: ``(logits, dataset) -> values``, see ``acdc.metrics.FunctionMetric``. Lower is better.
-        name: in tables; by default the function's.
-        label: in figures; by default the name with spaces.
-        unit: of its values.
-        is_distance: whether it is 0 at the whole model, where its slope is 0 too.
+        name: its name in tables; by default the function's.
+        label: its name in figures; by default the name with spaces.
+        unit: the unit of its values.
+        is_distance: whether it is 0 for the circuit of all edges, where its gradient is 0 too.
 
     Returns:
         The function itself.
@@ -142,7 +143,7 @@ def metric(
 
 
 def named(chosen: MetricLike) -> str:
-    """Return the name of a metric in the catalogue; a function that is not there yet is added.
+    """Return the name of a metric in the catalogue; add a function that is not there yet.
 
     Raises:
         InputError: there is no metric of that name.
@@ -221,31 +222,31 @@ def find(
     folder: str | Path | None = None,
     **settings: Any,
 ) -> Found | Sweep:
-    """Find a circuit, or several of a sweep.
+    """Find one circuit, or the circuits of a sweep over several values.
 
     Args:
-        model: see ``load_model``.
-        prompts: what to find it on, see ``prompts``.
-        metric: what is minimised: a name in the catalogue, or a function, see ``acdc.metric``.
+        model: the model, see ``load_model``.
+        prompts: the dataset on which the circuit is found, see ``prompts``.
+        metric: the metric to minimise: a name in the catalogue, or a function, see ``acdc.metric``.
         method, ablation: names in the catalogue.
-        engine: ``plain`` runs ACDC as the paper writes it, by one forward pass through TransformerLens per tried edge:
-            slow, for whoever doubts the fast one.
-        split_embed: token and position embeddings are two senders.
+        engine: ``plain`` runs ACDC as the paper writes it, with one forward pass through TransformerLens per tried
+            edge. It is slow and serves to check the ``fast`` one.
+        split_embed: whether token and position embeddings are two senders.
         device: ``auto`` takes CUDA where there is one; or ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``float32``, ``float64``, or ``mixed``, see ``acdc.engine.load.Options``.
-        memory_gib: what candidates may use, in GiB. Less is slower; decisions are the same but for rounding, see
-            ``acdc.engine.load.Options``. ``auto`` is most of what a GPU has free, and 2 on a CPU.
+        memory_gib: the memory for edges that are tried together, in GiB. Less is slower; decisions are the same but
+            for rounding, see ``acdc.engine.load.Options``. ``auto`` is most of what a GPU has free, and 2 on a CPU.
         kv_heads: whether query heads that share a key and a value share its ports, or each has its own
             (``per_query_head``), as in EAP-IG and MIB.
-        task: what tables call the prompts; by default what the prompts say of themselves.
-        folder: where circuits and, meanwhile, checkpoints are written. A call that is stopped, by Ctrl-C too, goes on
-            from there when it is made again; of a sweep, each value has a folder of its name there.
-        settings: the method's, and what sets the circuit's size: ``threshold`` of ACDC, ``regularisation`` of SP,
-            ``sparsity_target`` of Edge Pruning, ``n_edges`` or ``n_nodes`` of methods that score. ``thresholds=[...]``
-            and the like, ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
+        task: the name of the prompts in tables; by default ``prompts.about["task"]``.
+        folder: the folder for circuits and, during the search, checkpoints. A call that was stopped, by Ctrl-C too,
+            resumes from them when it is made again. In a sweep, each value has its own subfolder.
+        settings: the method's settings, and the one that sets the circuit's size: ``threshold`` of ACDC,
+            ``regularisation`` of SP, ``sparsity_target`` of Edge Pruning, ``n_edges`` or ``n_nodes`` of methods that
+            score. ``thresholds=[...]`` and the like, ``n_edges=[...]`` or ``n_nodes=[...]`` make a sweep.
 
     Returns:
-        The circuit with its trace; or a sweep of circuits, in the order of the values.
+        The circuit with its trace or scores; or a sweep of circuits, in the order of the values.
 
     Raises:
         InputError: a name is unknown, a setting is not the method's, or the engine does not cover the model.
@@ -288,7 +289,7 @@ def find(
 
 
 def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, dict[str, Any]]:
-    """Return the values that set circuits' sizes, as texts, whether they are a sweep, and the other settings.
+    """Return the values that set the circuits' sizes, as texts; whether they are a sweep; and the other settings.
 
     Raises:
         InputError: there is no value, or one is no number.
@@ -314,10 +315,10 @@ def sized(method: Method, settings: dict[str, Any]) -> tuple[list[str], bool, di
 
 
 def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
-    """Run ACDC as the paper writes it, on the oracle.
+    """Run Algorithm 1 of the paper literally, with one forward pass through TransformerLens per tried edge.
 
     Raises:
-        InputError: the method is another; only ACDC has a plain form.
+        InputError: the method is not ``acdc``, or query heads do not share their ports of keys and values.
     """
     if settings["method"] != "acdc":
         raise InputError(f"method {settings['method']} has no plain form: leave engine out, or take method acdc")
@@ -333,7 +334,7 @@ def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
 
 
 def measured_by(oracle: Reference, kind: Callable[..., Metric]) -> Callable[[Circuit], float]:
-    """Return what measures a circuit's metric by the oracle: its mean over the dataset."""
+    """Return a function that gives a circuit's metric by the oracle: the mean over the dataset."""
     bound = kind(oracle.dataset, oracle.logits(Circuit.full(oracle.graph)))
 
     def measure(circuit: Circuit) -> float:
@@ -345,13 +346,13 @@ def measured_by(oracle: Reference, kind: Callable[..., Metric]) -> Callable[[Cir
 
 
 def load(path: str | Path, trace: str | Path | None = None, *, value: float | str | None = None) -> Found:
-    """Return the circuit of a file that acdc wrote, with the trace or the scores beside it.
+    """Read the circuit in a file that acdc wrote, with the trace or the scores beside it.
 
     Args:
-        trace: its trace, where that is elsewhere.
-        value: which circuit, where the file holds several, such as its number of edges; ``Sweep.load`` reads them all.
+        trace: the file of the trace, if it is not beside the circuit.
+        value: which of several circuits to read, such as its threshold or number of edges; ``Sweep.load`` reads all.
 
     Raises:
-        InputError: the file holds no circuit, several while no value is given, or none of the value.
+        InputError: the file holds no circuit, holds several while ``value`` is not given, or none of that value.
     """
     return Found.load(path, Path(trace) if trace else None, value=value)

@@ -27,14 +27,14 @@ from acdc.errors import InputError
 EXTENSIONS = Path(__file__).parents[1] / "workflow/extensions"
 """The folder whose files add declarations."""
 Precision = Literal["float32", "float64", "mixed"]
-"""How exactly engines compute, see ``acdc.engine.load.Options``."""
+"""The arithmetic precisions of engines, see ``acdc.engine.load.Options``."""
 MOST_SEED = 2**32 - 1
-"""The largest seed: numpy's generators take no larger one."""
+"""The largest seed that numpy's generators take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """One declaration: the base of all sorts.
+    """Declare a method, metric, ablation, level or format: the base class of all declarations.
 
     Attributes:
         name: in configs, paths, flags and tables.
@@ -48,27 +48,27 @@ class Declared:
 
     @property
     def source(self) -> str:
-        """Return the name of the module that holds the code."""
+        """Return the name of the module that holds the declared code."""
         return self.code.partition(":")[0]
 
     def load(self) -> Any:
-        """Import the code and return it."""
+        """Import the declared code and return it."""
         module, _, attribute = self.code.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One value that a method can be told, as a flag or in the config.
+    """Declare one setting of a method, which is a flag of the command line and a key of the config.
 
     Attributes:
-        default: its type is the setting's.
-        choices: the values there are; any, where empty.
-        least: the smallest value of a number.
-        above: what a number must be larger than.
-        most: the largest value of a number.
-        off: a value that is smaller than the least, and means that there is none.
-        needs: another setting and its value, without which this one does nothing.
+        default: the default value, whose type is the setting's.
+        choices: the values allowed; any, where empty.
+        least: the smallest number allowed.
+        above: a bound that the number must exceed.
+        most: the largest number allowed.
+        off: a number below ``least`` that switches the setting off.
+        needs: another setting and the value of it without which this one has no effect.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Setting:
         return f"--{self.name.replace('_', '-')}"
 
     def parse(self, text: str) -> int | float | str:
-        """Return the value that a flag's text means.
+        """Return the setting's value, given the text of its flag.
 
         Raises:
             InputError: the text is of another type, none of the choices, too small or too large.
@@ -125,20 +125,20 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Declared):
-    """A way to find circuits.
+    """Declare a method that finds circuits.
 
     Attributes:
-        kind: ``search`` is run once for every value (``sized_by``) and its code is a class as
-            ``acdc.methods.driver.Search`` describes; ``score`` scores everything once, circuits are the best by score,
-            and its code is a function as ``acdc.methods.driver.Score`` describes.
-        keeps: what the method itself decides about; edges follow from nodes by the paper's rule.
-        sized_by: of a search, what sets a circuit's size. Its plural is a key of a search in the config.
-        value_range: its smallest and its largest value; any number, where None.
-        settings: what it can be told beside.
-        needs_slope: its scores are slopes at the whole model, which are zero where the metric is a distance from it.
-        uses_prompts: False where prompts make no difference, so that resampled ones tell nothing.
-        traces_edges: its trace has a row per tried edge with the effect, for drawings and pages.
-        color, marker: in figures; the next free one where empty.
+        kind: ``search`` runs once for every value of ``sized_by``; its code is a subclass of
+            ``acdc.methods.driver.Search``. ``score`` scores all edges or nodes once, and circuits are those of largest
+            score; its code is a function as ``acdc.methods.driver.Score`` describes.
+        keeps: whether the method decides about edges or nodes; edges follow from nodes by the paper's rule.
+        sized_by: for a search, the quantity that sets a circuit's size. Its plural is a key of a search in the config.
+        value_range: the smallest and the largest value of ``sized_by``; None allows any number.
+        settings: the other settings.
+        needs_slope: whether scores are gradients at the circuit of all edges, where a distance has gradient zero.
+        uses_prompts: False if circuits do not depend on the prompts, so that resampling them tells nothing.
+        traces_edges: whether the trace has a row per tried edge with its effect, for drawings and pages.
+        color, marker: color and marker in figures; the next free ones where empty.
     """
 
     kind: Literal["search", "score"]
@@ -155,16 +155,16 @@ class Method(Declared):
 
     @property
     def size_by(self) -> str:
-        """Return what sets the size of this method's circuits, as tables name it."""
+        """Return the name of the quantity that sets the size of this method's circuits, such as ``threshold``."""
         return self.sized_by or f"n_{self.keeps}"
 
     @property
     def values_key(self) -> str:
-        """Return the key of a config's search that lists this method's values."""
+        """Return the key in the config of a search that lists this method's values, such as ``thresholds``."""
         return f"{self.sized_by}s"
 
     def check_value(self, text: str) -> None:
-        """Raises InputError where a search cannot be run with a value."""
+        """Check that the method can run with this value of its ``sized_by``; raise InputError if not."""
         if not is_number(text):
             raise InputError(f"{self.sized_by} must be a number, not {text!r}")
         least, most = self.value_range or (-math.inf, math.inf)
@@ -172,10 +172,10 @@ class Method(Declared):
             raise InputError(f"{self.sized_by} must be from {least:g} to {most:g}, not {text}")
 
     def parse(self, flags: Mapping[str, str]) -> dict[str, Any]:
-        """Return all settings with their values, defaults where a flag is not given.
+        """Return the values of all settings, given the texts of some flags.
 
         Args:
-            flags: texts by the setting's name.
+            flags: texts by the setting's name; a setting that is not among them has its default.
 
         Raises:
             InputError: a flag is none of this method's settings, or its value is wrong.
@@ -191,7 +191,7 @@ class Method(Declared):
         return parsed
 
     def idle(self, given: Iterable[str], own: Mapping[str, Any]) -> str:
-        """Return a sentence about a setting that is given and does nothing, for another one has not the value it needs.
+        """Return a sentence about a given setting that has no effect because another one lacks the value that it needs.
 
         Args:
             given: names of settings.
@@ -213,7 +213,7 @@ class Method(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Declared):
-    """A metric: a search minimises it, and tables report it.
+    """Declare a metric, which searches minimise and tables report.
 
     Attributes:
         unit: of its values; empty where they have none.
@@ -232,7 +232,7 @@ class Metric(Declared):
     function: Callable[..., Any] | None = None
 
     def load(self) -> Any:
-        """Import the code and return it: what makes the metric for a dataset."""
+        """Import the code of the metric and return it: a class, called with a dataset and the model's logits."""
         if self.function is None:
             return super().load()
         from acdc.metrics import FunctionMetric
@@ -242,7 +242,7 @@ class Metric(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class AblationEntry(Declared):
-    """An ablation: it decides what a removed edge carries.
+    """Declare an ablation, which decides the activation that a removed edge carries.
 
     Attributes:
         run: what figures call the run without any edge.
@@ -255,7 +255,7 @@ class AblationEntry(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Level(Declared):
-    """A level of comparison with a known circuit: the things that are counted.
+    """Declare a level at which a circuit is compared with a known one: what is counted, such as edges or nodes.
 
     Attributes:
         published: how acdc/assets/published names it; empty where the paper has nothing of it.
@@ -266,7 +266,7 @@ class Level(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Format(Declared):
-    """A file of another tool that circuits are written to and read from."""
+    """Declare a file format of another tool that circuits are written to and read from."""
 
     suffix: str
 
@@ -275,7 +275,7 @@ Entry = TypeVar("Entry", bound=Declared)
 
 
 class Catalogue(Mapping[str, Entry], Generic[Entry]):
-    """The declarations of one sort by name: those that ship, those of extensions, and those that a notebook adds."""
+    """Hold all declarations of one sort by name: those that ship, those of extensions, and those added at run time."""
 
     def __init__(self, sort: str, attribute: str, *entries: Entry) -> None:
         self.sort, self.attribute = sort, attribute
@@ -297,7 +297,7 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
         self.added[entry.name] = entry
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the declaration of that name. Raises InputError where there is none."""
+        """Return the declaration of that name; raise InputError if there is none."""
         try:
             return self.entries[name]
         except KeyError:
@@ -350,18 +350,18 @@ SELECTION = (
         needs=("select", "program"),
     ),
 )
-"""Settings of methods that score edges: how these are taken, see ``acdc.methods.selection``."""
+"""The settings of methods that score edges for how edges are selected, see ``acdc.methods.selection``."""
 
 
 def variant(
     method: Method, *, name: str, label: str, help: str, color: str = "", marker: str = "", **changed: Mapping[str, Any]
 ) -> Method:
-    """Return a method that scores as another one does, and has some settings of its own.
+    """Return a method that scores as a given one does, with other defaults or choices of its settings.
 
-    A setting that does nothing then is left out.
+    A setting that has no effect because of a fixed one is left out.
 
     Args:
-        changed: by setting, what is changed of its declaration. Where it has one choice, it has that value for good.
+        changed: by the setting's name, the fields of its declaration to change. A setting with one choice is fixed.
     """
     settings = [replace(setting, **changed.get(setting.name, {})) for setting in method.settings]
     fixed = {setting.name: setting.default for setting in settings if len(setting.choices) == 1}
@@ -370,7 +370,7 @@ def variant(
 
 
 def only(choice: str) -> dict[str, Any]:
-    """Return what makes a setting have one value for good, for ``variant``."""
+    """Return the change that fixes a setting at one value, for ``variant``."""
     return {"default": choice, "choices": (choice,)}
 
 
@@ -658,13 +658,13 @@ FORMATS: Catalogue[Format] = Catalogue(
 """Formats of other tools, by name."""
 
 OF_TEXT = ("kl_divergence", "logit_difference")
-"""Metrics of a task whose prompts have one correct and one incorrect answer."""
+"""The metrics of a task whose prompts have correct and incorrect answers."""
 OF_NUMBERS = ("l2", "output_difference")
-"""Metrics of a task whose model writes numbers, of which the dataset knows the right ones."""
+"""The metrics of a task whose model's outputs are numbers, of which the dataset has the right ones."""
 COMPARED = 3
-"""Methods that a search needs to be compared in a figure."""
+"""The number of methods that a search needs for a figure that compares them."""
 DISTANCE_IS_FLAT = "its gradient is zero where nothing is removed"
-"""Why a method that needs a slope cannot use a distance."""
+"""The reason why a method that needs a gradient cannot use a distance."""
 
 
 def methods(kind: Literal["search", "score"]) -> list[Method]:
@@ -673,7 +673,7 @@ def methods(kind: Literal["search", "score"]) -> list[Method]:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a number that is neither infinite nor nan."""
+    """Return whether a text is a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:
@@ -681,7 +681,7 @@ def is_number(text: str) -> bool:
 
 
 def check_suits(method: Method, metric: Metric) -> None:
-    """Raises InputError where a method can tell nothing by a metric; the message says why."""
+    """Check that a method that needs a gradient is not used with a distance; raise InputError if it is."""
     if method.needs_slope and metric.is_distance:
         others = ", ".join(m.name for m in methods("score") if not m.needs_slope and m.uses_prompts)
         raise InputError(
@@ -691,7 +691,7 @@ def check_suits(method: Method, metric: Metric) -> None:
 
 
 def label(name: str) -> str:
-    """Return the label of a method, metric, ablation or level; any other name with spaces for underscores."""
+    """Return the label of a method, metric, ablation or level; for any other name, the name with spaces."""
     for entries in (METHODS, METRICS, ABLATIONS, LEVELS):
         if name in entries:
             return entries[name].label
@@ -702,12 +702,12 @@ def label(name: str) -> str:
 
 
 def extension_files() -> list[Path]:
-    """Return the files that may add declarations, by name."""
+    """Return the files that may add declarations, sorted by name."""
     return sorted(EXTENSIONS.glob("*.py"))
 
 
 def extension(path: Path) -> ModuleType:
-    """Import an extension, once. Its code is named by the module's ``__name__``.
+    """Import the Python file of an extension, once.
 
     Raises:
         InputError: the file fails when it is run; the message has the file and the error.
@@ -718,7 +718,7 @@ def extension(path: Path) -> ModuleType:
 
 
 def run_file(path: Path, name: str, sort: str) -> ModuleType:
-    """Run a Python file as the module of that name.
+    """Run a Python file as a module of the given name.
 
     Args:
         sort: what messages call the file.
@@ -740,14 +740,14 @@ def run_file(path: Path, name: str, sort: str) -> ModuleType:
 
 
 def extended(attribute: str) -> Iterator[Any]:
-    """Yield what extensions declare under a name; files without it are not imported."""
+    """Yield the declarations that extensions assign to a name, such as ``METHOD``."""
     for path in extension_files():
         if attribute in assigned(path):
             yield getattr(extension(path), attribute)
 
 
 def assigned(path: Path) -> frozenset[str]:
-    """Return the names that a file gives at its top level, to what it assigns and to functions.
+    """Return the names that a Python file defines at its top level, by assignments and by functions.
 
     Raises:
         InputError: the file is no Python.
@@ -757,7 +757,7 @@ def assigned(path: Path) -> frozenset[str]:
 
 @cache
 def assigned_at(path: Path, changed: int) -> frozenset[str]:
-    """See ``assigned``; ``changed`` is when the file was."""
+    """Return the names that a file defines at its top level, cached by the file's time of modification."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except SyntaxError as error:

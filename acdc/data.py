@@ -1,4 +1,4 @@
-"""Hold clean and corrupted prompts, and the positions where they are scored."""
+"""Hold clean and corrupted prompts with their scored positions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from acdc.fingerprint import of_tensors
 from acdc.tensor_files import read_tensors, write_tensors
 
 NO_ANSWER = -1
-"""Stands in targets of several answers where a prompt has fewer than others."""
+"""The entry in targets of several answers where a prompt has fewer answers than others."""
 NOWHERE = -1
-"""Stands in labels where a prompt has no token of that label."""
+"""The entry in labels where a prompt has no token of that label."""
 OF_POSITIONS = ("next", "outputs", "corrupted_outputs")
-"""Targets that have an entry a position."""
+"""The targets that have an entry per position."""
 
 
 @dataclass(eq=False)
 class Dataset:
-    """Hold clean prompts with a corrupted one for each, token by token.
+    """Hold clean prompts, each with its corrupted prompt, as token ids.
 
     Prompts shorter than the longest are padded on the right. Where attention is causal, padding after the scored
     positions changes nothing. A model whose attention is not causal needs prompts of one length.
@@ -33,18 +33,18 @@ class Dataset:
     Attributes:
         clean, corrupted: Int[prompt pos], token ids.
         scored: Bool[prompt pos], the positions whose next-token logits the metric reads.
-        targets: by name, one entry a prompt: answer tokens such as ``correct`` and ``incorrect``, Int[prompt], or
-            Int[prompt answer] of several, with ``NO_ANSWER`` where a prompt has fewer; ``outputs``, the right logits of
-            a model that computes something known, Float[prompt pos d_vocab_out], and ``corrupted_outputs``, those of
-            the corrupted prompts.
-        about: what the file says of itself: task, seed, tokenizer, texts.
-        mean_over: what a metric's mean is over: ``prompts`` (of each prompt's mean over its scored positions) or
-            ``positions`` (all scored ones alike).
+        targets: by name, one entry per prompt. ``correct`` and ``incorrect`` are answer tokens: Int[prompt], or
+            Int[prompt answer] of several, with ``NO_ANSWER`` where a prompt has fewer. ``outputs`` are the right logits
+            of a model that computes a known function, Float[prompt pos d_vocab_out]; ``corrupted_outputs`` are those
+            for the corrupted prompts.
+        about: where the prompts come from: task, seed, tokenizer, texts.
+        mean_over: what a metric is averaged over: ``prompts`` (each prompt's mean over its scored positions) or
+            ``positions`` (all scored positions with equal weight).
         padding: the token that prompts shorter than the longest are padded with; None where all are of one length.
         labels: by label, such as ``IO``, the position of the labelled word's last token in the clean and in the
             corrupted prompt: Int[prompt 2], ``NOWHERE`` where there is none. No circuit depends on them.
-        pool: Int[pool pos], the corrupted prompts that mean ablation takes the mean over: all of the dataset's, also
-            where this is a selection of it. It is not saved: a loaded dataset's pool is its own.
+        pool: Int[pool pos], the corrupted prompts over which mean ablation takes the mean. A selection of prompts has
+            the pool of the whole dataset. The pool is not saved: that of a loaded dataset is its corrupted prompts.
     """
 
     clean: Int[Tensor, "prompt pos"]
@@ -72,13 +72,13 @@ class Dataset:
 
     @property
     def scored_rows(self) -> tuple[Int[Tensor, "row"], Int[Tensor, "row"]]:
-        """Return the prompt and the position of every scored position, by prompt and then position."""
+        """Return the prompt and the position of every scored position, by prompt, then position: Int[row] each."""
         prompt, pos = self.scored.nonzero(as_tuple=True)
         return prompt, pos
 
     @property
     def weight(self) -> Float[Tensor, "row"]:
-        """Return the weights, in float64, by which a metric's mean sums its values, see ``mean_over``."""
+        """Return the weight of every scored position in a metric's mean, see ``mean_over``: Float[row], float64."""
         prompt, _ = self.scored_rows
         if self.mean_over == "positions":
             return torch.full((len(prompt),), 1.0 / len(prompt), dtype=torch.float64)
@@ -86,18 +86,18 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of all that results depend on: tokens, scored positions and targets."""
+        """Return the SHA-256 of everything that results depend on: tokens, scored positions and targets."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored, **self.targets}
         return of_tensors(tensors, beside=self.mean_over)
 
     def share(self, part: Dataset) -> float:
-        """Return the weight of a part's mean in this dataset's mean."""
+        """Return the weight that the mean over a part of the prompts has in the mean over this dataset."""
         if self.mean_over == "prompts":
             return len(part) / len(self)
         return (part.scored.sum() / self.scored.sum()).item()
 
     def select(self, prompts: slice | list[int]) -> Dataset:
-        """Return some of the prompts, with their texts in ``about``."""
+        """Return a dataset of some of the prompts, with their texts in ``about``."""
         chosen = range(len(self))[prompts] if isinstance(prompts, slice) else prompts
         texts: dict[str, Any] = {
             k: [self.about[k][i] for i in chosen] for k in ("clean", "corrupted") if k in self.about
@@ -111,7 +111,7 @@ class Dataset:
         return part
 
     def __getitem__(self, prompts: int | slice | list[int]) -> Dataset:
-        """Return some of the prompts, as ``select`` does."""
+        """Return a dataset of some of the prompts, as ``select`` does."""
         return self.select([prompts] if isinstance(prompts, int) else prompts)
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ class Dataset:
         return f"Dataset({size}; {', '.join(self.targets)})"
 
     def to(self, device: torch.device | str) -> Dataset:
-        """Return the dataset with its tensors on a device; itself where they are there."""
+        """Return the dataset with its tensors on a device; the dataset itself if they are there."""
         if self.clean.device == torch.device(device):
             return self
         clean, corrupted, scored = (tensor.to(device) for tensor in (self.clean, self.corrupted, self.scored))
@@ -130,11 +130,11 @@ class Dataset:
         return moved
 
     def resample(self, seed: int) -> Dataset:
-        """Draw as many prompts with replacement, for a bootstrap resample."""
+        """Return a bootstrap resample: as many prompts, drawn with replacement."""
         return self.select(np.random.default_rng(seed).integers(len(self), size=len(self)).tolist())
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, with ``about``, ``mean_over`` and ``padding`` as JSON in its header."""
+        """Write the dataset to a safetensors file; ``about``, ``mean_over`` and ``padding`` are JSON in its header."""
         tensors = {"clean": self.clean, "corrupted": self.corrupted, "scored": self.scored}
         tensors |= {f"target.{name}": t for name, t in self.targets.items()}
         tensors |= {f"label.{name}": t for name, t in self.labels.items()}
@@ -143,7 +143,7 @@ class Dataset:
 
     @classmethod
     def load(cls, path: Path) -> Dataset:
-        """Read the file that ``save`` wrote. Raises InputError where it is damaged."""
+        """Read a dataset from the file that ``save`` wrote; raise InputError if the file is damaged."""
         with reading(path, "make it again by `acdc dataset`"):
             tensors, said = read_tensors(path, "dataset")
             targets, labels = (
@@ -154,11 +154,11 @@ class Dataset:
 
 
 def answers(targets: dict[str, Shaped[Tensor, "prompt ..."]], name: str) -> Int[Tensor, "prompt answer"]:
-    """Return the answers of every prompt, one or several, with ``NO_ANSWER`` where a prompt has fewer than others."""
+    """Return the answers of every prompt: Int[prompt answer], filled up with ``NO_ANSWER``."""
     return targets[name].reshape(len(targets[name]), -1)
 
 
 def pad(rows: list[list[int]], token: int) -> Int[Tensor, "prompt pos"]:
-    """Pad token lists of any lengths on the right with ``token``, to one tensor."""
+    """Pad lists of token ids on the right with ``token``, to one tensor."""
     longest = max(len(row) for row in rows)
     return torch.tensor([row + [token] * (longest - len(row)) for row in rows])

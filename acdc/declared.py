@@ -1,4 +1,4 @@
-"""Read what a task's file declares, without importing it: a config is checked by it before torch is loaded."""
+"""Read what a task's file declares without importing it, so that a config is checked before torch is loaded."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from acdc.catalogue import OF_TEXT
 from acdc.errors import InputError
 
 N_GIVEN = 3
-"""The arguments of ``make_dataset`` that are not options: tokenizer, n_prompts, seed."""
+"""The number of arguments of ``make_dataset`` that are not options: tokenizer, n_prompts, seed."""
 TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "None": NoneType}
-"""Types of options that are checked."""
+"""The types of options that are checked."""
 
 
 class UnreadableError(Exception):
-    """The source does not say, for the value is computed."""
+    """Signal that a value cannot be read from the source because it is computed."""
 
 
 @dataclass
 class Source:
-    """Look up names at the top level of a Python file, and of those of the package that it imports from."""
+    """Look up names at the top level of a Python file, and of the files in the package that it imports from."""
 
     module: str | Path
     assigned: dict[str, ast.expr | ast.FunctionDef | ast.ClassDef] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Source:
                 self.imported |= {alias.asname or alias.name: node.module for alias in node.names}
 
     def find(self, name: str) -> tuple[Source, Any]:
-        """Return what a name stands for, and the source that says so."""
+        """Return the syntax tree that a name stands for, and the source file that defines it."""
         if name in self.assigned:
             return self, self.assigned[name]
         module = self.imported.get(name, "")
@@ -58,7 +58,7 @@ class Source:
         return Source(module).find(name)
 
     def value(self, node: ast.expr) -> Any:
-        """Return the value of a literal, or of a name that stands for one."""
+        """Return the value of a literal, or of a name that is assigned one."""
         if isinstance(node, ast.Name):
             source, found = self.find(node.id)
             return source.value(found)
@@ -68,7 +68,7 @@ class Source:
             raise UnreadableError from None
 
     def keys(self, node: ast.expr) -> list[Any]:
-        """Return the keys of a dictionary, or of a name that stands for one."""
+        """Return the keys of a dictionary literal, or of a name that is assigned one."""
         if isinstance(node, ast.Name):
             source, found = self.find(node.id)
             return source.keys(found)
@@ -77,7 +77,7 @@ class Source:
         return [self.value(key) for key in node.keys if key]
 
     def arguments(self, node: ast.expr) -> dict[str, str]:
-        """Return the arguments of a function, or of a method of an object that is made in place, and their types."""
+        """Return the arguments of a function or of a method, with their types, by name."""
         skip = 0
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Call):
             method, node, skip = node.attr, node.value.func, 1
@@ -93,13 +93,13 @@ class Source:
         return {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in every}
 
     def class_body(self, name: str) -> Sequence[ast.stmt]:
-        """Return the statements of a class."""
+        """Return the statements in the body of a class."""
         found = self.find(name)[1]
         return found.body if isinstance(found, ast.ClassDef) else []
 
 
 class Declaration:
-    """Tell what a file's ``TASK = Task(...)`` says. Each property is None where the source does not tell.
+    """Read the arguments of ``TASK = Task(...)`` in a file. A property is None where the source does not tell.
 
     Args:
         module: the module, as ``acdc.tasks.ioi``, or the path of the file.
@@ -116,7 +116,7 @@ class Declaration:
         self.given = None if given is None else {keyword.arg: keyword.value for keyword in given if keyword.arg}
 
     def read(self, key: str, how: Any, default: Any) -> Any:
-        """Return what ``how`` makes of a keyword; the default where it is not given."""
+        """Return a keyword argument of ``Task``, read by ``how``; the default where it is not given."""
         if self.given is None:
             return None
         if key not in self.given:
@@ -128,31 +128,31 @@ class Declaration:
 
     @cached_property
     def options(self) -> dict[str, str] | None:
-        """The options of ``make_dataset``, and their types."""
+        """Return the options of ``make_dataset`` and their types; None where the source does not tell."""
         arguments: dict[str, str] | None = self.read("make_dataset", self.source.arguments, None)
         return None if arguments is None else dict(list(arguments.items())[N_GIVEN:])
 
     @cached_property
     def metrics(self) -> Sequence[str] | None:
-        """The names of its own metrics."""
+        """Return the names of the task's own metrics; None where the source does not tell."""
         found: Sequence[str] | None = self.read("metrics", self.source.value, OF_TEXT)
         return found
 
     @cached_property
     def known(self) -> list[str] | None:
-        """The models of which a circuit is known."""
+        """Return the models for which the task has a known circuit; None where the source does not tell."""
         found: list[str] | None = self.read("known_circuits", self.source.keys, [])
         return found
 
     @cached_property
     def made_for(self) -> Sequence[str] | None:
-        """The models of ``acdc/models/toy`` that it is made for."""
+        """Return the models of ``acdc/models/toy`` that the task is made for; None where the source does not tell."""
         found: Sequence[str] | None = self.read("made_for", self.source.value, ())
         return found
 
     @cached_property
     def n_distinct(self) -> int | None:
-        """How many distinct prompts it has."""
+        """Return the number of distinct prompts of the task; None where it has no limit or the source does not tell."""
         found: int | None = self.read("n_distinct", self.source.value, None)
         return found
 
@@ -161,10 +161,10 @@ class Declaration:
 
 
 def check_options(task: str, known: Mapping[str, str], given: Mapping[str, Any]) -> None:
-    """Raise InputError for an option that a task does not have, or a value that is of another type.
+    """Check that a task has the given options and that their values are of the right type; raise InputError if not.
 
     Args:
-        known: by name, the type as a signature writes it.
+        known: the type of every option, by its name, as the signature writes it.
     """
     for option, value in given.items():
         if option not in known:
@@ -175,7 +175,7 @@ def check_options(task: str, known: Mapping[str, str], given: Mapping[str, Any])
 
 
 def check_metrics(task: str, known: Iterable[str], given: Iterable[str]) -> None:
-    """Raise InputError for a metric that a task does not have."""
+    """Check that a task has the given metrics; raise InputError if not."""
     names = list(known)
     unknown = [metric for metric in given if metric not in names]
     if unknown:
@@ -183,7 +183,7 @@ def check_metrics(task: str, known: Iterable[str], given: Iterable[str]) -> None
 
 
 def check_known(task: str, known: Iterable[str], model: str) -> None:
-    """Raise InputError where no circuit is known of a task and a model."""
+    """Check that a task has a known circuit for a model; raise InputError if not."""
     names = list(known)
     if model not in names:
         others = f"only of {', '.join(names)}" if names else "of no model"

@@ -1,4 +1,4 @@
-"""Define the one error that users meet, and shorten those of libraries for it."""
+"""Define the error for bad input, and turn errors of libraries into it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 
 class InputError(Exception):
-    """Something given to acdc is wrong. The message is one sentence: what is wrong, where, and the remedy."""
+    """Report bad input in one sentence: what is wrong, where, and the remedy."""
 
 
 @contextmanager
 def reading(path: Any, remedy: str, is_no: str = "") -> Iterator[None]:
-    """Turn whatever libraries raise of a damaged file into one sentence that names it.
+    """Turn any error of a library that reads a damaged file into an InputError that names the file.
 
-    What the system says, that there is no such file or that it may not be read, is left to whoever opened it.
+    Errors of the operating system pass through, such as a missing file or a missing permission.
 
     Args:
         remedy: what the user can do.
-        is_no: what the file should be, such as ``circuit as acdc writes it``, for the message.
+        is_no: the kind of file that is expected, such as ``circuit as acdc writes it``, for the message.
     """
     try:
         if isinstance(path, Path) and not path.is_dir():
@@ -37,13 +37,13 @@ def reading(path: Any, remedy: str, is_no: str = "") -> Iterator[None]:
 
 
 def damaged(path: Any, error: Exception, remedy: str, is_no: str) -> InputError:
-    """Return the sentence for a file that does not read, see ``reading``."""
+    """Return the InputError for a file that cannot be read, see ``reading``."""
     what = f"is no {is_no}" if is_no else "is damaged or of another kind"
     return InputError(f"{path} {what} ({reason_of(error)[:200]}): {remedy}")
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says in words, also where it is only the key that is missing, or nothing."""
+    """Return the reason for an error in words, also for a KeyError and for an error without a message."""
     if type(error) is KeyError and error.args:
         said = str(error.args[0])
         return said if " " in said else f"it lacks {said}"

@@ -1,4 +1,4 @@
-"""Write circuits to the files of other tools, and read them.
+"""Write circuits to files of other tools, and read them back.
 
 * ``original`` (.pth): the dictionary of every edge that ArthurConmy/Automatic-Circuit-Discovery saves
   (TLACDCExperiment.save_subgraph). The list of kept edges that it pickled before (save_edges) can be read.
@@ -6,8 +6,8 @@
   795f5607), which MIB's circuit track reads (hannamw/MIB-circuit-track at b759df34, run_evaluation.py).
 * ``graphml``: a networkx graph, for networkx, Gephi and Cytoscape.
 
-No code in a file is run: torch loads weights only, and the pickle of edges may name no class but the original's index,
-which a class of ours stands in for.
+No code in a file is run. Torch loads weights only. The pickle of edges may name only the original's class of indices,
+which a class of ours replaces.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ AGAIN = "export it again"
 
 
 class Format(NamedTuple):
-    """Write and read circuits in one format.
+    """Hold the functions that write and read circuits in one format.
 
     Attributes:
-        write: takes a circuit, its effects, the file, and the width of the model (d_model), which few formats need.
-        read: takes the file, and the model's graph where the format does not tell it.
+        write: the function that writes a circuit, its effects and, where the format has it, d_model to a file.
+        read: the function that reads a file, given the model's graph where the format does not tell it.
     """
 
     write: Callable[[Circuit, Effects, Path, int | None], None]
@@ -57,7 +57,7 @@ class Format(NamedTuple):
 
 
 def write_original(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Write every edge of the graph, present or not, as the original's load_subgraph demands it. Effects are left out.
+    """Write a circuit as the original's dictionary of all edges, present or not. Effects are left out.
 
     Raises:
         InputError: the graph has shared key/value heads or parallel blocks, which the original does not have.
@@ -66,7 +66,7 @@ def write_original(circuit: Circuit, effects: Effects, path: Path, d_model: int 
 
 
 def subgraph(circuit: Circuit) -> OrderedDict[Key, bool]:
-    """Return the dictionary that ``write_original`` saves."""
+    """Return the original's dictionary of edges, which ``write_original`` saves."""
     graph = circuit.graph
     if graph.n_kv_heads != graph.n_heads or graph.parallel:
         what = "parallel blocks" if graph.parallel else "key/value heads shared by query heads"
@@ -77,12 +77,12 @@ def subgraph(circuit: Circuit) -> OrderedDict[Key, bool]:
 
 
 def original_key(edge: Edge) -> Key:
-    """Return the key of an edge in the original's files."""
+    """Return the key of an edge in the original's files: hook point and index of the receiver, then of the sender."""
     return *edge.receiver_hook, *edge.sender_hook
 
 
 def placeholders(graph: Graph) -> Iterator[Key]:
-    """Yield the edges that the original always keeps and never counts: from q, k and v to their head, into an MLP."""
+    """Yield the original's placeholder edges, which are always present and never counted."""
     for node in graph.senders:
         if node.component == "head":
             ports = (Node(node.layer, "head", node.head, port) for port in PORTS)
@@ -92,7 +92,7 @@ def placeholders(graph: Graph) -> Iterator[Key]:
 
 
 def read_original(path: Path, graph: Graph | None = None) -> Read:
-    """Read a dictionary of all edges or, where a graph is given, a pickled list of the edges that were kept.
+    """Read the original's dictionary of all edges or, where a graph is given, its pickled list of kept edges.
 
     Raises:
         InputError: the file is neither, names an edge that the graph does not have, or asks for code to be run.
@@ -110,7 +110,7 @@ def read_original(path: Path, graph: Graph | None = None) -> Read:
 
 
 def load_subgraph(path: Path) -> dict[Key, bool]:
-    """Read the original's dictionary: which edges are present.
+    """Read the original's dictionary, which says of each edge whether it is present.
 
     Raises:
         InputError: the file holds something else.
@@ -125,7 +125,7 @@ def load_subgraph(path: Path) -> dict[Key, bool]:
 
 
 def graph_of(keys: Iterable[Key], path: Path) -> Graph:
-    """Return the graph whose edges these are.
+    """Return the graph that has these edges.
 
     Raises:
         InputError: these are not all edges of a graph.
@@ -147,7 +147,7 @@ def graph_of(keys: Iterable[Key], path: Path) -> Graph:
 
 
 def chosen(graph: Graph, keys: Iterable[Key], path: Path) -> Circuit:
-    """Return the circuit of these edges. Placeholders are passed over.
+    """Return the circuit of the edges with these keys, without placeholders.
 
     Raises:
         InputError: the graph has no such edge.
@@ -165,16 +165,16 @@ def chosen(graph: Graph, keys: Iterable[Key], path: Path) -> Circuit:
 
 
 class TorchIndex:
-    """Stand in for the original's class of that name, whose state has the index as ``hashable_tuple``."""
+    """Replace the original's class of that name in a pickle: its state has the index as ``hashable_tuple``."""
 
     hashable_tuple: tuple[int | None, ...]
 
 
 class EdgeListUnpickler(pickle.Unpickler):
-    """Load tuples, strings, numbers and ``TorchIndex``. Any other name is refused before it is looked up."""
+    """Load a pickle of tuples, strings, numbers and ``TorchIndex``; refuse any other class before it is imported."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the class for a name. Raises UnpicklingError where the name is not allowed."""
+        """Return the class that a pickle names; raise UnpicklingError if it is not allowed."""
         if name == "TorchIndex":
             return TorchIndex
         if (module, name) == ("builtins", "slice"):
@@ -183,7 +183,7 @@ class EdgeListUnpickler(pickle.Unpickler):
 
 
 def load_edge_list(path: Path) -> dict[Key, float | None]:
-    """Read the original's list: the effects of the kept edges.
+    """Read the original's pickled list of kept edges, with their effects.
 
     Raises:
         InputError: the file holds something else.
@@ -195,7 +195,7 @@ def load_edge_list(path: Path) -> dict[Key, float | None]:
 
 
 def plain(index: Any) -> tuple:
-    """Return an index as a tuple."""
+    """Return an index of the original as a tuple."""
     return tuple(index.hashable_tuple if isinstance(index, TorchIndex) else index)
 
 
@@ -203,14 +203,14 @@ def plain(index: Any) -> tuple:
 
 
 class Layout(NamedTuple):
-    """Place a graph in the format's matrices of edges, which have an input for every query head and an MLP per layer.
+    """Map a graph's edges to EAP-IG's matrices, which have an input per query head and an MLP per layer.
 
     Attributes:
-        ours: the graph.
-        whole: the graph of those matrices: its senders are their rows, its receivers their columns.
-        rows: the row of each sender of ours.
-        columns: the columns that are of a receiver of ours.
-        receivers: which receiver that is.
+        ours: our graph.
+        whole: the graph of EAP-IG's matrices: its senders are their rows, its receivers their columns.
+        rows: the row of each of our senders.
+        columns: the columns that belong to one of our receivers.
+        receivers: the index of that receiver, for each of ``columns``.
     """
 
     ours: Graph
@@ -221,7 +221,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, graph: Graph) -> Layout:
-        """Return the layout of a graph. Raises InputError where token and position embeddings are two senders."""
+        """Return the layout of a graph; raise InputError if token and position embeddings are two senders."""
         if graph.split_embed:
             raise InputError("this format has one input node, and this circuit's token and position embeddings are two")
         whole = Graph(graph.n_layers, graph.n_heads, graph.n_heads, parallel=graph.parallel)
@@ -235,34 +235,34 @@ class Layout(NamedTuple):
         return cls(graph, whole, np.array([whole.sender_index[node] for node in graph.senders]), columns, receivers)
 
     def spread(self, ours: Shaped[np.ndarray, "sender receiver"]) -> Shaped[np.ndarray, "row column"]:
-        """Return what is known of our edges as the format's matrix: of a shared key or value, once for each head."""
+        """Return values of our edges in EAP-IG's matrix; those of a shared key or value repeat for each query head."""
         theirs = np.zeros(self.whole.exists.shape, ours.dtype)
         theirs[np.ix_(self.rows, self.columns)] = ours[:, self.receivers]
         return theirs
 
     def gathered(self, theirs: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "sender receiver"]:
-        """Return what the format's matrix says of our edges: sums, or whether any, over the heads of a group."""
+        """Return EAP-IG's values at our edges: the sum, or any, over query heads that share a key or value."""
         ours = np.zeros(self.ours.exists.shape, theirs.dtype)
         np.add.at(ours.T, self.receivers, theirs[np.ix_(self.rows, self.columns)].T)
         return np.where(self.ours.exists, ours, 0).astype(theirs.dtype)
 
     @property
     def heads(self) -> Int[np.ndarray, "receiver"]:
-        """Return how many columns each receiver of ours has."""
+        """Return the number of columns that each receiver of our graph has."""
         return np.bincount(self.receivers)
 
     @property
     def sources(self) -> list[str]:
-        """Return the format's names of the rows."""
+        """Return EAP-IG's names of the matrix's rows."""
         return ["input" if node.component == "embed" else node.name for node in self.whole.senders]
 
     @property
     def targets(self) -> list[str]:
-        """Return the format's names of the columns."""
+        """Return EAP-IG's names of the matrix's columns."""
         return [f"{node.owner.name}<{node.port}>" if node.port else node.name for node in self.whole.receivers]
 
     def places(self) -> dict[str, tuple[int, int]]:
-        """Return row and column of every edge by the format's name of it."""
+        """Return the row and column of every edge, by EAP-IG's name of the edge."""
         sources, targets = self.sources, self.targets
         return {f"{sources[s]}->{targets[r]}": (s, r) for s, r in np.argwhere(self.spread(self.ours.exists)).tolist()}
 
@@ -271,9 +271,9 @@ class EapCircuit(NamedTuple):
     """Hold a circuit as EAP-IG's Graph does.
 
     Attributes:
-        layout: of the matrices.
+        layout: the layout of the matrices.
         in_graph: which edges are in the circuit.
-        scores: of all edges, 0 where nothing is known.
+        scores: the scores of all edges, 0 where none is known.
     """
 
     layout: Layout
@@ -282,18 +282,18 @@ class EapCircuit(NamedTuple):
 
     @classmethod
     def of(cls, circuit: Circuit, effects: Effects) -> EapCircuit:
-        """Return a circuit of ours in the format, see ``write_eap_json`` for what is lost and raised."""
+        """Convert a circuit of ours; see ``write_eap_json`` for what is lost and raised."""
         layout = Layout.of(circuit.graph)
         scores = layout.spread(matrix_of(circuit.graph, effects) / layout.heads)
         return cls(layout, layout.spread(circuit.reaching_logits().present), scores)
 
     @property
     def nodes(self) -> Bool[np.ndarray, "row"]:
-        """Return which senders are in the circuit."""
+        """Return which senders are in the circuit: Bool[row]."""
         return any_along(self.in_graph, 1)
 
     def cfg(self, d_model: int | None) -> dict[str, Any]:
-        """Return the sizes of the model. EAP-IG passes over ``n_kv_heads`` and ``attn_only``, which are ours.
+        """Return the sizes of the model. EAP-IG ignores ``n_kv_heads`` and ``attn_only``, which we add.
 
         Raises:
             InputError: there is no ``d_model``.
@@ -305,7 +305,7 @@ class EapCircuit(NamedTuple):
         return sizes | {"parallel_attn_mlp": graph.parallel, "attn_only": not graph.has_mlp, "d_model": d_model}
 
     def read(self) -> Read:
-        """Return the circuit in our form, and the scores of all edges where there is one other than 0."""
+        """Convert to a circuit of ours, with the scores of all edges unless all of them are 0."""
         graph = self.layout.ours
         present, scores = self.layout.gathered(self.in_graph), self.layout.gathered(self.scores)
         circuit = Circuit(graph, present, any_along(present, 0) & graph.has_direct)
@@ -316,7 +316,7 @@ class EapCircuit(NamedTuple):
 
 
 def matrix_of(graph: Graph, effects: Effects) -> Float[np.ndarray, "sender receiver"]:
-    """Return the effects of addition edges, 0 where there is none."""
+    """Return the effects of addition edges as a matrix, 0 where an edge has none."""
     matrix = np.zeros(graph.exists.shape)
     for (receiver, sender, kind), effect in effects.items():
         if kind == "addition":
@@ -325,11 +325,11 @@ def matrix_of(graph: Graph, effects: Effects) -> Float[np.ndarray, "sender recei
 
 
 def graph_of_cfg(cfg: Mapping[str, Any], names: Container[str], given: Graph | None, path: Path) -> Graph:
-    """Return the graph that a file of EAP-IG is of.
+    """Return the graph of the model that an EAP-IG file describes.
 
     Args:
-        names: of the file's senders.
-        given: the model's graph, which says what EAP-IG does not: which heads share keys and values.
+        names: the names of the file's senders.
+        given: the model's graph, which tells which heads share keys and values, as the file may not.
 
     Raises:
         InputError: the given graph has other layers or heads.
@@ -348,13 +348,14 @@ def graph_of_cfg(cfg: Mapping[str, Any], names: Container[str], given: Graph | N
 
 
 def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Write every node and edge with ``in_graph``, and every edge's effect as ``score`` (0 where there is none).
+    """Write a circuit as EAP-IG's JSON, with the effect of every edge as its ``score`` (0 where it has none).
 
-    The format has no direct edges. A port whose direct edge is cut carries the ablated run's value whatever enters it,
-    so edges into it are not in the circuit; nor are edges that do not lead on to the logits. The format has an input
-    for every query head, and EAP-IG gives each a score of its own, which add up to that of the shared key or value. So
-    an edge into a shared one becomes one for each head of the group, of an equal share of its score. Attention-only
-    models have no MLP nodes. A score is positive where removing the edge makes the metric worse, as EAP-IG's is. On a
+    Every node and edge has ``in_graph``. The format has no direct edges. A port whose direct edge is removed carries
+    the ablated run's value whatever its inputs, so edges into it are left out, as are edges that do not lead on to the
+    logits. The format has an input for every query head, and EAP-IG scores each; these scores add up to the score of
+    the shared key or value. So an edge into a shared key or value becomes an edge for each head of the group, with an
+    equal share of its score. Attention-only models have no MLP nodes. A score is positive where removing the edge makes
+    the metric worse, as in EAP-IG. On a
     small Llama with two keys for four heads, EAP's scores by that code and by ours are equal but for rounding.
 
     Raises:
@@ -364,7 +365,7 @@ def write_eap_json(circuit: Circuit, effects: Effects, path: Path, d_model: int 
 
 
 def eap_json(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
-    """Return what ``write_eap_json`` writes."""
+    """Return the JSON object that ``write_eap_json`` writes."""
     eap = EapCircuit.of(circuit, effects)
     sources, in_nodes = eap.layout.sources, eap.nodes
     nodes = {sources[row]: {"in_graph": bool(in_nodes[row])} for row in eap.layout.rows}
@@ -376,7 +377,7 @@ def eap_json(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[st
 
 
 def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
-    """Read a circuit and the scores of all edges; scores of nodes are passed over.
+    """Read a circuit and the scores of its edges from EAP-IG's JSON; scores of nodes are ignored.
 
     An edge into a shared key or value is present where it is for some head of the group, and has the sum of their
     scores. Every port that an edge enters has its direct edge.
@@ -400,14 +401,14 @@ def read_eap_json(path: Path, graph: Graph | None = None) -> Read:
 
 
 def truth(value: Any) -> bool:
-    """Return a value that is true or false. Raises TypeError for any other, such as the text "false"."""
+    """Return a boolean unchanged; raise TypeError for any other value, such as the text "false"."""
     if not isinstance(value, bool):
         raise TypeError(f"in_graph is true or false, not {value!r}")
     return value
 
 
 def finite(value: Any) -> float:
-    """Return a number as a float. Raises TypeError or ValueError for anything else, nan and infinities among it."""
+    """Return a finite number as a float; raise TypeError or ValueError for anything else."""
     if isinstance(value, (str, bool)) or not math.isfinite(value):
         raise ValueError(f"a score or effect is {value!r}, which is no number")
     return float(value)
@@ -417,7 +418,7 @@ OF_NEURONS = "is a circuit of neurons: circuits here are of edges between compon
 
 
 def eap_of_edges(edges: Mapping[str, tuple[bool, float]], graph: Graph, path: Path) -> EapCircuit:
-    """Return the circuit of named edges. Raises InputError where the graph lacks one that is in the circuit."""
+    """Return the circuit of the named edges; raise InputError if the graph lacks one that is present."""
     layout = Layout.of(graph)
     places, shape = layout.places(), layout.whole.exists.shape
     in_graph, scores = np.zeros(shape, dtype=bool), np.zeros(shape)
@@ -430,7 +431,7 @@ def eap_of_edges(edges: Mapping[str, tuple[bool, float]], graph: Graph, path: Pa
 
 
 def write_eap_pt(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Write what ``write_eap_json`` does as matrices, in the layout of EAP-IG's Graph.to_pt.
+    """Write a circuit as EAP-IG's matrices, in the layout of its Graph.to_pt.
 
     Rows are the input, then each layer's heads and its MLP; columns are each layer's queries, keys and values of all
     heads and its MLP, then the logits. Of an attention-only model, rows and columns of MLPs are empty.
@@ -442,7 +443,7 @@ def write_eap_pt(circuit: Circuit, effects: Effects, path: Path, d_model: int | 
 
 
 def eap_pt(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str, Any]:
-    """Return what ``write_eap_pt`` writes."""
+    """Return the dictionary that ``write_eap_pt`` saves."""
     eap = EapCircuit.of(circuit, effects)
     return {
         "cfg": eap.cfg(d_model),
@@ -455,10 +456,9 @@ def eap_pt(circuit: Circuit, effects: Effects, d_model: int | None) -> dict[str,
 
 
 def read_eap_pt(path: Path, graph: Graph | None = None) -> Read:
-    """Read a circuit and the scores of all edges, see ``read_eap_json``.
+    """Read a circuit and the scores of its edges from EAP-IG's matrices, see ``read_eap_json``.
 
-    What the matrices have at places where the graph has no edge is passed over: EAP-IG's own selection of nodes fills
-    whole rows.
+    Entries where the graph has no edge are ignored: EAP-IG's own selection of nodes fills whole rows.
 
     Args:
         graph: the model's, see ``graph_of_cfg``.
@@ -485,12 +485,12 @@ def read_eap_pt(path: Path, graph: Graph | None = None) -> Read:
 
 
 def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
-    """Return a networkx graph whose nodes are components and ports.
+    """Return a networkx graph whose nodes are the components and ports of a circuit.
 
     An addition edge leads from a component to a port, an MLP or the logits. A port's direct edge, while it is present,
-    leads from the port to every head that reads it. So a path from an embedding to the logits is a way through the
-    circuit. Edges have ``kind`` and, where it is known, ``effect``, for which a score stands too. Nodes have ``layer``,
-    ``component`` and TransformerLens's ``hook``. The graph has the shape of the model.
+    leads from the port to every head that reads it. So a path from an embedding to the logits in this graph is a path
+    in the circuit. Edges have ``kind`` and, where it is known, ``effect`` (of a method that scores, the score). Nodes
+    have ``layer``, ``component`` and TransformerLens's ``hook``. The attributes of the graph are the model's sizes.
     """
     found = nx.DiGraph(**circuit.graph.to_json())
     for edge in circuit.edges:
@@ -508,10 +508,10 @@ def to_networkx(circuit: Circuit, effects: Effects) -> nx.DiGraph:
 
 
 def from_networkx(found: nx.DiGraph) -> Read:
-    """Return the circuit and the effects that ``to_networkx`` made a graph of.
+    """Return the circuit and the effects in a graph that ``to_networkx`` made.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no such graph.
+        KeyError, TypeError, ValueError: ``to_networkx`` did not make the graph.
     """
     graph = Graph.from_json(found.graph)
     edges: list[Edge] = []
@@ -527,14 +527,14 @@ def from_networkx(found: nx.DiGraph) -> Read:
 
 
 def write_graphml(circuit: Circuit, effects: Effects, path: Path, d_model: int | None = None) -> None:
-    """Write the graph of ``to_networkx``."""
+    """Write a circuit as the GraphML of ``to_networkx``."""
     found = to_networkx(circuit, effects)
     with whole(path) as partial:
         nx.write_graphml(found, partial)
 
 
 def read_graphml(path: Path, graph: Graph | None = None) -> Read:
-    """Read the circuit that ``write_graphml`` wrote.
+    """Read a circuit from the GraphML that ``write_graphml`` wrote.
 
     Raises:
         InputError: the file holds something else.

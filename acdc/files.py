@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all, and say before any compute where one cannot be written."""
+"""Write files and folders whole or not at all, and check before any compute that they can be written."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from acdc.errors import InputError
 
 IN_WORDS = re.compile(r"(?:os error |\[Errno )(\d+)(?:\][^:]*: '([^']*)')?")
-"""How safetensors and shutil tell of an error of the system, with its number, in errors of their own."""
+"""The pattern by which messages of safetensors and shutil state the number of an operating system's error."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors that only writing can lead to, whichever file they name."""
+"""The errors that only writing can cause, whichever file they name."""
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` at the end: a kill or a full disk leaves no half of a file.
+    """Yield a temporary path that replaces ``path`` at the end, so that a kill or a full disk leaves no partial file.
 
     Raises:
-        OSError: the file cannot be written; it names ``path``, whatever library wrote.
+        OSError: the file cannot be written. The error names ``path``, whichever library wrote.
     """
     with naming(path), beside(path) as partial:
         yield partial
@@ -32,20 +32,20 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text in UTF-8, see ``whole``."""
+    """Write a text file in UTF-8, whole or not at all, see ``whole``."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
 @contextmanager
 def whole_folder(path: Path, made_by_us: str) -> Iterator[Path]:
-    """Give a folder to fill, which becomes ``path`` at the end, in place of the one that is there.
+    """Yield a temporary folder that replaces ``path``, and the folder that is there, at the end.
 
     Args:
-        made_by_us: the file by which a folder is known to be one of these, which may be replaced.
+        made_by_us: the name of a file that marks a folder as written by acdc, so that it may be replaced.
 
     Raises:
-        InputError: there is a folder that holds something else, which would be lost.
+        InputError: the folder holds other files, which would be lost.
         OSError: the folder cannot be written.
     """
     check_folder_output(path)
@@ -66,7 +66,7 @@ def whole_folder(path: Path, made_by_us: str) -> Iterator[Path]:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Give a path beside another, of which nothing is left at the end, nor of those of processes that were killed."""
+    """Yield a temporary path beside a path, and remove it at the end with those of processes that were killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -77,7 +77,7 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that are no longer there had begun to write for a path."""
+    """Remove the temporary files of a path whose processes no longer run."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         process = left.name.split(".")[-2]
         if process.isdecimal() and not is_running(int(process)):
@@ -85,7 +85,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, which need not exist."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -93,7 +93,7 @@ def remove(path: Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Return whether there is a process of that id."""
+    """Return whether a process with this id runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -105,7 +105,7 @@ def is_running(process: int) -> bool:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give errors of the system the path that could not be written, in place of none or of a temporary one."""
+    """Name the intended path, not a temporary one, in errors of the operating system."""
     try:
         yield
     except InputError:
@@ -119,7 +119,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def system_error(error: Exception) -> tuple[int | None, str | None]:
-    """Return the number and the file of an error of the system, also where a library tells of it in words alone."""
+    """Return the number and the file of an operating system's error, also if only a library's message has them."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, None if error.filename is None else os.fsdecode(error.filename)
     said = IN_WORDS.search(str(error))
@@ -130,7 +130,7 @@ def system_error(error: Exception) -> tuple[int | None, str | None]:
 
 
 def check_outputs(files: Path | Sequence[Path] | None) -> None:
-    """Raise OSError where a file cannot be written."""
+    """Check that files can be written; raise OSError if one cannot."""
     for path in [files] if isinstance(files, Path) else files or []:
         if path.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -138,7 +138,7 @@ def check_outputs(files: Path | Sequence[Path] | None) -> None:
 
 
 def check_folder_output(folder: Path | None) -> None:
-    """Raise OSError where files cannot be written into a folder, which need not exist."""
+    """Check that files can be written into a folder, which need not exist; raise OSError if not."""
     if folder is None:
         return
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -164,7 +164,7 @@ REMEDIES = {
 
 
 def sentence_of(error: OSError) -> str:
-    """Return one sentence for an error of the system: the path, what is wrong with it, and the remedy."""
+    """Return one sentence for an error of the operating system: the path, what is wrong with it, and the remedy."""
     reason = error.strerror or str(error).partition("\n")[0]
     if error.filename is None:
         return f"the system refuses ({reason}): check the disk and the paths"

@@ -1,7 +1,8 @@
-"""Tell code and weights from others by their bytes, so that no result is taken for that of another code or model.
+"""Compute fingerprints of code, data and weights, so that no result is reused for other ones.
 
-The fingerprint of some modules is the SHA-256 of their sources and of those of every module of the package that they
-import, however deep. What computes nothing is left out: the catalogue (names and labels), figures, command line.
+The fingerprint of a module is the SHA-256 of its source and of the sources of all modules of the package that it
+imports, directly or not. Modules that compute nothing are left out: the catalogue (names and labels), figures and the
+command line.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ COMPUTES_NOTHING = (
     *("acdc.cli", "acdc.figures", "acdc.views", "acdc.exchange"),
 )
 DIGESTS = "sha256.txt"
-"""In a model's folder: the SHA-256 of its files, from when it was made."""
+"""The file in a model's folder that lists the SHA-256 of its files at the time when it was made."""
 MADE_AGAIN = "make the model again by `acdc model`"
 
 
@@ -49,7 +50,7 @@ def of_search(method: str, metric: str, ablation: str) -> str:
 
 
 def code(*modules: str | Path) -> str:
-    """Return the SHA-256 of these modules, or files, and of all of the package that they import."""
+    """Return the SHA-256 of modules or files, and of every module of the package that they import."""
     digest = hashlib.sha256()
     for name in sorted(set().union(*map(closure, modules)), key=str):
         digest.update(f"{name}\n".encode() + path_of(name).read_bytes())
@@ -58,7 +59,7 @@ def code(*modules: str | Path) -> str:
 
 @cache
 def closure(module: str | Path) -> frozenset[str | Path]:
-    """Return a module, or a file, and all of the package that it imports."""
+    """Return a module or a file, and every module of the package that it imports, directly or not."""
     found: set[str | Path] = set()
     todo = [module]
     while todo:
@@ -72,7 +73,7 @@ def closure(module: str | Path) -> frozenset[str | Path]:
 
 @cache
 def imported(module: str | Path) -> tuple[str, ...]:
-    """Return the modules of the package that a module imports anywhere in its source, but for types alone."""
+    """Return the modules of the package that a module imports anywhere in its source, except for types alone."""
     tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
     names = set()
     for node in run_nodes(tree):
@@ -85,7 +86,7 @@ def imported(module: str | Path) -> tuple[str, ...]:
 
 
 def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes below one, but for those under ``if TYPE_CHECKING``, which nothing runs."""
+    """Yield the nodes below a node of a syntax tree, except those under ``if TYPE_CHECKING``, which never runs."""
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
             yield child
@@ -93,7 +94,7 @@ def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def path_of(module: str | Path) -> Path:
-    """Return the file of a module of the package or of an extension, or the file itself; it need not exist."""
+    """Return the file of a module of the package or of an extension; return a path unchanged. It need not exist."""
     if isinstance(module, Path):
         return module
     if module.startswith("acdc_extension_"):
@@ -103,7 +104,7 @@ def path_of(module: str | Path) -> Path:
 
 
 def extension_path(name: str) -> Path:
-    """Return where an extension of that name is; it need not exist."""
+    """Return the path of the extension of that name, which need not exist."""
     return catalogue.EXTENSIONS / f"{name}.py"
 
 
@@ -113,7 +114,7 @@ def of_text(text: str) -> str:
 
 
 def of_tensors(tensors: Mapping[str, Tensor], beside: str = "") -> str:
-    """Return the SHA-256 of tensors, their names, types, shapes and values, and of a text beside them."""
+    """Return the SHA-256 of tensors (names, types, shapes and values) and of a text."""
     digest = hashlib.sha256(beside.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -122,9 +123,9 @@ def of_tensors(tensors: Mapping[str, Tensor], beside: str = "") -> str:
 
 
 def of_function(function: Callable[..., Any]) -> str:
-    """Return the SHA-256 of a function: its code, and the values and functions of its module that it reads.
+    """Return the SHA-256 of a function: its code, and the values and functions of its module that it uses.
 
-    It is another one each time where a value cannot be told from others, so that nothing is reused by mistake.
+    If a value cannot be identified, the SHA-256 is another one each time, so that nothing is reused by mistake.
     """
     digest = hashlib.sha256()
     for part in parts_of(function, getattr(function, "__module__", "__main__"), set()):
@@ -133,7 +134,7 @@ def of_function(function: Callable[..., Any]) -> str:
 
 
 def parts_of(value: Any, module: str, seen: set[int]) -> Iterator[bytes]:
-    """Yield bytes that are others where a value is another; functions of a module by their code."""
+    """Yield bytes that identify a value; functions of the given module are identified by their code."""
     if id(value) in seen:
         return
     if isinstance(value, CodeType):
@@ -161,7 +162,7 @@ def names_in(code: CodeType) -> list[str]:
 
 
 def pickled(value: Any) -> bytes:
-    """Return a value pickled; random bytes where that would not tell it from others."""
+    """Return the pickle of a value; random bytes if its pickle does not identify it."""
     kind = value if isinstance(value, type) else type(value)
     try:
         return pickle.dumps(value) if kind.__module__ != "__main__" else os.urandom(32)
@@ -176,16 +177,15 @@ def of_file(path: Path) -> str:
 
 
 def of_model(folder: Path) -> str:
-    """Return the SHA-256 of a model's folder: of all its files, by name.
+    """Return the SHA-256 of a model's folder: of the names and contents of all its files.
 
-    What ``write_digests`` wrote is taken where it is of these very files and none has changed since, for weights take
-    long to read.
+    Weights take long to read. So the list of ``write_digests`` is used where ``is_current`` says that it holds.
     """
     return of_text((folder / DIGESTS).read_text(encoding="utf-8") if is_current(folder) else digests(folder))
 
 
 def is_current(folder: Path) -> bool:
-    """Return whether the list of digests is of the folder's files as they are.
+    """Return whether the folder's list of digests is newer than all its files and names all of them.
 
     A file's change time tells more than its modification time, which a move or a copy may bring along.
     """
@@ -199,7 +199,7 @@ def is_current(folder: Path) -> bool:
 
 
 def check_model(folder: Path) -> None:
-    """Check that a model's folder is as ``write_digests`` found it. Of a folder without the list nothing is known.
+    """Check that the files of a model's folder are as listed by ``write_digests``, if it has that list.
 
     Raises:
         InputError: a file was changed since, is gone or is new, or the list is damaged.
@@ -218,7 +218,7 @@ def check_model(folder: Path) -> None:
 
 
 def write_digests(folder: Path) -> None:
-    """Write the SHA-256 of every file of a model's folder beside them."""
+    """Write the SHA-256 of every file in a model's folder to a list in that folder."""
     write_text(digests(folder), folder / DIGESTS)
 
 
@@ -227,7 +227,7 @@ def digests(folder: Path) -> str:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder by name, but for the list of their digests and hidden ones, which no model has.
+    """Yield the files of a model's folder by name, without hidden files and the list of digests.
 
     Snakemake puts a hidden file into every folder that a job makes.
     """

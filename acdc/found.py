@@ -1,4 +1,4 @@
-"""Hold what was found: circuits with how they were found, what they measured, and their traces."""
+"""Hold found circuits, with the settings, results, traces and scores of the search."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from acdc.models.model import Model
 
 FOUND, IMPORTED, CONTROL = "found", "imported", "control"
-"""Where a circuit is from: a search of ours, another tool, or nobody looked for it."""
+"""The origins of a circuit: found by our search, imported from another tool, or made as a control."""
 SEARCH = ["task", "model", "metric", "ablation"]
-"""Columns that tell one search from another."""
+"""The columns that identify a search."""
 LABELS = [*SEARCH, "method"]
 SIZE = ["size_by", "value"]
-"""Columns that tell a search's circuits apart.
+"""The columns that identify a circuit of a search.
 
-``size_by`` is what sets their size (threshold, regularisation, n_edges, n_nodes), ``value`` its value as the config
-has it.
+``size_by`` names the quantity that sets its size (threshold, regularisation, n_edges, n_nodes), and ``value`` is that
+quantity as written in the config.
 """
 COUNTS = ["n_edges", "n_edges_reaching", "n_nodes"]
-"""Columns that count what a circuit has, see ``sizes_of``."""
+"""The columns of a circuit's numbers of edges and nodes, see ``sizes_of``."""
 NUMBER = int | float | None
 RESULT: dict[str, Any] = {
     "final_metric": NUMBER,
@@ -51,18 +51,18 @@ RESULT: dict[str, Any] = {
     "converged": bool | None,
     "origin": str | None,
 }
-"""What every method says of its result, by name, with its kind; None where nobody knows."""
+"""The entries that the result of every method has, with their types; None where the value is unknown."""
 PRUNED = "n_edges_pruned"
-"""Column that counts the dead edges that a cut by scores had beside its circuit's, see ``Engine.without_dead``."""
+"""The column of the number of dead edges that were pruned from a circuit, see ``Engine.without_dead``."""
 MOST_VALUES = 20
-"""Values that a message lists."""
+"""The largest number of values that a message lists."""
 
 
 def sizes_of(circuit: Circuit) -> dict[str, int]:
-    """Return a circuit's numbers of edges, of those of them that lead on to the logits, and of nodes.
+    """Count a circuit's edges, its edges on paths to the logits, and its nodes.
 
-    ACDC leaves no other edges, and of the best by score the others are pruned. In other circuits some may end in nodes
-    that send nothing on; they change nothing that the circuit does.
+    Circuits of ACDC, and of methods that score, have only edges on paths to the logits. Other circuits may have edges
+    into nodes that send nothing on; these edges do not change the circuit's logits.
     """
     counts = circuit.n_edges, circuit.reaching_logits().n_edges, len(circuit.nodes)
     return dict(zip(COUNTS, counts, strict=True))
@@ -70,18 +70,18 @@ def sizes_of(circuit: Circuit) -> dict[str, int]:
 
 @dataclass(eq=False, repr=False)
 class Found:
-    """A circuit, and where it is from.
+    """Hold a circuit, and how it was found.
 
     Attributes:
-        settings: all that decided it: ``LABELS`` and ``SIZE``, the method's settings, fingerprints of data, weights and
-            code, versions.
-        result: ``final_metric`` on the prompts where it was found, ``evaluations`` of the model, ``converged`` (None
-            where nobody knows), ``origin`` (``found`` or ``imported``), and what else its method says.
-        trace: what the method did, a row per tried edge or step; None where it is not at hand.
-        scores: of every edge or node, a row each; None where the method gives none or they are not at hand.
-        model: that it was found in, while it is in memory; files and pickles leave it out.
-        seconds: that finding it took, without loading the model; of scores, all circuits of one scoring together. None
-            where it was read from a file.
+        settings: everything that determined the circuit: ``LABELS`` and ``SIZE``, the method's settings, fingerprints
+            of data, weights and code, and versions.
+        result: ``final_metric`` on the prompts where it was found, the number of ``evaluations`` of the model,
+            ``converged`` (None if unknown), ``origin`` (``found`` or ``imported``), and further entries of the method.
+        trace: a row per edge that the method tried, or per step; None if it is not at hand.
+        scores: a row per edge or node with its score; None if the method gives none or they are not at hand.
+        model: the model in which it was found, while it is in memory; files and pickles leave it out.
+        seconds: the time of the search without loading the model; for a method that scores, of all circuits of one
+            scoring together. None if the circuit was read from a file.
     """
 
     FILE: ClassVar[str] = "circuit.json"
@@ -102,7 +102,7 @@ class Found:
         return f"Found({views.title_of(self.settings)}; {self.circuit.counts})"
 
     def _repr_html_(self) -> str:
-        """Return the interactive page, for a notebook."""
+        """Return the interactive page as HTML, for a notebook."""
         return views.in_frame(self.page())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,31 +114,31 @@ class Found:
 
     @property
     def value(self) -> str:
-        """Return what sets the circuit's size, as a text, such as its threshold."""
+        """Return the value that sets the circuit's size, such as its threshold, as a text."""
         return self.settings["value"]
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Return the columns that name this circuit in tables."""
+        """Return the columns that identify this circuit in tables."""
         return {key: self.settings[key] for key in (*LABELS, *SIZE)}
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Return the numbers of edges and nodes, see ``sizes_of``, and of the edges that were pruned from its cut."""
+        """Return the numbers of edges and nodes, see ``sizes_of``, and of dead edges that were pruned."""
         return {**sizes_of(self.circuit), PRUNED: self.result.get(PRUNED, 0)}
 
     @cached_property
     def effects(self) -> Effects:
-        """Return the effects of edges in the trace; none where there is no trace of edges."""
+        """Return the effects of the edges in the trace; an empty dictionary if no edges were traced."""
         return {} if self.trace is None else effects_of(self.trace)
 
     @cached_property
     def importance(self) -> Effects:
-        """Return what is known of edges: effects of those in the trace or, without them, the scores of all."""
+        """Return the effects of the edges in the trace or, without a trace of edges, the scores of all edges."""
         return self.effects or ({} if self.scores is None else edge_scores_of(self.scores))
 
     def row(self) -> dict[str, Any]:
-        """Return the circuit as a row of a table: its labels, how it ended, where it is from, its size."""
+        """Return the circuit as a row of a table: its labels, whether the search converged, its origin and its size."""
         return {**self.labels, "converged": self.result["converged"], "origin": self.result["origin"], **self.sizes}
 
     # To look at.
@@ -154,55 +154,56 @@ class Found:
         """Measure the circuit on other prompts, beside random circuits of its size, all edges and none.
 
         Args:
-            prompts: see ``acdc.prompts``. They should be others than those that the circuit was found on.
-            metrics: by name; by default the metric of the search and, where the prompts have answers, KL divergence
-                and logit difference.
-            seeds: random orders of the edges.
-            model: in place of the one that the circuit was found in; needed for a circuit that was loaded.
+            prompts: the dataset, see ``acdc.prompts``; not the prompts on which the circuit was found.
+            metrics: metrics by name; by default the metric of the search and, where the prompts have answers, KL
+                divergence and logit difference.
+            seeds: the number of random orders of the edges, each of which gives a random circuit.
+            model: the model to measure, in place of the one where the circuit was found; needed for a circuit that was
+                loaded.
 
         Returns:
             A row per circuit: ``circuit`` (``found``, ``full``, ``empty``, ``random``), ``value`` of a found one,
-            the counts of ``sizes_of``, each metric's mean over the prompts, lower is better, and a random one's
+            the counts of ``sizes_of``, each metric's mean over the prompts (lower is better), and a random one's
             ``seed``.
 
         Raises:
-            InputError: there is no model, or the circuit is of another one.
+            InputError: no model is given and none is in memory, or the circuit is of another model's graph.
         """
         return Sweep([self]).evaluate(prompts, metrics=metrics, seeds=seeds, model=model)
 
     def heads(self, prompts: Dataset, *, model: Model | None = None) -> Heads:
-        """Tell what every head of the model does on prompts, name those for which a rule holds, and test the names.
+        """Measure every head of the model on prompts, name the heads for which a rule holds, and test the names.
 
         Args:
             prompts, model: see ``evaluate``.
 
         Returns:
-            What ``page`` and ``draw`` take as ``heads``; its ``table`` has a row per head, see
+            The heads, which ``page`` and ``draw`` take as ``heads``. Their ``table`` has a row per head, see
             ``acdc.analysis.head_table``.
 
         Raises:
-            InputError: there is no model, or the circuit is of another one.
+            InputError: no model is given and none is in memory, or the circuit is of another model's graph.
         """
         return Sweep([self]).heads(prompts, model=model)
 
     def page(self, path: str | Path | None = None, *, heads: Heads | None = None) -> str:
-        """Return an interactive page of the circuit as HTML, and write it where a path is given.
+        """Return an interactive page of the circuit as HTML, and write it to a file if a path is given.
 
         Args:
-            heads: what heads do, for their names, scores and attention.
+            heads: the heads that ``heads`` measured; the page then shows their names, scores and attention.
         """
         return Sweep([self]).page(path, heads=heads)
 
     def draw(self, *, max_edges: int = 120, heads: Heads | None = None) -> Figure:
-        """Draw the circuit as a matplotlib figure; edges are as wide as their effects or, without a trace, scores.
+        """Draw the circuit as a matplotlib figure, with edges as wide as their effects or, without a trace, scores.
 
         Args:
-            heads: what heads do: those with a name have its colour.
+            heads: the heads that ``heads`` measured; a head with a name is drawn in that name's colour.
         """
         return views.draw_found(self, max_edges=max_edges, heads=heads)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with a row per edge, and the effect of removing it where there is a trace."""
+        """Return a table with a row per edge and, if there is a trace, the effect of removing the edge."""
         return self.circuit.to_frame(self.effects or None)
 
     def to_networkx(self) -> nx.DiGraph:
@@ -214,7 +215,7 @@ class Found:
     def save(self, path: str | Path) -> None:
         """Write the circuit to a .json file, or as ``circuit.json`` into a folder, and its tables beside it.
 
-        They are ``trace.csv`` and ``scores.csv`` beside ``circuit.json``, and ``NAME.trace.csv`` and
+        The tables are ``trace.csv`` and ``scores.csv`` beside ``circuit.json``, and ``NAME.trace.csv`` and
         ``NAME.scores.csv`` beside any other ``NAME.json``.
         """
         file = Path(path) if Path(path).suffix == ".json" else Path(path) / self.FILE
@@ -224,21 +225,21 @@ class Found:
         write_json(self.to_json(), file)
 
     def save_tables(self, file: Path) -> None:
-        """Write the trace and the scores beside a file of circuits, where there are such."""
+        """Write the trace and the scores, if there are any, beside a file of circuits."""
         for table, name in ((self.trace, self.TRACE), (self.scores, self.SCORES)):
             if table is not None:
                 write_table(table, beside(file, name))
 
     @classmethod
     def load(cls, path: str | Path, trace: Path | None = None, *, value: float | str | None = None) -> Found:
-        """Read a circuit, and its trace or its scores where they are beside it.
+        """Read a circuit, with the trace or the scores that are beside it.
 
         Args:
-            trace: its trace, where it is elsewhere.
-            value: which circuit, where the file holds several: what sets its size, such as its threshold.
+            trace: the file of the trace, if it is not beside the circuit.
+            value: which of several circuits to read: the value that sets its size, such as its threshold.
 
         Raises:
-            InputError: the file holds no circuit, several while no value is given, or none of the value.
+            InputError: the file holds no circuit, holds several while ``value`` is not given, or none of that value.
         """
         file = Path(path)
         sweep = Sweep(cls.load_all([file]))
@@ -253,7 +254,7 @@ class Found:
 
     @classmethod
     def load_all(cls, paths: Iterable[Path]) -> Iterator[Found]:
-        """Read every circuit in the files, each of which holds one (circuit.json) or a list (circuits.json).
+        """Yield every circuit in files that hold one circuit (circuit.json) or a list of circuits (circuits.json).
 
         Raises:
             InputError: a file holds no circuit, or none as acdc writes it.
@@ -268,11 +269,11 @@ class Found:
 
     @classmethod
     def graph_in(cls, path: Path) -> Graph:
-        """Return the graph of the circuits in a file, which are of one model. Raises InputError as ``load_all``."""
+        """Return the graph of the circuits in a file, which share one; raise InputError as ``load_all`` does."""
         return next(cls.load_all([path])).circuit.graph
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the tables and the model, with a SHA-256 of it by which what was changed is told."""
+        """Return everything but the tables and the model, with a SHA-256 that reveals later changes."""
         parts = {
             "settings": self.settings,
             "result": self.result | sizes_of(self.circuit),
@@ -282,10 +283,11 @@ class Found:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Found:
-        """Return what ``to_json`` described.
+        """Return the circuit that ``to_json`` described.
 
         Raises:
-            KeyError, TypeError, ValueError: an entry is missing, is of another kind, or is not as it was written.
+            KeyError, TypeError, ValueError: an entry is missing, is of another type, or was changed after it was
+                written.
         """
         circuit, settings, result = Circuit.from_json(data["circuit"]), data["settings"], data["result"]
         check_kinds(settings, dict.fromkeys((*LABELS, *SIZE), str), "settings")
@@ -301,12 +303,12 @@ class Found:
 
 
 def sha256_of(parts: dict[str, Any]) -> str:
-    """Return the SHA-256 of what is written as JSON."""
+    """Return the SHA-256 of a dictionary as JSON."""
     return of_text(json.dumps(parts, sort_keys=True))
 
 
 def check_kinds(entries: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
-    """Raise KeyError, TypeError or ValueError where an entry is missing, of another kind, or a number that is none."""
+    """Check that a dictionary has the entries of these types and finite numbers; raise if not."""
     for name, kind in kinds.items():
         if name not in entries:
             raise KeyError(f"{where} lack {name}")
@@ -318,12 +320,12 @@ def check_kinds(entries: Mapping[str, Any], kinds: Mapping[str, Any], where: str
 
 
 def beside(file: Path, table: str) -> Path:
-    """Return where a circuit's table is: ``trace.csv`` beside circuit.json, ``NAME.trace.csv`` beside NAME.json."""
+    """Return the path of a circuit's table: ``trace.csv`` beside circuit.json, ``NAME.trace.csv`` beside NAME.json."""
     return file.with_name(table if file.name in (Found.FILE, Found.SEVERAL) else f"{file.stem}.{table}")
 
 
 class Sweep(Sequence[Found]):
-    """The circuits of one search at several sizes, in the order in which they were asked for."""
+    """Hold the circuits that one search found for several values, in the order in which the values were given."""
 
     def __init__(self, found: Iterable[Found]) -> None:
         self.found = tuple(found)
@@ -348,27 +350,27 @@ class Sweep(Sequence[Found]):
         return f"Sweep({views.title_of(first, with_size=False)}; edges by {first['size_by']} {sizes})"
 
     def _repr_html_(self) -> str:
-        """Return the interactive page, for a notebook."""
+        """Return the interactive page as HTML, for a notebook."""
         return views.in_frame(self.page())
 
     def at(self, value: float | str) -> Found:
-        """Return the circuit of one value; ``1e-3`` and ``0.001`` are the same one.
+        """Return the circuit found for a value; ``1e-3`` and ``0.001`` are the same value.
 
         Raises:
-            InputError: there is none.
+            InputError: there is no circuit of that value.
         """
         for one in self.of(value):
             return one
         raise InputError(f"there is no circuit of {value}: there are {self.values}")
 
     def of(self, value: float | str) -> tuple[Found, ...]:
-        """Return the circuits of one value."""
+        """Return all circuits found for a value."""
         text = str(value)
         return tuple(one for one in self.found if text == one.value or number(text) == number(one.value))
 
     @property
     def values(self) -> str:
-        """Return the circuits' values as a text; of many, the first and the last."""
+        """Return the circuits' values as a text; of more than ``MOST_VALUES``, some and the last."""
         values = [one.value for one in self.found]
         few = values if len(values) <= MOST_VALUES else [*values[: MOST_VALUES - 1], "...", values[-1]]
         return ", ".join(few)
@@ -381,24 +383,24 @@ class Sweep(Sequence[Found]):
         seeds: int = 3,
         model: Model | None = None,
     ) -> pd.DataFrame:
-        """Measure the circuits on other prompts, see ``Found.evaluate``; random circuits are of each one's size."""
+        """Measure the circuits on other prompts, each beside random circuits of its size, see ``Found.evaluate``."""
         measured_by = metrics or views.metrics_for(prompts, self.found[0].settings["metric"])
         return views.evaluate(self.found, self.engine(prompts, self.model_of(model)), measured_by, seeds)
 
     def heads(self, prompts: Dataset, *, model: Model | None = None) -> Heads:
-        """Tell what every head of the model does on prompts, see ``Found.heads``."""
+        """Measure, name and test every head of the model on prompts, see ``Found.heads``."""
         used = self.model_of(model)
         return views.heads(self.found, self.engine(prompts, used), prompts, used.tokenizer)
 
     def model_of(self, given: Model | None) -> Model:
-        """Return the model that is given or that the circuits were found in. Raises InputError where there is none."""
+        """Return the given model, or else the one in which the circuits were found; raise InputError without one."""
         used = given or self.found[0].model
         if used is None:
             raise InputError("a circuit from a file does not know its model: give it as model=acdc.load_model(...)")
         return used
 
     def engine(self, prompts: Dataset, model: Model) -> Engine:
-        """Return an engine of a model on prompts, as the circuits were found."""
+        """Return an engine of a model on prompts, with the ablation, precision and graph of the circuits."""
         first = self.found[0]
         return model.engine(
             prompts,
@@ -409,11 +411,11 @@ class Sweep(Sequence[Found]):
         )
 
     def page(self, path: str | Path | None = None, *, start: str | None = None, heads: Heads | None = None) -> str:
-        """Return an interactive page of the circuits as HTML, and write it where a path is given.
+        """Return an interactive page of the circuits as HTML, and write it to a file if a path is given.
 
         Args:
-            start: the value that is shown first.
-            heads: what heads do, for their names, scores and attention.
+            start: the value whose circuit is shown first.
+            heads: the heads that ``heads`` measured; the page then shows their names, scores and attention.
         """
         text = views.page(self.found, start or self.found[0].value, heads=heads)
         if path:
@@ -421,7 +423,7 @@ class Sweep(Sequence[Found]):
         return text
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder per circuit, VALUE/circuit.json; of one scoring, ``circuits.json`` and ``scores.csv``."""
+        """Write a folder per circuit, VALUE/circuit.json; of a scoring, ``circuits.json`` and ``scores.csv``."""
         if self.found[0].scores is None:
             for one in self.found:
                 one.save(Path(folder) / one.value)
@@ -432,9 +434,9 @@ class Sweep(Sequence[Found]):
 
     @classmethod
     def load(cls, path: str | Path) -> Sweep:
-        """Read the circuits of a file, or of a folder as ``save`` writes it, with the traces or scores beside them.
+        """Read the circuits in a file, or in a folder that ``save`` wrote, with the traces or scores beside them.
 
-        Of a folder with a circuit in each folder of it, they are in the order of their values.
+        Circuits from subfolders are in the order of their values.
 
         Raises:
             InputError: there is no circuit.
@@ -451,10 +453,10 @@ class Sweep(Sequence[Found]):
 
 
 def with_tables(found: Iterable[Found], file: Path, trace: Path | None = None) -> Iterator[Found]:
-    """Yield the circuits of a file with their trace or, where there is none, the scores beside the file.
+    """Yield the circuits of a file with the trace beside the file or, where there is none, the scores.
 
     Args:
-        trace: the trace, where it is not beside the file.
+        trace: the file of the trace, if it is not beside the circuits.
     """
     own, scores = beside(file, Found.TRACE), beside(file, Found.SCORES)
     tables: dict[str, Any] = {}
@@ -472,7 +474,7 @@ def with_tables(found: Iterable[Found], file: Path, trace: Path | None = None) -
 
 
 def read_numbers(path: Path) -> pd.DataFrame:
-    """Read a trace or scores. Raises InputError where an effect or a score is no number."""
+    """Read a trace or scores; raise InputError if an effect or a score is no number."""
     table = read_table(path)
     with using(path):
         check_numbers(table)
@@ -480,7 +482,7 @@ def read_numbers(path: Path) -> pd.DataFrame:
 
 
 def number(text: str) -> float:
-    """Return the number that a text is; nan, which equals nothing, where it is none."""
+    """Return the number that a text states; nan if it states none."""
     try:
         return float(text)
     except ValueError:

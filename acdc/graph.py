@@ -1,4 +1,4 @@
-"""Define the computational graph that ACDC prunes, and circuits in it. No model, no files.
+"""Define the computational graph of a model, and circuits, which are subsets of its edges.
 
 A *sender* writes to the residual stream (the embedding, an attention head, an MLP). A *receiver* reads
 from it (the q, k or v input of a head, an MLP, the logits). An edge carries one sender's output to one
@@ -31,7 +31,7 @@ Kind = Literal["addition", "direct"]
 
 PORTS: tuple[Port, ...] = ("q", "k", "v")
 MOST_RECEIVERS = 10**5
-"""Limit the receivers of a graph that is read from a file, and so its memory: twice those of the largest models."""
+"""The largest number of receivers in a graph from a file, which bounds its memory: twice that of the largest models."""
 
 
 def any_along(which: Bool[np.ndarray, "..."], axis: int) -> Bool[np.ndarray, "..."]:
@@ -54,7 +54,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Return the name that files and messages use, such as ``a5.h2.k``, ``m3`` or ``logits``."""
+        """Return the node's name in files and messages, such as ``a5.h2.k``, ``m3`` or ``logits``."""
         if self.component == "head":
             port = f".{self.port}" if self.port else ""
             return f"a{self.layer}.h{self.head}{port}"
@@ -62,18 +62,18 @@ class Node:
 
     @property
     def owner(self) -> Node:
-        """Return the component that this node is a port of; the node itself when it is no port."""
+        """Return the component that this node is a port of; the node itself if it is no port."""
         return Node(self.layer, self.component, self.head)
 
     @property
     def head_index(self) -> int:
-        """Return the index of the node's head, for nodes that are heads or ports."""
+        """Return the index of the node's head; only heads and ports have one."""
         assert self.head is not None
         return self.head
 
     @property
     def sender_hook(self) -> str:
-        """Return the TransformerLens hook point of what this node writes."""
+        """Return the TransformerLens hook point of this node's output."""
         names = {
             "embed": "blocks.0.hook_resid_pre",
             "tok_embed": "hook_embed",
@@ -85,7 +85,7 @@ class Node:
 
     @property
     def receiver_hook(self) -> str:
-        """Return the TransformerLens hook point of what this node reads."""
+        """Return the TransformerLens hook point of this node's input."""
         if self.component == "logits":
             return f"blocks.{self.layer - 1}.hook_resid_post"
         suffix = f"hook_{self.port}_input" if self.port else "hook_mlp_in"
@@ -93,7 +93,7 @@ class Node:
 
     @property
     def projection_hook(self) -> str:
-        """Return the TransformerLens hook point of a port after its projection, where a direct edge ends."""
+        """Return the TransformerLens hook point of a port's q, k or v, where its direct edge ends."""
         return f"blocks.{self.layer}.attn.hook_{self.port}"
 
     @property
@@ -104,7 +104,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """Name an edge: ``addition``, from a sender to a receiver, or ``direct``, a port's q, k or v as a whole."""
+    """Name an edge: ``addition`` from a sender to a receiver, or ``direct`` from a port's input to its q, k or v."""
 
     sender: Node
     receiver: Node
@@ -112,7 +112,7 @@ class Edge:
 
     @property
     def name(self) -> str:
-        """Return the name that messages use."""
+        """Return the edge's name in messages."""
         if self.kind == "direct":
             return f"{self.receiver.name} (direct)"
         return f"{self.sender.name} -> {self.receiver.name}"
@@ -132,16 +132,17 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """List the nodes and edges of a model of this shape.
+    """Define the nodes and edges of a model by its sizes.
 
     Args:
-        n_layers, n_heads: as in the model.
+        n_layers, n_heads: the number of layers, and of (query) heads per layer.
         n_kv_heads: key/value heads per layer; equal to ``n_heads`` without grouped-query attention.
         has_mlp: False for attention-only models.
         split_embed: whether token and position embeddings are two senders (the paper does so for tracr).
-        parallel: whether an MLP reads what its layer's heads read, so that no edge leads from them to it.
-        coupled: whether a layer's heads share a norm of their queries, keys or outputs, so that what one of them reads
-            changes what the others write (Gemma 2, OLMo 2).
+        parallel: whether a layer's MLP and heads read the same residual stream, so that no edge leads from the heads to
+            the MLP.
+        coupled: whether a layer's heads share a norm of their queries, keys or outputs, so that the input of one head
+            changes the output of the others (Gemma 2, OLMo 2).
     """
 
     n_layers: int
@@ -154,10 +155,10 @@ class Graph:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Graph:
-        """Return the graph that ``to_json`` wrote.
+        """Return the graph that ``to_json`` described.
 
         Raises:
-            TypeError, ValueError: an argument is missing or unknown, or there can be no such graph.
+            TypeError, ValueError: an argument is missing or unknown, or no model has such sizes.
         """
         graph = cls(**record)
         sizes = graph.n_layers, graph.n_heads, graph.n_kv_heads
@@ -199,7 +200,7 @@ class Graph:
 
     @cached_property
     def exists(self) -> Bool[np.ndarray, "sender receiver"]:
-        """Return where there is an edge: Bool[sender receiver], True where the sender comes before the receiver.
+        """Return which sender comes before which receiver, so that there is an edge: Bool[sender receiver].
 
         A head comes before the MLP of its own layer, unless blocks are parallel.
         """
@@ -210,21 +211,21 @@ class Graph:
 
     @cached_property
     def has_direct(self) -> Bool[np.ndarray, "receiver"]:
-        """Return which receivers have a direct edge: Bool[receiver], True for ports."""
+        """Return which receivers have a direct edge, which are the ports: Bool[receiver]."""
         return np.array([n.port is not None for n in self.receivers])
 
     @property
     def n_edges(self) -> int:
-        """Return the number of edges as the original counts them: addition and direct ones."""
+        """Return the number of edges as the original counts them: addition and direct edges."""
         return int(self.exists.sum() + self.has_direct.sum())
 
     def first_sender(self, layer: int) -> int:
-        """Return the index of the first sender of a layer: its heads come first, then its MLP."""
+        """Return the index of a layer's first sender; its heads come first, then its MLP."""
         return 1 + self.split_embed + layer * (self.n_heads + self.has_mlp)
 
     @cached_property
     def read_together(self) -> list[tuple[int, int]]:
-        """Return the receivers that one place in a run computes the inputs of: the first and how many, in order."""
+        """Return the groups of receivers whose inputs a run computes together: the first index and the size of each."""
         found = []
         for layer in range(self.n_layers):
             first = self.first_receiver(layer)
@@ -232,46 +233,46 @@ class Graph:
         return [*found, (len(self.receivers) - 1, 1)]
 
     def first_receiver(self, layer: int) -> int:
-        """Return the index of the first receiver of a layer: its q, k and v ports come first, then its MLP."""
+        """Return the index of a layer's first receiver; its q, k and v ports come first, then its MLP."""
         return layer * (self.n_ports + self.has_mlp)
 
     @property
     def n_ports(self) -> int:
-        """Return the number of ports of one layer."""
+        """Return the number of ports in one layer."""
         return self.n_heads + 2 * self.n_kv_heads
 
     @property
     def splits(self) -> list[int]:
-        """Return where among the ports of a layer k and v begin."""
+        """Return the indices among a layer's ports where the k ports and the v ports begin."""
         return [self.n_heads, self.n_heads + self.n_kv_heads]
 
     @cached_property
     def ports_of_heads(self) -> Int[np.ndarray, "3 head"]:
-        """Return which ports of its layer are a head's q, k and v: Int[3 head]."""
+        """Return the indices of every head's q, k and v among its layer's ports: Int[3 head]."""
         heads = np.arange(self.n_heads)
         group = heads // (self.n_heads // self.n_kv_heads)
         return np.stack([heads, self.n_heads + group, self.n_heads + self.n_kv_heads + group])
 
     def edges_into(self, layer: int) -> int:
-        """Count the edges into receivers of this layer and the later ones."""
+        """Count the edges into receivers of this layer and of later ones."""
         later = slice(self.first_receiver(layer), None) if layer <= self.n_layers else slice(0, 0)
         return int(self.exists[:, later].sum() + self.has_direct[later].sum())
 
     def heads_reading(self, port: Node) -> list[Node]:
-        """Return the heads that use a port: one for q, the whole group for the k or v of a key/value head."""
+        """Return the heads that read a port: one for q, all heads of the group for the k or v of a key/value head."""
         if port.port == "q":
             return [port.owner]
         group = self.n_heads // self.n_kv_heads
         return [Node(port.layer, "head", port.head_index * group + i) for i in range(group)]
 
     def consumers(self, receiver: Node) -> list[Node]:
-        """Return the senders whose output depends directly on ``receiver``; none for the logits."""
+        """Return the senders whose output a receiver feeds directly: the heads or the MLP; none for the logits."""
         if receiver.port:
             return self.heads_reading(receiver)
         return [receiver] if receiver.component == "mlp" else []
 
     def influenced(self, receiver: Node) -> list[Node]:
-        """Return the senders that change with what a receiver reads: its consumers, and heads coupled with them."""
+        """Return the senders whose output changes with a receiver's input: its consumers and heads coupled to them."""
         if self.coupled and receiver.port:
             return [Node(receiver.layer, "head", head) for head in range(self.n_heads)]
         return self.consumers(receiver)
@@ -301,9 +302,11 @@ class Graph:
 class Circuit:
     """Hold a subset of a graph's edges.
 
-    Circuits of one graph are compared with ``==`` and joined with ``|``, ``&`` and ``-``. ``len`` counts edges.
+    Circuits of one graph are compared with ``==`` and joined with ``|``, ``&`` and ``-``. ``len`` counts edges, and
+    iteration yields them.
 
     Attributes:
+        graph: the graph.
         present: Bool[sender receiver], the addition edges in the circuit.
         direct: Bool[receiver], the direct edges in the circuit.
     """
@@ -340,15 +343,15 @@ class Circuit:
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Circuit) -> Circuit:
-        """Return the circuit of the edges in either."""
+        """Return the circuit of the edges that are in either circuit."""
         return self._with(other, np.logical_or)
 
     def __and__(self, other: Circuit) -> Circuit:
-        """Return the circuit of the edges in both."""
+        """Return the circuit of the edges that are in both circuits."""
         return self._with(other, np.logical_and)
 
     def __sub__(self, other: Circuit) -> Circuit:
-        """Return the circuit of this one's edges that are not in the other."""
+        """Return the circuit of this circuit's edges that are not in the other."""
         return self._with(other, np.greater)
 
     def _with(self, other: Circuit, joined: np.ufunc) -> Circuit:
@@ -372,10 +375,10 @@ class Circuit:
 
     @classmethod
     def from_edges(cls, graph: Graph, edges: Iterable[Edge]) -> Circuit:
-        """Return the circuit of these edges.
+        """Return the circuit of the given edges.
 
         Raises:
-            KeyError: a node is none of the graph's.
+            KeyError: the graph lacks a node.
             ValueError: a sender does not come before its receiver; the message names the edge.
         """
         circuit = cls.empty(graph)
@@ -394,8 +397,8 @@ class Circuit:
     def among(cls, graph: Graph, kept: Bool[np.ndarray, "receiver"]) -> Circuit:
         """Return the circuit of all edges among kept nodes, by the paper's rule for methods that keep nodes.
 
-        A port that is not kept has no edge. A head sends while one of its ports is kept. Embeddings and logits are
-        always kept. (``iterative_correspondence_from_mask`` of the original.)
+        A port that is not kept has no edge. A head sends if one of its ports is kept. Embeddings and logits are always
+        kept. (``iterative_correspondence_from_mask`` of the original.)
 
         Args:
             kept: Bool[receiver], which ports and MLPs are kept.
@@ -417,12 +420,12 @@ class Circuit:
 
     @property
     def counts(self) -> str:
-        """Return the numbers of edges and nodes in words."""
+        """Return the numbers of edges and nodes as a text."""
         return f"{self.n_edges:,} of {self.graph.n_edges:,} edges, {len(self.nodes)} nodes"
 
     @property
     def edges(self) -> Iterator[Edge]:
-        """Yield the edges by receiver, then sender, in topological order; a port's direct edge after its others."""
+        """Yield the edges by receiver, then sender, in topological order; a port's direct edge comes last."""
         for r, receiver in enumerate(self.graph.receivers):
             for s in np.flatnonzero(self.present[:, r]):
                 yield Edge(self.graph.senders[s], receiver)
@@ -431,12 +434,12 @@ class Circuit:
 
     @property
     def nodes(self) -> Set[Node]:
-        """Return the components that send along a present edge, and the logits; none of a circuit without edges."""
+        """Return the components that send along an edge of the circuit, and the logits; the empty set without edges."""
         senders = {self.graph.senders[s] for s in np.flatnonzero(any_along(self.present, 1))}
         return senders | {self.graph.receivers[-1]} if senders else senders
 
     def reaching_logits(self) -> Circuit:
-        """Return the circuit without edges into nodes from which no present edge leads on to the logits."""
+        """Return the circuit without edges from which no path of its edges leads to the logits."""
         circuit = self.copy()
         for r in reversed(range(len(self.graph.receivers))):
             if not circuit.is_read(r) or (self.graph.has_direct[r] and not circuit.direct[r]):
@@ -445,7 +448,7 @@ class Circuit:
         return circuit
 
     def is_fed(self) -> Bool[np.ndarray, "receiver"]:
-        """Return to which receivers a path of present edges leads from an embedding: Bool[receiver]."""
+        """Return to which receivers a path through MLPs and v ports leads from an embedding: Bool[receiver]."""
         graph = self.graph
         sends = np.array([node.layer < 0 for node in graph.senders])
         fed = np.zeros(len(graph.receivers), dtype=bool)
@@ -458,14 +461,14 @@ class Circuit:
 
     @property
     def is_connected(self) -> bool:
-        """Return whether a path of present edges leads from an embedding to the logits, through whichever ports."""
+        """Return whether a path of the circuit's edges, through any port, leads from an embedding to the logits."""
         return bool((self.present[:, -1] & self.reached_senders(self.graph.consumers)).any())
 
     def reached_senders(self, change: Callable[[Node], Iterable[Node]]) -> Bool[np.ndarray, "sender"]:
-        """Return to which senders a path of present edges leads from an embedding, through whichever ports.
+        """Return the senders to which a path of the circuit's edges, through any port, leads from an embedding.
 
         Args:
-            change: returns the senders that change with what a receiver reads.
+            change: a function that returns the senders whose output changes with a receiver's input.
         """
         graph = self.graph
         reached = np.array([node.layer < 0 for node in graph.senders])
@@ -475,10 +478,10 @@ class Circuit:
         return reached
 
     def from_embeddings(self) -> Circuit:
-        """Return the circuit without edges from nodes to which no present edge leads on from an embedding.
+        """Return the circuit without edges to which no path of its edges leads from an embedding.
 
-        A port's direct edge stays while some edge enters the port or, where a norm takes the heads of a layer together,
-        one of these heads.
+        A port's direct edge stays if an edge enters the port or, where the heads of a layer share a norm, one of these
+        heads.
         """
         graph, reached = self.graph, self.reached_senders(self.graph.influenced)
         present = self.present & reached[:, None]
@@ -489,16 +492,17 @@ class Circuit:
         return Circuit(graph, present, self.direct & changes)
 
     def is_read(self, receiver: int) -> bool:
-        """Return whether a component that changes with this receiver sends along some edge; True for the logits."""
+        """Return whether a sender that changes with this receiver sends along an edge; True for the logits."""
         node = self.graph.receivers[receiver]
         if node.component == "logits":
             return True
         return any(self.present[self.graph.sender_index[n]].any() for n in self.graph.influenced(node))
 
     def needs(self, receiver: Node, kind: Kind) -> bool:
-        """Return whether the circuit still reads what edges of this kind bring to a receiver.
+        """Return whether the circuit still uses the edges of one kind into a receiver.
 
-        A port's input is read while its direct edge is present; anything else while its node sends along some edge.
+        The addition edges into a port are used if its direct edge is present. Other edges are used if the receiver's
+        component sends along some edge.
         """
         index = self.graph.receiver_index[receiver]
         return bool(self.direct[index]) if kind == "addition" and receiver.port else self.is_read(index)
@@ -512,13 +516,13 @@ class Circuit:
             self.present[:, index] = False
 
     def without(self, edge: Edge) -> Circuit:
-        """Return the circuit less one edge."""
+        """Return a copy of the circuit without one edge."""
         circuit = self.copy()
         circuit.set(edge, False)
         return circuit
 
     def set(self, edge: Edge, is_present: bool) -> None:
-        """Put one edge in or take it out."""
+        """Add one edge to the circuit or remove it."""
         receiver = self.graph.receiver_index[edge.receiver]
         if edge.kind == "direct":
             self.direct[receiver] = is_present
@@ -526,10 +530,10 @@ class Circuit:
             self.present[self.graph.sender_index[edge.sender], receiver] = is_present
 
     def to_frame(self, effects: Effects | None = None) -> pd.DataFrame:
-        """Return a table with a row per edge: ``sender``, ``receiver``, ``kind``, and ``effect`` where it is given.
+        """Return a table with a row per edge: ``sender``, ``receiver``, ``kind`` and, if given, ``effect``.
 
         Args:
-            effects: what removing edges does to the metric, see ``acdc.trace``.
+            effects: the effect of every edge: by how much the metric rises without it, see ``acdc.trace``.
         """
         return views.edges_frame(self, effects)
 
@@ -538,11 +542,11 @@ class Circuit:
         return views.to_networkx(self, effects)
 
     def draw(self, effects: pd.DataFrame | None = None, title: str = "", *, max_edges: int = 120) -> Figure:
-        """Draw the circuit as a matplotlib figure, see ``acdc.figures.circuit``; edges are alike without effects."""
+        """Draw the circuit as a matplotlib figure, see ``acdc.figures.circuit``; without effects edges look alike."""
         return views.draw(self, effects, title, max_edges=max_edges)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the graph and the edges, by the names of their nodes."""
+        """Return the graph and the edges, by the names of their nodes, for a JSON file."""
         edges = list(self.edges)
         return {
             "graph": self.graph.to_json(),
@@ -556,8 +560,8 @@ class Circuit:
         """Return the circuit that ``to_json`` described.
 
         Raises:
-            KeyError, TypeError, ValueError: an entry is missing or of another kind, a node is none of the graph's, or
-                there are other edges than it says.
+            KeyError, TypeError, ValueError: an entry is missing or of another type, the graph lacks a node, or the
+                number of edges is not the stated one.
         """
         graph = Graph.from_json(data["graph"])
         edges = [Edge(graph.node(sender), graph.node(receiver)) for sender, receiver in data["edges"]]
@@ -577,18 +581,18 @@ AnyScores = TypeVar("AnyScores", bound="Scores")
 
 @dataclass(eq=False)
 class Scores:
-    """Hold a score for every edge or every node. What has the largest score is kept first."""
+    """Hold a score for every edge or every node; those of largest score are kept first."""
 
     graph: Graph
     score: Float[np.ndarray, "..."]
 
     def absolute(self: AnyScores) -> AnyScores:
-        """Return the scores without their signs, for what matters most, whether it helps or harms."""
+        """Return the absolute values of the scores, so that edges that help and edges that harm rank alike."""
         return replace(self, score=np.abs(self.score))
 
     @property
     def values(self) -> Float[np.ndarray, "thing"]:
-        """Return the scores of all edges or nodes that have one."""
+        """Return the scores of all edges or nodes that have one: Float[thing]."""
         return self.score[~np.isnan(self.score)]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -611,7 +615,7 @@ class EdgeScores(Scores):
         return [{"sender": sender, "receiver": receiver, "score": score} for sender, receiver, score in names]
 
     def top(self, n: int) -> Circuit:
-        """Return the ``n`` addition edges of largest score, and the direct edge of every port that one enters."""
+        """Return the circuit of the ``n`` addition edges of largest score, and the direct edges of ports they enter."""
         order = np.argsort(np.where(self.graph.exists, -self.score, np.inf), axis=None, kind="stable")
         present = np.zeros(self.graph.exists.size, dtype=bool)
         present[order[:n]] = True
@@ -629,7 +633,7 @@ class NodeScores(Scores):
         return [{"node": node.name, "score": score} for node, score in pairs if node.component != "logits"]
 
     def top(self, n: int) -> Circuit:
-        """Return all edges among the ``n`` ports and MLPs of largest score."""
+        """Return the circuit of all edges among the ``n`` ports and MLPs of largest score."""
         kept = np.zeros(len(self.score), dtype=bool)
         kept[np.argsort(-self.score, kind="stable")[:n]] = True
         return Circuit.among(self.graph, kept)

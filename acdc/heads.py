@@ -1,4 +1,4 @@
-"""Hold what heads do, as tables, pages and drawings show it. Without torch."""
+"""Hold measurements of attention heads, as tables, pages and drawings show them; torch is not needed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from acdc.fingerprint import of_text
 from acdc.tables import read_table, using, write_json, write_table
 
 NONE = "none"
-"""Stands for the name of a head for which no rule holds."""
+"""The name of a head for which no rule holds."""
 
 
 def sha256_of(shown: dict[str, Any]) -> str:
-    """Return the SHA-256 of attention, by which a file that was changed is told."""
+    """Return the SHA-256 of attention patterns, which reveals later changes."""
     return of_text(json.dumps(shown, sort_keys=True))
 
 
 @dataclass
 class Heads:
-    """Hold what every head of a model does, and where those of circuits attend to on some prompts.
+    """Hold the measurements of every head of a model, and attention patterns of some heads.
 
     Attributes:
         table: a row per head, see ``acdc.analysis.head_table``.
-        attention: see ``acdc.analysis.head_patterns``; None where it was not asked for.
+        attention: the patterns of ``acdc.analysis.head_patterns``; None if they were not asked for.
     """
 
     table: pd.DataFrame
@@ -37,17 +37,17 @@ class Heads:
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Return the table's rows by head; what is empty in the table is left out."""
+        """Return the rows of the table by head, without empty entries."""
         records = self.table.to_dict("records")
         known = [{str(key): value for key, value in row.items() if not pd.isna(value)} for row in records]
         return {row["head"]: row for row in known}
 
     def name(self, head: str) -> str:
-        """Return the name that is proposed for a head; ``NONE`` where none is or the head is unknown."""
+        """Return the name proposed for a head; ``NONE`` if none is proposed or the head is unknown."""
         return str(self.rows.get(head, {}).get("name", NONE))
 
     def save(self, table: Path, attention: Path | None = None) -> None:
-        """Write the table and, where a path is given, the attention."""
+        """Write the table and, if a path is given, the attention patterns."""
         write_table(self.table, table)
         if attention:
             shown = self.attention or {}
@@ -55,7 +55,7 @@ class Heads:
 
     @classmethod
     def load(cls, table: Path, attention: Path | None = None) -> Heads:
-        """Read what ``save`` wrote. Raises InputError where a file is no such thing."""
+        """Read the table and the attention patterns that ``save`` wrote; raise InputError for any other file."""
         found = None
         if attention:
             with reading(attention, "make it again by `acdc heads`"):

@@ -1,9 +1,9 @@
-"""Read known circuits as people state them (acdc/assets/circuits/<name>.yaml, with the source), and expand them.
+"""Read known circuits from acdc/assets/circuits/<name>.yaml, which name their sources, and list their edges.
 
 A file has ``connections``, each ``from`` nodes or groups ``to`` nodes or groups. It may name ``groups`` of nodes and of
 other groups. A connection ``to`` a head leads to its q, k and v, or to those that ``ports`` lists; ``a1.h0.q`` is one
-port. Pairs whose sender does not come before the receiver are passed over. Every port that an edge enters has its
-direct edge too.
+port. Pairs whose sender does not come before the receiver are skipped. Every port that an edge enters has its direct
+edge too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def from_file(name: str) -> Callable[[Graph], Circuit]:
-    """Return the function that ``Task.known_circuits`` takes, for acdc/assets/circuits/<name>.yaml."""
+    """Return a function that makes the known circuit of a file for a graph, for ``Task.known_circuits``."""
     return partial(load_circuit, asset("circuits", f"{name}.yaml"))
 
 
 def heads_of(name: str) -> dict[str, str]:
-    """Return the class of every head that acdc/assets/circuits/<name>.yaml puts into a group of heads, by head."""
+    """Return the class of every head that a known circuit puts into a group of heads, such as a name mover."""
     stated = yaml.safe_load(asset("circuits", f"{name}.yaml").read_text(encoding="utf-8"))
     groups: dict[str, list[str]] = stated["groups"]
     heads = {title: own for title, own in groups.items() if not any(one in groups or ".h" not in one for one in own)}
@@ -38,7 +38,7 @@ def heads_of(name: str) -> dict[str, str]:
 
 
 def load_circuit(path: Path | Traversable, graph: Graph) -> Circuit:
-    """Read the circuit that a file states.
+    """Read the known circuit in a file.
 
     Raises:
         InputError: the graph has no such node or edge; the message names it and the file.
@@ -50,7 +50,7 @@ def load_circuit(path: Path | Traversable, graph: Graph) -> Circuit:
 
 
 def expand(stated: dict[str, Any], graph: Graph) -> Circuit:
-    """Return the circuit of every edge of every connection.
+    """Return the circuit of all edges of all connections that a file states.
 
     Raises:
         KeyError: the graph has no such node.
@@ -74,19 +74,19 @@ def expand(stated: dict[str, Any], graph: Graph) -> Circuit:
 
 
 def members(groups: dict[str, list[str]], names: str | list[str]) -> Iterator[str]:
-    """Yield the names of nodes, and of the nodes in groups."""
+    """Yield the names of nodes, with groups replaced by their members."""
     for name in [names] if isinstance(names, str) else names:
         yield from members(groups, groups[name]) if name in groups else [name]
 
 
 def joined(graph: Graph, name: str) -> Node:
-    """Return a node; for tokens or positions the whole embedding, where the graph has only that."""
+    """Return the node of that name; ``embed`` for a token or position embedding that the graph does not split."""
     is_part = name in ("tok_embed", "pos_embed")
     return graph.node("embed" if is_part and not graph.split_embed else name)
 
 
 def receivers_of(graph: Graph, name: str, ports: Sequence[Port]) -> list[Node]:
-    """Return these ports of a head; any other receiver by itself."""
+    """Return the given ports of a head; any other receiver by itself."""
     node = graph.node(name)
     is_head = node.component == "head" and not node.port
     return [Node(node.layer, "head", node.head, port) for port in ports] if is_head else [node]

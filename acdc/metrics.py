@@ -1,7 +1,7 @@
-"""Measure a circuit by its logits: one number per scored position, and lower is better.
+"""Define the metrics, which measure a circuit by its logits: one number per scored position, lower is better.
 
-A metric is made once per dataset from what stays fixed, then called on a circuit's logits. Its ``columns`` name the
-tokens whose logits it reads, so that no others are computed. None stands for all.
+A metric is made once per dataset, from the whole model's logits, and then called on the logits of each circuit. Its
+``columns`` name the tokens whose logits it reads, so that no others are computed; None stands for all tokens.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from acdc.errors import InputError
 
 @runtime_checkable
 class Metric(Protocol):
-    """Measure circuits on one dataset.
+    """Measure circuits on one dataset by their logits.
 
     Attributes:
-        columns: Int[row column], the tokens whose logits each scored position is measured by; None for all.
+        columns: Int[row column], the tokens whose logits are read at each scored position; None for all.
     """
 
     columns: Int[Tensor, "row column"] | None
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
-        """Take the whole model's logits, on the clean prompts at the scored positions."""
+        """Take the dataset, and the whole model's logits on the clean prompts at the scored positions."""
 
     def __call__(self, logits: Float[Tensor, "... row column"]) -> Float[Tensor, "... row"]:
-        """Measure a circuit's logits at ``columns``, or states of several circuits at once."""
+        """Return one number per scored position, of one circuit or of several at once, from logits at ``columns``."""
 
 
 MetricKind = Callable[[Dataset, Float[Tensor, "row d_vocab"]], Metric]
-"""What makes a metric for a dataset from the whole model's logits: a metric's class."""
+"""A metric's class, or any function that makes a metric for a dataset from the whole model's logits."""
 
 
 class FunctionMetric:
@@ -48,7 +48,8 @@ class FunctionMetric:
         function: the function; SP and the methods that take gradients need it differentiable.
 
     Raises:
-        InputError: it does not return one finite number per scored position.
+        InputError: the function does not return one number per scored position, or a number is not finite on the
+            whole model's logits.
     """
 
     columns = None
@@ -65,7 +66,7 @@ class FunctionMetric:
         return torch.stack([self.of_state(state) for state in states]).view(logits.shape[:-1])
 
     def of_state(self, logits: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row"]:
-        """Measure one circuit's logits."""
+        """Measure the logits of one circuit."""
         values = self.function(logits, self.dataset)
         if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
             got = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
@@ -77,7 +78,7 @@ class FunctionMetric:
 
     @property
     def name(self) -> str:
-        """Return what messages call the function."""
+        """Return the function's name in messages."""
         return f"metric {getattr(self.function, '__name__', type(self.function).__name__)}"
 
 
@@ -97,8 +98,8 @@ class KLDivergence:
 class LogitDifference:
     """Compute the incorrect answer's logit minus the correct one's (the paper's logit difference, negated).
 
-    The dataset's targets ``correct`` and ``incorrect`` are Int[prompt] or, of several answers, Int[prompt answer]. The
-    mean of several answers' logits stands for the one (as in auto-circuit).
+    The unit is logits. The dataset's targets ``correct`` and ``incorrect`` are Int[prompt] or, for several answers,
+    Int[prompt answer]. The logits of several answers are averaged (as in auto-circuit).
     """
 
     def __init__(self, dataset: Dataset, model_logits: Float[Tensor, "row d_vocab"]) -> None:
@@ -117,9 +118,9 @@ class LogitDifference:
 
 
 class MaxLogitDifference:
-    """Compute the largest logit among incorrect answers minus the correct answer's.
+    """Compute the largest logit among the incorrect answers minus the correct answer's logit.
 
-    The task docstring uses it (the original's ``raw_docstring_metric``). The dataset's target ``correct`` is
+    The unit is logits. The task docstring uses it (the original's ``raw_docstring_metric``). The target ``correct`` is
     Int[prompt], ``incorrect`` Int[prompt answer].
     """
 
@@ -132,7 +133,7 @@ class MaxLogitDifference:
 
 
 class ProbabilityDifference:
-    """Compute the probability of wrong answers minus that of right ones.
+    """Compute the total probability of the wrong answers minus that of the right ones.
 
     The task greater_than uses it (the original's ``greaterthan_metric``). The dataset's target ``answers`` is
     Int[prompt answer]; ``right`` is Bool[prompt answer] and says which are right.
@@ -163,9 +164,9 @@ class NegativeLogLikelihood:
 
 
 class L2:
-    """Compute the squared difference to the whole model's logits, as a mean over the vocabulary.
+    """Compute the squared difference to the whole model's logits, averaged over the vocabulary.
 
-    It is for models whose logits are numbers and not log-probabilities (tracr: the original's tracr_task/utils.py).
+    It suits models whose logits are numbers and not log-probabilities (tracr: the original's tracr_task/utils.py).
     """
 
     columns = None
@@ -178,11 +179,11 @@ class L2:
 
 
 class OutputDifference:
-    """Compute minus the share of the way from the corrupted prompt's right output to the clean prompt's.
+    """Compute minus the share of the way that the logits go from the corrupted prompt's right output to the clean one.
 
-    It is the logit difference of models whose logits are numbers: -1 at the clean prompt's output, 0 at the corrupted
-    prompt's. It is linear in the logits, so it has a slope at the whole model's output, where ``L2`` has none. It is 0
-    at positions where both outputs are the same, whatever the logits.
+    It takes the place of the logit difference for models whose logits are numbers: it is -1 at the clean prompt's
+    output, and 0 at the corrupted prompt's. It is linear in the logits, so its gradient at the whole model is not zero
+    as that of ``L2`` is. It is 0 at positions where both outputs are the same, whatever the logits.
 
     The dataset's targets ``outputs`` and ``corrupted_outputs`` are Float[prompt pos d_vocab].
     """

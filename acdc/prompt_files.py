@@ -1,6 +1,6 @@
-"""Read prompts as people have them: files of several formats, and tables in memory. Without torch, for the config.
+"""Read prompts from files of several formats and from tables in memory, without torch, so that a config is checked.
 
-A prompt is a row: a clean prompt, its corrupted one, and the answers that are right and wrong after the clean one.
+A row holds a clean prompt, its corrupted prompt, and the answers that are correct and incorrect after the clean prompt.
 Files are CSV, TSV, JSON, JSONL or Parquet. Files that EAP-IG, auto-circuit and MIB ship are read as they are.
 """
 
@@ -21,16 +21,16 @@ from acdc.errors import InputError, first_line, reading
 from acdc.labels import Labels, Span
 
 MOST_PROMPTS = 10**6
-"""The prompts of a dataset at most: more are a slip of the pen, and would be made for days."""
+"""The largest number of prompts in a dataset: larger numbers are typing errors, and would take days."""
 COLUMNS = ("clean", "corrupted", "correct", "incorrect")
 LABELS = ("clean_labels", "corrupted_labels")
-"""Columns that a file may have beside: by label, where a word stands in the prompt, {"country": [15, 21]}."""
+"""The optional columns of labels: by label, the span of a word in the prompt, {"country": [15, 21]}."""
 END = "END"
-"""The label of the scored position, where a prompt has one."""
+"""The label of the scored position, for prompts with one scored position."""
 SEPARATOR = "|"
-"""Separate several answers in an entry of a CSV or TSV file."""
+"""The separator of several answers in an entry of a CSV or TSV file."""
 OF_IDS = ("_id", "_ids", "_idx")
-"""How a column's name ends, in a CSV or TSV file, whose numbers are token ids."""
+"""The suffixes of columns in a CSV or TSV file whose numbers are token ids."""
 CORRUPTED = {"clean": "clean", "corrupted": "corrupted"}
 LAYOUTS: tuple[dict[str, str], ...] = (
     {name: name for name in COLUMNS},
@@ -57,21 +57,21 @@ LAYOUTS: tuple[dict[str, str], ...] = (
         "incorrect": "{symbol_counterfactual.choices.label[symbol_counterfactual.answerKey]}",
     },
 )
-"""By our columns, those of files that are known. How a column is written: see ``values``."""
+"""The names of our columns in known files. For the form of a name, see ``values``."""
 CHOSEN = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
-"""An entry of a list, by its number: ``choices.label[answerKey]``."""
+"""The form of an entry of a list by its number: ``choices.label[answerKey]``."""
 
 
 class Prompt(NamedTuple):
-    """Hold a clean prompt, its corrupted one, and the answers that are right and wrong after the clean one.
+    """Hold a clean prompt, its corrupted prompt, and its correct and incorrect answers.
 
     Attributes:
         clean, corrupted: texts, or lists of token ids.
         correct, incorrect: an answer or a list of answers: a text as it stands after the clean text, with its space
             where one belongs there; or a token id.
         where: the file and the row, for messages.
-        first_token: answers stand for the first tokens of their texts, each encoded by itself.
-        labels: of words of the prompts.
+        first_token: whether an answer's text is encoded by itself, and its first token is the answer.
+        labels: the labelled words of the two prompts.
     """
 
     clean: Any
@@ -84,13 +84,13 @@ class Prompt(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Hold what prompts are read from.
+    """Hold a table from which prompts are read.
 
     Attributes:
-        names: of its columns.
-        column: returns a column by name, an entry a row; None where a row lacks it.
-        where: what messages about it begin with.
-        is_text: whether its entries are texts alone, as in a CSV file, so that lists and token ids are written as such.
+        names: the names of its columns.
+        column: a function that returns a column by name, with an entry per row; None where a row lacks it.
+        where: the beginning of messages about the table.
+        is_text: whether all entries are texts, as in a CSV file, so that lists and token ids are parsed from texts.
     """
 
     names: Sequence[str]
@@ -103,15 +103,15 @@ class Table(NamedTuple):
 
 
 def read(source: Any, columns: Mapping[str, str] | None = None, *, skip_empty: bool = False) -> list[Prompt]:
-    """Return the prompts of a file or a table, in its order.
+    """Return the prompts in a file or a table, in its order.
 
     Args:
         source: the path of a file; or columns by name: a dictionary, a pandas DataFrame, a ``datasets.Dataset``.
-        columns: by ``clean``, ``corrupted``, ``correct`` and ``incorrect`` what they are in the source, where that is
-            another layout than those that are known: a column's name, a path into nested entries
-            (``metadata.subject``), an entry of a list there by its number, which stands elsewhere
-            (``choices.label[answerKey]``), or a text around these in braces (``" {metadata.subject}"``).
-        skip_empty: leave out rows that lack one of the four.
+        columns: for ``clean``, ``corrupted``, ``correct`` and ``incorrect`` the name in the source, if it has none of
+            the known layouts. A name is a column's name, a path into nested entries (``metadata.subject``), an entry of
+            a nested list whose number is in another column (``choices.label[answerKey]``), or a text with these in
+            braces (``" {metadata.subject}"``).
+        skip_empty: whether rows that lack one of the four are left out.
 
     Raises:
         InputError: the file does not exist or cannot be read, a column is missing, or an entry is empty or neither text
@@ -131,7 +131,7 @@ def read(source: Any, columns: Mapping[str, str] | None = None, *, skip_empty: b
 
 
 def layout_of(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
-    """Return our columns as they are in a table: as the user says, or as in the first layout that it has.
+    """Return for each of ``COLUMNS`` its name in a table, as the user gives it or as in the first layout that fits.
 
     Raises:
         InputError: the table has none of the layouts.
@@ -152,7 +152,7 @@ def layout_of(table: Table, columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def missing(table: Table, written: str) -> list[str]:
-    """Return the columns that are asked for, see ``values``, and not in the table."""
+    """Return the columns that an expression of ``values`` needs and a table lacks."""
     if written in table.names:
         return []
     fields = re.findall(r"\{([^{}]+)\}", written) or [written]
@@ -162,7 +162,7 @@ def missing(table: Table, written: str) -> list[str]:
 
 
 def values(table: Table, written: str) -> list[Any]:
-    """Return an entry a row: of a column, of a path into nested entries or a list there, or a text around these."""
+    """Return a value per row: of a column, of a path into nested entries, or of a text with these in braces."""
     if written in table.names:
         return list(table.column(written))
     fields = re.findall(r"\{([^{}]+)\}", written)
@@ -176,7 +176,7 @@ def values(table: Table, written: str) -> list[Any]:
 
 
 def entry_of(entries: Any, number: Any) -> Any:
-    """Return the entry of a list at a number; None where there is none."""
+    """Return the entry of a list at a number; None if there is none."""
     try:
         return list(entries)[operator.index(number)]
     except (TypeError, IndexError):
@@ -184,7 +184,7 @@ def entry_of(entries: Any, number: Any) -> Any:
 
 
 def filled(written: str, parts: Iterable[Any]) -> str | None:
-    """Return a text with its braces filled in order; None where a part is missing."""
+    """Return a text with its braces filled in order; None if a part is missing."""
     rest = [None if is_missing(part) else str(part) for part in parts]
     if None in rest:
         return None
@@ -193,14 +193,14 @@ def filled(written: str, parts: Iterable[Any]) -> str | None:
 
 
 def inside(entry: Any, path: Iterable[str]) -> Any:
-    """Return what is at a path in nested entries; None where there is nothing."""
+    """Return the entry at a path in nested entries; None if there is none."""
     for name in path:
         entry = entry.get(name) if isinstance(entry, Mapping) else None
     return entry
 
 
 def prompt(table: Table, layout: Mapping[str, str], row: Sequence[Any], where: str) -> Prompt:
-    """Return a row as a prompt, see ``read``."""
+    """Return a row of a table as a prompt, see ``read``."""
     places = [f"{where}{layout[name]} " for name in COLUMNS]
     for place, entry in zip(places, row, strict=True):
         if is_missing(entry):
@@ -217,7 +217,7 @@ def prompt(table: Table, layout: Mapping[str, str], row: Sequence[Any], where: s
 
 
 def labels_of(one: Prompt, entries: Sequence[Any]) -> Prompt:
-    """Return a prompt with the labels in its two entries, see ``LABELS``."""
+    """Return a prompt with the labels that a row's entries of ``LABELS`` state."""
     clean, corrupted = (
         spans(entry, text, f"{one.where}{name} ") for entry, text, name in zip(entries, one[:2], LABELS, strict=True)
     )
@@ -226,7 +226,7 @@ def labels_of(one: Prompt, entries: Sequence[Any]) -> Prompt:
 
 
 def spans(entry: Any, text: str | list[int], where: str) -> dict[str, Span]:
-    """Return where labelled words stand in a prompt. Raises InputError where an entry says no such thing."""
+    """Return the span of each labelled word in a prompt; raise InputError if the entry states none."""
     if is_missing(entry):
         return {}
     try:
@@ -243,12 +243,12 @@ def spans(entry: Any, text: str | list[int], where: str) -> dict[str, Span]:
 
 
 def is_missing(entry: Any) -> bool:
-    """Return whether there is no entry: None, an empty text, or the NaN that pandas puts there."""
+    """Return whether an entry is missing: None, an empty text, or the NaN of pandas."""
     return entry is None or (isinstance(entry, str) and not entry) or (isinstance(entry, float) and entry != entry)
 
 
 def tokens_or_text(table: Table, entry: Any, where: str) -> str | list[int]:
-    """Return a clean or corrupted prompt: a text, or the token ids of a list."""
+    """Return a clean or corrupted prompt: a text, or the token ids in a list."""
     ids = written_list(entry) if table.is_text else entry
     if isinstance(ids, str) or (table.is_text and not all(type(token) is int for token in ids)):
         return entry
@@ -256,10 +256,10 @@ def tokens_or_text(table: Table, entry: Any, where: str) -> str | list[int]:
 
 
 def answers(table: Table, entry: Any, as_ids: bool, where: str) -> list[str | int]:
-    """Return the answers of an entry: a list, one answer, or several with ``SEPARATOR`` in a CSV file.
+    """Return the answers in an entry: a list, one answer, or several with ``SEPARATOR`` between them in a CSV file.
 
     Args:
-        as_ids: numbers that are written as text are token ids.
+        as_ids: whether texts of numbers are token ids.
     """
     given = written_list(entry) if table.is_text else entry
     if table.is_text and isinstance(given, str):
@@ -271,13 +271,13 @@ def answers(table: Table, entry: Any, as_ids: bool, where: str) -> list[str | in
 
 
 def listed(given: Any) -> list[Any]:
-    """Return a list of what is given, one or several."""
+    """Return a list of one value or of several."""
     is_one = isinstance(given, str) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0
     return [given] if is_one else list(given)
 
 
 def written_list(entry: str) -> Any:
-    """Return the list that a text is, in JSON or as Python writes it; the text itself where it is none."""
+    """Return the list that a text states, in JSON or in Python's notation; the text itself if it states none."""
     if not (entry.startswith("[") and entry.endswith("]")):
         return entry
     for parse in (json.loads, ast.literal_eval):
@@ -290,7 +290,7 @@ def written_list(entry: str) -> Any:
 
 
 def token_id(value: Any, where: str) -> int:
-    """Return a token id as an int. Raises InputError for anything but a whole number."""
+    """Return a token id as an int; raise InputError for anything but a whole number of 0 or more."""
     try:
         token = operator.index(value)
     except TypeError:
@@ -301,7 +301,7 @@ def token_id(value: Any, where: str) -> int:
 
 
 def written_id(text: str, where: str) -> int:
-    """Return the token id that a text is. Raises InputError where it is none."""
+    """Return the token id that a text states; raise InputError if it states none."""
     if not text.strip().isdecimal():
         raise InputError(f"{where}has {text!r}, which is no token id, as the prompts or the column's name say it is")
     return int(text)
@@ -311,12 +311,12 @@ def written_id(text: str, where: str) -> int:
 
 
 def in_order(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
-    """Return the prompts in an order that the seed decides."""
+    """Return the prompts in a random order that a seed determines."""
     return random.Random(seed).sample(prompts, len(prompts))
 
 
 def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None, *, skip_empty: bool = False) -> list[Prompt]:
-    """Return the prompts of a file, each once, so that none is searched on and tested on; see ``read``."""
+    """Return the distinct prompts in a file, so that no prompt is both searched and tested on; see ``read``."""
     first: dict[str, Prompt] = {}
     for one in read(path, columns, skip_empty=skip_empty):
         first.setdefault(repr(one[:4]), one)
@@ -326,10 +326,10 @@ def distinct_prompts(path: Path, columns: Mapping[str, str] | None = None, *, sk
 def held_out(
     prompts: Sequence[Prompt], path: Path, columns: Mapping[str, str] | None = None, *, skip_empty: bool = False
 ) -> list[Prompt]:
-    """Return the prompts of a second file, each once, without those that are among the first's.
+    """Return the distinct prompts in a second file that are not among those of the first.
 
     Raises:
-        InputError: it cannot be read, see ``read``, or has texts where the first file has token ids.
+        InputError: the file cannot be read, see ``read``, or has texts where the first file has token ids.
     """
     others = distinct_prompts(path, columns, skip_empty=skip_empty)
     if prompts and others and isinstance(prompts[0].clean, str) != isinstance(others[0].clean, str):
@@ -339,7 +339,7 @@ def held_out(
 
 
 def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_prompts: int = 0) -> None:
-    """Raise InputError where a file has fewer prompts than a task asks for."""
+    """Check that a file has as many distinct prompts as a task asks for; raise InputError if not."""
     if n_prompts + n_test_prompts > len(prompts):
         held_out = f" and n_test_prompts {n_test_prompts}" if n_test_prompts else ""
         raise InputError(
@@ -349,7 +349,7 @@ def check_count(prompts: Sequence[Prompt], path: Path, n_prompts: int, n_test_pr
 
 
 def check_held_out(prompts: Sequence[Prompt], path: Path, n_test_prompts: int) -> None:
-    """Raise InputError where a second file has fewer prompts that the first has not than a task asks for, or none."""
+    """Check that a second file has the held-out prompts that a task asks for, at least one; raise InputError if not."""
     if not 0 < n_test_prompts <= len(prompts):
         raise InputError(
             f"{path} has {len(prompts)} distinct prompts that are not among those for discovery, and n_test_prompts is "
@@ -361,17 +361,17 @@ def check_held_out(prompts: Sequence[Prompt], path: Path, n_test_prompts: int) -
 
 
 def in_memory(source: Any) -> Table:
-    """Return the table of columns by name: a dictionary, a pandas DataFrame or a ``datasets.Dataset``."""
+    """Return a table of columns by name: from a dictionary, a pandas DataFrame or a ``datasets.Dataset``."""
     names = getattr(source, "column_names", None)
     names = list(source if names is None else names)
     return Table(names, lambda name: list(source[name]), "")
 
 
 def of_file(path: Path) -> Table:
-    """Return the table of a file.
+    """Read a file as a table.
 
     Raises:
-        InputError: it does not exist, is of no known format, or is broken.
+        InputError: the file does not exist, is of no known format, or is broken.
     """
     check_kind(path)
     kind = path.suffix.lower()
@@ -391,13 +391,13 @@ def of_file(path: Path) -> Table:
 
 
 def check_kind(path: Path) -> None:
-    """Raise InputError where a file's name does not end as a file of prompts does."""
+    """Check that a file's name ends as a file of prompts does; raise InputError if not."""
     if path.suffix.lower() not in READERS:
         raise InputError(f"{path} is no file of prompts: its name must end in {', '.join(READERS)}")
 
 
 def of_separated(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a CSV or TSV file. Every entry is the text that stands there."""
+    """Read the rows of a CSV or TSV file, with every entry as its text."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=SEPARATED[path.suffix.lower()], strict=True)
         rows: list[dict[Any, Any]] = list(reader)
@@ -412,7 +412,7 @@ def of_separated(path: Path) -> list[dict[str, Any]]:
 
 
 def of_json(path: Path) -> list[dict[str, Any]]:
-    """Return the prompts of a JSON file: a list of them, alone or under the key ``prompts``, or lists by column."""
+    """Read the prompts in a JSON file: a list of them, alone or under the key ``prompts``, or a list per column."""
     found = json.loads(path.read_text(encoding="utf-8-sig"))
     found = found.get("prompts", found) if isinstance(found, dict) else found
     if isinstance(found, dict) and all(isinstance(column, list) for column in found.values()):
@@ -421,7 +421,7 @@ def of_json(path: Path) -> list[dict[str, Any]]:
 
 
 def of_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the prompts of a file that has one in JSON on every line."""
+    """Read the prompts in a file that has one JSON object per line."""
     found = []
     for i, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
@@ -433,9 +433,9 @@ def of_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def of_parquet(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a Parquet file. Raises InputError where the package that reads it is not there.
+    """Read the rows of a Parquet file; raise InputError if the package pyarrow is missing.
 
-    Pandas is not asked: beside an entry that is missing it makes whole numbers in nested entries fractions.
+    Pandas is not used: where an entry is missing, it turns whole numbers in nested entries into floats.
     """
     try:
         from pyarrow import parquet
@@ -445,7 +445,7 @@ def of_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def objects(found: Any, path: Path) -> list[dict[str, Any]]:
-    """Return what was read if it is a list of prompts. Raises InputError where it is not."""
+    """Return a list of objects unchanged; raise InputError for anything else."""
     if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
         raise InputError(f"{path} has no list of prompts: each is an object such as {{'clean': ..., 'corrupted': ...}}")
     return found
@@ -456,4 +456,4 @@ READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     **dict.fromkeys(SEPARATED, of_separated),
     **{".json": of_json, ".jsonl": of_json_lines, ".parquet": of_parquet},
 }
-"""Map the end of a file's name to the function that reads it."""
+"""The function that reads a file, by the suffix of its name."""

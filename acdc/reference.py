@@ -1,4 +1,4 @@
-"""Run the edge-patched forward pass through TransformerLens hooks: slow and obvious. Tests compare the engine with it.
+"""Run the edge-patched forward pass through TransformerLens hooks, slowly and plainly, as the oracle of tests.
 
 It takes one full forward pass per circuit. Every hook is at a point that all TransformerLens bridges have. Not all of
 them expose heads' inputs and outputs: these are computed from neighbouring points with the bridge's weights.
@@ -22,21 +22,21 @@ from acdc.models.bridge import SHORTFORMER, hugging_face_config
 from acdc.models.convert import architecture_of
 
 Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
-"""A hook point's name and what is called there, as TransformerLens takes them."""
+"""A hook point's name and the function that is called there, as TransformerLens takes them."""
 
 
 def keep(cache: dict[str, Tensor], name: str, x: Tensor, hook: Any) -> None:
-    """Note an activation and change nothing, as a hook."""
+    """Store an activation under its hook point's name, as a hook that changes nothing."""
     cache[name] = x.clone()
 
 
 def give(value: Tensor, x: Tensor, hook: Any) -> Tensor:
-    """Replace the activation of every prompt by the same one, as a hook."""
+    """Replace the activation of every prompt by the same value, as a hook."""
     return value.expand_as(x).contiguous()
 
 
 class Reference:
-    """Compute circuits as ``acdc.engine.model.Engine`` does, from a bridge and otherwise the same arguments."""
+    """Compute circuits as ``acdc.engine.model.Engine`` does, but from a TransformerBridge."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class Reference:
 
     @torch.no_grad()
     def logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
-        """Compute the logits of a circuit on the clean prompts, at the scored positions."""
+        """Compute the logits of a circuit on the clean prompts, at the scored positions: Float[scored d_vocab]."""
         current: dict[Node, Tensor] = {}
         hooks = [*self.recording(current), *self.patching(circuit, current)]
         return self.bridge.run_with_hooks(self.dataset.clean, fwd_hooks=hooks)[self.dataset.scored]
 
     @torch.no_grad()
     def ablated_run(self, ablation: Ablation) -> dict[str, Tensor]:
-        """Return the activations, by hook point, of the run that replaces removed edges."""
+        """Return the activations, by hook point, of the ablated run, which replace those of removed edges."""
         layers = range(self.bridge.cfg.n_layers)
         outputs = ablation.outputs(self)
         self.is_fixed = outputs is not None
@@ -77,7 +77,7 @@ class Reference:
 
     @cached_property
     def output_hooks(self) -> list[str]:
-        """Return the hook points of what senders write: embeddings, every layer's z, MLPs."""
+        """Return the hook points of all senders' outputs: embeddings, every layer's z, MLPs."""
         layers = range(self.bridge.cfg.n_layers)
         # A rotary model has a hook point for position embeddings too, and never calls it.
         names = ["hook_embed", "hook_pos_embed"] if self.architecture.embeds_positions else ["hook_embed"]
@@ -85,11 +85,11 @@ class Reference:
         return names + [f"blocks.{layer}.hook_mlp_out" for layer in layers if not self.bridge.cfg.attn_only]
 
     def zeros(self) -> Written:
-        """Return zeros of every sender's shape, a layer's heads in one tensor; see ``acdc.ablation.Senders``."""
+        """Return zeros for every sender, a layer's heads in one tensor; see ``acdc.ablation.Senders``."""
         return [torch.zeros_like(x[0]) for x in next(self.on_corrupted())]
 
     def on_corrupted(self) -> Iterator[Written]:
-        """Yield what every sender writes on all corrupted prompts at once, see ``acdc.ablation.Senders``."""
+        """Yield every sender's output on all corrupted prompts at once, see ``acdc.ablation.Senders``."""
         cache: dict[str, Tensor] = {}
         hooks: list[Hook] = [(name, partial(keep, cache, name)) for name in self.output_hooks]
         self.bridge.run_with_hooks(self.dataset.pool, fwd_hooks=hooks)
@@ -100,7 +100,7 @@ class Reference:
         yield [cache[name] for name in self.output_hooks]
 
     def fixing(self, outputs: Written) -> list[Hook]:
-        """Return hooks that make every sender write the same on every prompt."""
+        """Return hooks that set every sender's output to the same value on every prompt."""
         hooks: list[Hook] = []
         for name, value in zip(self.output_hooks, outputs, strict=True):
             hooks.append((name, partial(give, value)))
@@ -111,13 +111,13 @@ class Reference:
         return hooks
 
     def weight_after(self, layer: int) -> Float[Tensor, "d_model"] | None:
-        """Return the weight of the norm after a layer's heads; None without one."""
+        """Return the weight of the norm after a layer's heads, Float[d_model]; None without such a norm."""
         norm = getattr(self.bridge.blocks[layer], "ln1_post", None)
         offset = 1.0 if getattr(self.bridge.cfg, "rmsnorm_uses_offset", False) else 0.0
         return None if norm is None else norm.weight + offset
 
     def root_mean_square(self, layer: int, z: Float[Tensor, "prompt pos head d_head"]) -> Float[Tensor, "prompt pos 1"]:
-        """Return what the norm after a layer's heads divides by: of the sum of what they compute."""
+        """Return the root mean square by which the norm after a layer's heads divides their sum."""
         together = torch.einsum("pshd,hdm->psm", z, self.bridge.blocks[layer].attn.W_O)
         return (together.square().mean(-1, keepdim=True) + self.bridge.cfg.eps).sqrt()
 
@@ -130,7 +130,7 @@ class Reference:
         return list(dict.fromkeys(map(self.residual_hook, [*receivers, Node(len(layers), "logits")])))
 
     def recording(self, current: dict[Node, Tensor]) -> list[Hook]:
-        """Return hooks that note what every sender writes: Float[prompt pos d_model]."""
+        """Return hooks that store every sender's output: Float[prompt pos d_model]."""
         embeds: tuple[Component, ...] = ("tok_embed", "pos_embed") if self.split_embed else ("embed",)
         hooks: list[Hook] = []
         for name in embeds:
@@ -146,26 +146,26 @@ class Reference:
     def record(
         self, current: dict[Node, Tensor], node: Node, x: Float[Tensor, "prompt pos d_model"], hook: Any
     ) -> None:
-        """Note what a sender writes, as a hook."""
+        """Store a sender's output, as a hook."""
         current[node] = x
 
     def record_heads(
         self, current: dict[Node, Tensor], layer: int, z: Float[Tensor, "prompt pos head d_head"], hook: Any
     ) -> None:
-        """Note what every head of a layer writes, as a hook."""
+        """Store the output of every head in a layer, as a hook."""
         for head in range(z.shape[2]):
             current[Node(layer, "head", head)] = self.written(layer, head, z)
 
     def written(
         self, layer: int, head: int, z: Float[Tensor, "prompt pos head d_head"], is_scaled: bool = False
     ) -> Float[Tensor, "prompt pos d_model"]:
-        """Return what a head writes.
+        """Return the output of a head: Float[prompt pos d_model].
 
-        Where a norm takes the sum of all heads, a head's part is its own result times the norm's weight, over the root
-        mean square of that sum (see ``acdc.engine.runs.scale_after``).
+        Where a norm follows the sum of all heads, a head's output is its own result times the norm's weight, divided by
+        the root mean square of that sum (see ``acdc.engine.runs.scale_after``).
 
         Args:
-            is_scaled: whether ``z`` has been divided by it.
+            is_scaled: whether ``z`` is divided by the root mean square already.
         """
         result = z[:, :, head] @ self.bridge.blocks[layer].attn.W_O[head]
         weight = self.weight_after(layer)
@@ -174,7 +174,7 @@ class Reference:
         return result * weight if is_scaled else result * weight / self.root_mean_square(layer, z)
 
     def patching(self, circuit: Circuit, current: dict[Node, Tensor]) -> list[Hook]:
-        """Return hooks that give every receiver its own input."""
+        """Return hooks that compute every receiver's input from the circuit's edges."""
         hooks: list[Hook] = []
         for layer in range(self.bridge.cfg.n_layers):
             for port in PORTS:
@@ -186,7 +186,7 @@ class Reference:
         return [*hooks, (logits.receiver_hook, lambda x, hook: self.receive(circuit, current, logits))]
 
     def receive(self, circuit: Circuit, current: dict[Node, Tensor], receiver: Node) -> Tensor:
-        """Compute a receiver's input, the ablated run's plus what present edges change: Float[prompt pos d_model]."""
+        """Compute a receiver's input, the ablated run's plus changes along present edges: Float[prompt pos d_model]."""
         graph = circuit.graph
         x = self.ablated[self.residual_hook(receiver)].clone()
         for s in circuit.present[:, graph.receiver_index[receiver]].nonzero()[0]:
@@ -195,7 +195,7 @@ class Reference:
         return x
 
     def share(self, sender: Node) -> float:
-        """Return what a head's output is multiplied by before it is added (Granite); MLPs' hook points come after."""
+        """Return the factor of a head's output before it is added (Granite); hook points of MLPs include theirs."""
         if sender.component != "head":
             return 1.0
         return getattr(hugging_face_config(self.bridge), "residual_multiplier", 1.0)
@@ -208,7 +208,7 @@ class Reference:
         return f"blocks.{receiver.layer}.hook_resid_{'mid' if after_heads else 'pre'}"
 
     def ablated_output(self, sender: Node) -> Tensor:
-        """Return what a sender writes in the ablated run: Float[prompt pos d_model]."""
+        """Return a sender's output in the ablated run: Float[prompt pos d_model]."""
         if sender.component != "head":
             return self.ablated[sender.sender_hook]
         z = self.ablated[f"blocks.{sender.layer}.attn.hook_z"]
@@ -235,7 +235,7 @@ class Reference:
         return out
 
     def late_positions(self, port: Port) -> Float[Tensor, "pos d_model"] | float:
-        """Return what a shortformer adds to the normed inputs of q and k. No sender writes it, nothing ablates it."""
+        """Return the positions that a Shortformer adds to the normed inputs of q and k, which no circuit ablates."""
         if port == "v" or self.bridge.cfg.positional_embedding_type != SHORTFORMER:
             return 0.0
         return self.bridge.pos_embed.W_pos[: self.dataset.clean.shape[1]]
@@ -248,7 +248,7 @@ class Reference:
         x: Float[Tensor, "prompt pos d_model"],
         hook: Any,
     ) -> Float[Tensor, "prompt pos d_model"]:
-        """Compute an MLP's normed input from its own edges, as a hook."""
+        """Compute the normed input of an MLP from its own edges, as a hook."""
         block, read = self.bridge.blocks[layer], self.receive(circuit, current, Node(layer, "mlp"))
         # Parallel blocks may have one norm for their heads and their MLP.
         return self.norm(block, "ln1" if getattr(block, "ln2", None) is None else "ln2", read)
@@ -256,6 +256,6 @@ class Reference:
     def norm(
         self, block: Any, name: str, x: Float[Tensor, "prompt pos d_model"]
     ) -> Float[Tensor, "prompt pos d_model"]:
-        """Apply a block's norm of that name, without its hooks; nothing where the block has none."""
+        """Apply the block's norm of that name without its hooks; return the input if the block has none."""
         norm = getattr(block, name, None)
         return x if norm is None else norm.original_component(x)

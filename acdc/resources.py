@@ -1,8 +1,8 @@
-"""Say how much memory and time a job asks of a cluster, from what is known before it runs. No torch.
+"""Estimate the memory and time that a cluster's job needs, before it runs; torch is not needed.
 
-Known are the config and, of what the job reads, the files that are there: where a model or a dataset is still to be
-made, as in a dry run, defaults stand in. An estimate that is too small costs an attempt: the next one asks for more,
-and a search goes on from its checkpoints.
+Estimates use the config and the job's input files. For files that do not exist yet, as in a dry run, there are
+defaults. An estimate that is too small costs an attempt: the next one asks for more, and a search resumes from its
+checkpoints.
 """
 
 from __future__ import annotations
@@ -23,83 +23,84 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 PROCESSES = 1.5 * GIB
-"""Python with its libraries, the Snakemakes that a cluster's node runs around a job, and some to spare."""
+"""The bytes of Python with its libraries, of the Snakemakes that run around a job on a node, and a reserve."""
 ON_GPU = 4 * GIB
-"""What CUDA's libraries take beside, on the node itself."""
+"""The bytes that CUDA's libraries take in the node's own memory."""
 COPIES = 3
-"""How often a job on a CPU has the weights: twice (``acdc.engine.memory.copies``), and once more at the start."""
+"""The copies of the weights in a job on a CPU: two (``acdc.engine.memory.copies``), and one more at the start."""
 UNKNOWN = 2 * GIB
-"""The weights of a large model that is not there yet: half a billion numbers."""
+"""The bytes of a large model's weights if the model does not exist yet: half a billion numbers."""
 UNPACKED = 8
-"""How much more bytes the engine's weights have than a file of 4-bit ones."""
+"""The ratio of the bytes of the engine's weights to those of a file of 4-bit weights."""
 TOKENS = 32
-"""Tokens of a prompt in a dataset that is not there yet."""
+"""The tokens of a prompt in a dataset that does not exist yet."""
 CANDIDATES = 2
-"""The GiB for candidates on a CPU where the config says auto (``acdc.engine.memory.DEFAULT``)."""
+"""The GiB for candidates on a CPU if the config says auto (``acdc.engine.memory.DEFAULT``)."""
 SECONDS = 1e-4
-"""Of a search, for an edge and a token: between a sparse and a dense one in GPT-2 small on a core (docs/cluster.md)."""
+"""The seconds of a search per edge and token: between a sparse and a dense one in GPT-2 small (docs/cluster.md)."""
 HOUR = 60
 
 
 class Need(NamedTuple):
-    """Hold what one attempt at a job needs.
+    """Hold the memory and the time that the first attempt at a job needs.
 
     Attributes:
-        bytes: of memory.
-        minutes: of wall time.
+        bytes: bytes of memory.
+        minutes: minutes of wall time.
     """
 
     bytes: float
     minutes: float
 
     def mem_mb(self, attempt: int) -> int:
-        """Return the memory that an attempt asks for: half as much again each time."""
+        """Return the megabytes that an attempt asks for: half the first attempt's need more each time."""
         return math.ceil(self.bytes * (attempt + 1) / 2 / 1e6)
 
     def runtime(self, attempt: int, most: int) -> int:
-        """Return the minutes that an attempt asks for, ``most`` at the longest."""
+        """Return the minutes that an attempt asks for, at most ``most``."""
         return min(most, math.ceil(self.minutes) * attempt)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Estimate what the jobs of a study need.
+    """Estimate the memory and time of a study's jobs.
 
     Attributes:
-        on_gpu: whether engines are on a GPU, whose own memory is nothing that Slurm counts.
+        study: the study.
+        on_gpu: whether engines run on a GPU, whose own memory Slurm does not count.
     """
 
     study: Study
     on_gpu: bool
 
     def model(self, w: Any, inputs: Mapping[str, Any]) -> Need:
-        """Return what making a model needs: it is held as its own programs read it and as the engine does."""
+        """Return the need of making a model, which is held as its own program reads it and as the engine does."""
         return self.of_programs(w, self.to_be_made(w.model, inputs))
 
     def behaviour(self, w: Any, inputs: Mapping[str, Any]) -> Need:
-        """Return what running a model by its own programs needs."""
+        """Return the need of running a model by its own program."""
         return self.of_programs(w, self.weights(w.model, inputs))
 
     def of_programs(self, w: Any, weights: float) -> Need:
         return Need(PROCESSES + COPIES * weights, self.usual_minutes(w.model))
 
     def resampling(self, w: Any, inputs: Mapping[str, Any]) -> Need:
-        """Return what searching again on resamples of the prompts needs."""
+        """Return the need of searching again on resamples of the prompts."""
         return self.search(self.study.resampled(w), inputs, self.study.search(w).entry["resamples"])
 
     def search(self, batch: Batch, inputs: Mapping[str, Any], repeats: int = 1) -> Need:
-        """Return what finding a batch's circuits needs, once or several times."""
+        """Return the need of finding a batch's circuits, once or several times."""
         task = batch.search.task
         runs = repeats * sum(max(1, len(values)) for values in batch.values.values())
         seconds = SECONDS * runs * self.edge_tokens(task, inputs)
         return Need(self.engine_bytes(task, inputs), HOUR + seconds / 60)
 
     def measuring(self, w: Any, inputs: Mapping[str, Any]) -> Need:
-        """Return what measuring circuits needs."""
+        """Return the need of measuring circuits."""
         return Need(self.engine_bytes(self.study.task(w), inputs), self.usual_minutes(w.model))
 
     def testing(self, w: Any, inputs: Mapping[str, Any]) -> Need:
-        """Return what testing circuits needs: some six runs for each random circuit beside each."""
+        """Return the need of testing circuits: about six runs per circuit and random circuit."""
         n_circuits = len(self.study.tested(self.study.search(w))) * self.study.config["significance"]["random_circuits"]
         minutes = self.usual_minutes(w.model) * max(1, n_circuits / 1000)
         return Need(self.engine_bytes(self.study.task(w), inputs), minutes)
@@ -110,7 +111,7 @@ class Needs:
     # Of one model and one dataset.
 
     def engine_bytes(self, task: Mapping[str, Any], inputs: Mapping[str, Any]) -> float:
-        """Return the memory of a job that makes an engine."""
+        """Return the bytes of memory of a job that makes an engine."""
         itemsize = 8 if task["precision"] == "float64" else 4
         weights = self.weights(task["model"], inputs) * itemsize / 4
         if self.on_gpu:
@@ -121,7 +122,7 @@ class Needs:
         return PROCESSES + COPIES * weights + candidates + held
 
     def held(self, task: Mapping[str, Any], inputs: Mapping[str, Any], weights: float, itemsize: int) -> float:
-        """Return the bytes of activations: a tenth of the weights' where the model is not there yet."""
+        """Return the bytes of activations; if the model does not exist yet, a tenth of the bytes of its weights."""
         from acdc.engine.resident import resident  # imports NumPy, which a dry run has no time for
 
         shape = architecture(inputs["model"], task)
@@ -131,7 +132,7 @@ class Needs:
         return resident(shape, shape.graph(task["split_embed"]), *tokens(inputs["dataset"], task), itemsize, is_mixed)
 
     def edge_tokens(self, task: Mapping[str, Any], inputs: Mapping[str, Any]) -> float:
-        """Return the edges that a search may try, times the tokens of its prompts; 0 where it is not known yet."""
+        """Return the edges that a search may try times the tokens of its prompts; 0 if the model does not exist yet."""
         shape = architecture(inputs["model"], task)
         return 0 if shape is None else shape.graph(task["split_embed"]).n_edges * tokens(inputs["dataset"], task)[0]
 
@@ -140,7 +141,7 @@ class Needs:
         return size(Path(inputs["model"], "engine.safetensors")) or self.unknown(model)
 
     def to_be_made(self, model: str, inputs: Mapping[str, Any]) -> float:
-        """Return the bytes that the weights of a model will have which is still to be made."""
+        """Return the bytes that the weights of a model will have once it is made."""
         entry = self.study.models[model]
         if "folder" in entry:  # of 16-bit numbers, most of them
             kinds = ("*.safetensors", "*.pth")
@@ -154,12 +155,12 @@ class Needs:
 
 
 def size(path: str | Path) -> int:
-    """Return the bytes of a file; 0 where it is not there yet."""
+    """Return the bytes of a file; 0 if it does not exist."""
     return Path(path).stat().st_size if Path(path).is_file() else 0
 
 
 def architecture(model: str | Path, task: Mapping[str, Any]) -> Architecture | None:
-    """Return what a task's engine knows of a model's folder; None where it is not there yet, or is damaged."""
+    """Return the architecture of a model's folder for a task's engine; None if it does not exist or is damaged."""
     from acdc.models.architecture import Architecture
 
     try:
@@ -170,7 +171,7 @@ def architecture(model: str | Path, task: Mapping[str, Any]) -> Architecture | N
 
 
 def tokens(dataset: str | Path, task: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the tokens of a dataset's prompts, and how many of them are scored; a guess where it is not there yet."""
+    """Return the numbers of tokens and of scored positions in a dataset; a guess if it does not exist yet."""
     try:
         with safe_open(dataset, "numpy") as file:
             return math.prod(file.get_slice("clean").get_shape()), int(file.get_tensor("scored").sum())

@@ -1,7 +1,7 @@
 """Make prompts that continue a sequence of words (Lan et al. 2023, arXiv 2311.04131).
 
 "Van done in one. Hat done in two. Ring done in three. Desk done in four. Lamp done in" is followed by " five". The
-corrupted ("baseline") prompt has the same items and four other members. None of them follows the one before it.
+corrupted ("baseline") prompt has the same items and four different members, none of which follows the one before it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ N_GIVEN = 4
 
 @dataclass(frozen=True)
 class Continuation:
-    """Make the prompts of a sequence's task.
+    """Make the prompts of a task that continues a sequence.
 
     Attributes:
         name: the task's name.
@@ -38,10 +38,11 @@ class Continuation:
     cyclic: bool
 
     def make_dataset(self, tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-        """Make a dataset of prompts that each have five items, and four members in order.
+        """Make a dataset of prompts that each have five items and four successive members of the sequence.
 
         Returns:
-            ``targets``: ``correct``, the next member; ``incorrect``, the last one given, whose label is ``last``.
+            A dataset whose target ``correct`` is the next member, and ``incorrect`` the last member of the prompt. That
+            word has the label ``last``.
 
         Raises:
             InputError: there is no tokenizer, it splits a member, or fewer prompts exist than are asked for.
@@ -76,12 +77,12 @@ class Continuation:
 
 
 def text(items: Sequence[str], members: Sequence[str]) -> str:
-    """Write a sentence for each item and its member. The last item has none."""
+    """Write a sentence for each item and its member; the last item has no member."""
     done = [f"{item} done in {member}." for item, member in zip(items, members, strict=False)]
     return " ".join([*done, f"{items[-1]} done in"])
 
 
 def last_member(prompt: str) -> Span:
-    """Return where the last member that a prompt gives stands: before its last full stop."""
+    """Return the span of the last member that a prompt gives, which stands before its last full stop."""
     end = prompt.rindex(".")
     return prompt.rindex(" ", 0, end) + 1, end

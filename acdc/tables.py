@@ -1,8 +1,8 @@
-"""Read and write tables as CSV, and JSON: one reader and one writer, so that texts stay the texts they are.
+"""Read and write tables as CSV, and JSON, so that texts stay as they are and changed files are detected.
 
-The last column of a table that we write, ``check``, has in every row how many rows there are and the beginning of the
-SHA-256 of the table without it. So a reader tells a table that was cut, even at the end of a row, or changed. Pandas
-reads the tables as they are. A table without the column is anybody's, and is taken as it is.
+The last column of a table that acdc writes is ``check``. In every row it has the number of rows and the beginning of
+the SHA-256 of the table without this column. So a reader detects a table that was changed or cut, even at the end of a
+row. Pandas reads the tables as they are. A table without the column was written by others and is not checked.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ TEXTS = (
 )
 """Columns whose entries stay texts: a threshold of 1e-3 is not 0.001 in a path, and a model may be called NA."""
 CHECK = "check"
-"""The column by which a table that was cut or changed is told."""
+"""The column by which a changed or cut table is detected."""
 CHECKED = re.compile(r",(\d+)-[0-9a-f]{8}$")
-"""How a row with an entry in that column ends."""
+"""The pattern of the end of a row with an entry in that column."""
 COMMENTS = re.compile(r"\A(?:#.*\n)+")
 AGAIN = "make it again"
 
 
 def read_table(path: Path | Traversable) -> pd.DataFrame:
-    """Read one table. Lines with # at its beginning are comments; what is empty is missing, and nothing else is.
+    """Read one table, without the comments (lines with #) at its beginning; only empty entries are missing.
 
     Raises:
-        InputError: it is no table or, having the column ``check``, is not as it was written.
+        InputError: the file is no table, or it has the column ``check`` and is not as acdc wrote it.
     """
     with reading(path, AGAIN):
         text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
@@ -56,7 +56,7 @@ def read_table(path: Path | Traversable) -> pd.DataFrame:
 
 
 def parsed(text: str) -> pd.DataFrame:
-    """Return the table in a text. Raises ValueError where rows are longer than the header."""
+    """Return the table that a text in CSV states; raise ValueError if rows are longer than the header."""
     table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
     if not isinstance(table.index, pd.RangeIndex):  # where all rows are longer, pandas takes what is first for labels
         raise ValueError("its rows have more entries than its header")
@@ -66,13 +66,13 @@ def parsed(text: str) -> pd.DataFrame:
 
 
 def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
-    """Read tables as one; a column that one of them does not have is empty in its rows."""
+    """Read tables as one; a column that a table lacks is empty in its rows."""
     return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
 @contextmanager
 def using(*paths: Path) -> Iterator[None]:
-    """Say what fails of the tables that are computed with, see ``reading``."""
+    """Name the tables in errors of the code that computes with them, see ``reading``."""
     named = f"one of the tables {', '.join(map(str, paths))}" if len(paths) > 1 else str(paths[0])
     try:
         with reading(named, AGAIN):
@@ -84,7 +84,7 @@ def using(*paths: Path) -> Iterator[None]:
 
 
 def write_table(rows: pd.DataFrame | Iterable[dict[str, Any]], path: Path) -> None:
-    """Write a table, the same bytes on every machine, with the column ``check``, which a table without rows lacks."""
+    """Write a table with the column ``check`` (unless it has no rows), the same bytes on every machine."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
     if len(frame):
         frame = frame.assign(**{CHECK: checked(as_csv(frame), len(frame))})
@@ -97,15 +97,15 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def checked(text: str, n_rows: int) -> str:
-    """Return the entry of ``check`` for a table without that column."""
+    """Return the entry of the column ``check`` for a table without that column."""
     return f"{n_rows}-{of_text(text)[:8]}"
 
 
 def check(text: str, path: Path | Traversable) -> None:
-    """Raise InputError where a table with the column ``check`` is not as it was written.
+    """Check that a table with the column ``check`` is as acdc wrote it; raise InputError if not.
 
     Args:
-        text: of the file, with the line ends that we write.
+        text: the text of the file, with \n as line ends.
     """
     header, _, rows = text.rstrip("\n").partition("\n")
     last = CHECKED.search(rows or header)

@@ -1,4 +1,4 @@
-"""Read and write files of tensors, so that a changed byte is told: safetensors, and what torch saves."""
+"""Read and write files of tensors, safetensors and torch's own, so that a changed byte is detected."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from acdc.fingerprint import of_tensors
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, said: dict[str, Any]) -> None:
-    """Write a safetensors file whose header has, as JSON, what is said of the tensors, and a SHA-256 of both.
+    """Write tensors to a safetensors file, with facts about them as JSON and a SHA-256 of both in its header.
 
     Args:
-        kind: the name of the header's entry. It is one, for the order of several differs from run to run.
+        kind: the name of the header's entry. There is only one, since the order of several differs from run to run.
+        said: the facts.
     """
     header = {kind: json.dumps(said | {"sha256": of_tensors(tensors, beside=json.dumps(said))})}
     with whole(path) as partial:
@@ -32,10 +33,10 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, said: di
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors that ``write_tensors`` wrote, and what is said of them.
+    """Read the tensors that ``write_tensors`` wrote, and the facts about them.
 
     Raises:
-        KeyError, ValueError: the file is of another kind, or not as it was written.
+        KeyError, ValueError: the file is of another kind, or was changed.
     """
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
@@ -47,7 +48,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def save_torch(data: Any, path: Path) -> None:
-    """Write what torch saves."""
+    """Write tensors and plain data to a file as ``torch.save`` does, whole or not at all."""
     buffer = io.BytesIO()  # torch has words of its own for a disk that is full
     torch.save(data, buffer)
     with whole(path) as partial:
@@ -55,10 +56,10 @@ def save_torch(data: Any, path: Path) -> None:
 
 
 def load_torch(path: Path, remedy: str, is_no: str = "") -> Any:
-    """Read what torch saved: tensors, numbers, texts and collections of them. No code is run.
+    """Read a file of ``torch.save``: tensors, numbers, texts and collections of them. No code in it is run.
 
     Raises:
-        InputError: the file holds something else, or a byte of it was changed. Arguments are those of ``reading``.
+        InputError: the file holds something else, or a byte of it was changed. The arguments are those of ``reading``.
     """
     with reading(path, remedy, is_no):
         if zipfile.is_zipfile(path):  # torch 1.6 and later; torch itself does not look at the checksums

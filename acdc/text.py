@@ -1,4 +1,4 @@
-"""Make datasets of prompts of text: read word lists, draw distinct prompts, encode them."""
+"""Make datasets from prompts of text: read word lists, draw distinct prompts, encode them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Unfit = Literal["refuse", "leave_out"]
-"""Choose between refusing prompts that do not fit the model's tokenizer and leaving them out."""
+"""Whether prompts that do not fit the model's tokenizer are refused or left out."""
 Answers = Literal["whole", "first_token"]
-"""Choose between answers that are one token where they stand, and the first tokens of what they are by themselves."""
+"""Whether answers are one token where they stand, or are encoded by themselves and their first tokens taken."""
 Bos = bool | Literal["auto"]
-"""Whether prompts begin with the token that marks the beginning; ``auto``: as the tokenizer itself does it."""
+"""Whether prompts begin with the beginning-of-sequence token; ``auto``: as the tokenizer itself does it."""
 
 
 def words(name: str) -> list[str]:
-    """Return the words of acdc/assets/words/<name>.txt, in the file's order."""
+    """Return the words in acdc/assets/words/<name>.txt, in the file's order."""
     return asset("words", f"{name}.txt").read_text(encoding="utf-8").split()
 
 
@@ -39,8 +39,8 @@ def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: in
     """Draw prompts until ``n_prompts`` of them have different clean texts.
 
     Args:
-        draw: makes the next prompt at random, given the number of prompts so far.
-        exist: how many different clean texts ``draw`` can make.
+        draw: a function that makes the next prompt at random, given the number of prompts so far.
+        exist: the number of different clean texts that ``draw`` can make.
 
     Raises:
         InputError: more prompts are asked for than exist, or none.
@@ -54,24 +54,20 @@ def distinct(task: str, draw: Callable[[int], Prompt], n_prompts: int, exist: in
 
 
 def check_count(task: str, n_prompts: int, exist: int) -> None:
-    """Raise InputError where more prompts are asked for than exist, or none."""
+    """Check that a task asks for at least one prompt and for no more than exist; raise InputError if not."""
     if not 0 < n_prompts <= exist:
         raise InputError(f"{task} has {exist} distinct prompts and {n_prompts} were asked for: ask for 1 to {exist}")
 
 
 def needed(tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer.
-
-    Raises:
-        InputError: the model has none.
-    """
+    """Return the tokenizer; raise InputError if the model has none."""
     if tokenizer is None:
         raise InputError("prompts of text need a tokenizer and this model has none: choose another model for the task")
     return tokenizer
 
 
 def encode(tokenizer: PreTrainedTokenizerBase | None, text: str) -> list[int]:
-    """Return the tokens of ``text``, without a token that marks the beginning.
+    """Return the token ids of a text, without a beginning-of-sequence token.
 
     Raises:
         InputError: the model has no tokenizer.
@@ -80,7 +76,7 @@ def encode(tokenizer: PreTrainedTokenizerBase | None, text: str) -> list[int]:
 
 
 def following(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> list[int]:
-    """Return the tokens of ``answer`` where it stands right after ``text``.
+    """Return the token ids of an answer where it stands right after a text.
 
     Tokenizers differ in which token a space belongs to, so the answer is never encoded by itself.
     """
@@ -88,15 +84,15 @@ def following(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str)
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerBase | None, tokens: list[int]) -> bool:
-    """Return whether a word is one token, and not the token that stands for all unknown words."""
+    """Return whether a word is one token, and not the tokenizer's token for unknown words."""
     return len(tokens) == 1 and tokens[0] != needed(tokenizer).unk_token_id
 
 
 def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str | int) -> int:
-    """Return the token that ``answer`` is as it stands after ``text``; a token id is one already.
+    """Return the one token id of an answer as it stands after a text; return a token id unchanged.
 
     Raises:
-        InputError: the answer is several tokens, unknown to the tokenizer, or goes on inside a word or a token of the
+        InputError: the answer is several tokens, is unknown to the tokenizer, or continues a word or a token of the
             text. Its first token alone would silently measure something else.
     """
     if not isinstance(answer, str):
@@ -122,19 +118,19 @@ def answer_token(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: s
 
 
 def alone(tokenizer: PreTrainedTokenizerBase | None, answer: str) -> str:
-    """Return the way out for an answer that is one token where it stands alone; nothing where it is none."""
+    """Return advice to give the token id of an answer that is one token by itself; an empty text if it is not."""
     tokens = encode(tokenizer, answer)
     is_one = is_one_token(tokenizer, tokens) and piece(needed(tokenizer), tokens[0]) == answer
     return f", or give the id of {answer!r} alone, {tokens[0]}" if is_one else ""
 
 
 def goes_on(text: str, answer: str) -> bool:
-    """Return whether an answer goes on inside a text's last word, in scripts with capitals: their words have spaces."""
+    """Return whether an answer continues a text's last word, in scripts with capitals, whose words have spaces."""
     return all(letter.isalpha() and letter.lower() != letter.upper() for letter in (text[-1:], answer[:1]))
 
 
 def remedy(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) -> str:
-    """Return what can be done about an answer that is not one token."""
+    """Return advice for an answer that is not one token."""
     other = answer.strip() if answer.startswith(" ") else f" {answer}"
     before, after = encode(tokenizer, text), encode(tokenizer, text + other)
     is_one = after[: len(before)] == before and is_one_token(tokenizer, after[len(before) :])
@@ -144,12 +140,12 @@ def remedy(tokenizer: PreTrainedTokenizerBase | None, text: str, answer: str) ->
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase | None, tokens: Sequence[int]) -> str:
-    """Return tokens as they can be read, each in quotes."""
+    """Return tokens as readable texts in quotes."""
     return " ".join(map(repr, (piece(needed(tokenizer), token) for token in tokens))) or "none"
 
 
 def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """Return a token as it can be read, with the space that it begins with."""
+    """Return a token as a readable text, with the space that it begins with."""
     raw, text = str(tokenizer.convert_ids_to_tokens(token)), str(tokenizer.decode([token]))
     if not text or "\ufffd" in text:  # of a character of several tokens, or one that decoding leaves out
         return raw
@@ -158,7 +154,7 @@ def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 @contextmanager
 def at(where: str) -> Iterator[None]:
-    """Say in messages about a prompt where it is from."""
+    """Put the file and the row of a prompt before messages about it."""
     try:
         yield
     except InputError as error:
@@ -166,7 +162,7 @@ def at(where: str) -> Iterator[None]:
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
-    """Return the tokens of a prompt's correct and of its incorrect answers.
+    """Return the token ids of a prompt's correct and of its incorrect answers.
 
     Raises:
         InputError: an answer is not one token, or both correct and incorrect.
@@ -180,21 +176,21 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> 
 
 
 def several(given: Any) -> list[Any]:
-    """Return a list of what is given, an answer or several."""
+    """Return a list of one answer or of several."""
     return [given] if isinstance(given, (str, int)) else list(given)
 
 
 def whole_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> list[list[int]]:
-    """Return the tokens of a prompt's answers, each one token. Raises InputError as ``answer_token``."""
+    """Return the token ids of a prompt's answers, each one token after the clean text, see ``answer_token``."""
     both = prompt.correct, prompt.incorrect
     return [[answer_token(tokenizer, prompt.clean, one) for one in several(given)] for given in both]
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> list[list[int]]:
-    """Return the first tokens of a prompt's answers, each encoded by itself; a token id is one already.
+    """Return the first token ids of a prompt's answers, each encoded by itself; a token id stays as it is.
 
     Raises:
-        InputError: answers differ in their numbers of tokens, so that their first ones are no fair choice.
+        InputError: answers differ in their numbers of tokens, so that their first tokens are no fair comparison.
     """
     both = (several(given) for given in (prompt.correct, prompt.incorrect))
     tokens = [[encode(tokenizer, one) if isinstance(one, str) else [one] for one in given] for given in both]
@@ -205,7 +201,7 @@ def first_tokens(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> l
 
 
 def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[list[int], list[int]]:
-    """Return the tokens of the clean and of the corrupted prompt.
+    """Return the token ids of the clean and of the corrupted prompt, which have the same number.
 
     Raises:
         InputError: the numbers of tokens differ, so that positions do not correspond; or all tokens are the same.
@@ -225,7 +221,7 @@ def aligned(tokenizer: PreTrainedTokenizerBase | None, prompt: Prompt) -> tuple[
 
 
 def difference(tokenizer: PreTrainedTokenizerBase | None, clean: list[int], corrupted: list[int]) -> str:
-    """Return which tokens of two prompts make them differ in length; nothing without a tokenizer."""
+    """Return a text on the tokens by which two prompts differ in length; an empty text without a tokenizer."""
     if tokenizer is None:
         return ""
     shorter = min(len(clean), len(corrupted))
@@ -236,7 +232,7 @@ def difference(tokenizer: PreTrainedTokenizerBase | None, clean: list[int], corr
 
 
 def check_texts(prompt: Prompt) -> None:
-    """Raise InputError for a text that is empty, or whose answers cannot begin where they do in other texts."""
+    """Check that a prompt's texts are not empty and do not end with a space; raise InputError if they do."""
     for kind, text in zip(("clean", "corrupted"), prompt[:2], strict=True):
         if isinstance(text, str) and not text:
             raise InputError(f"the {kind} prompt is empty: fill it in")
@@ -247,7 +243,7 @@ def check_texts(prompt: Prompt) -> None:
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token to pad with. Nothing reads it, but it must be in the vocabulary."""
+    """Return the token to pad with, which is in the vocabulary but which nothing reads."""
     candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(token for token in candidates if token is not None)
 
@@ -255,10 +251,10 @@ def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
 def fitting(
     tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt], n_prompts: int | None = None
 ) -> list[Prompt]:
-    """Return the prompts that ``to_dataset`` does not refuse, or the first so many, and warn of those left out.
+    """Return the prompts, or the first ``n_prompts``, that ``to_dataset`` accepts, and warn of those left out.
 
     Raises:
-        InputError: there are fewer.
+        InputError: fewer than ``n_prompts`` prompts, or none, are accepted.
     """
     found: list[Prompt] = []
     refused: list[str] = []
@@ -282,11 +278,12 @@ def fitting(
 
 
 def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt], **about: Any) -> Dataset:
-    """Make a dataset of prompts, in the order given, scored at the last token of each.
+    """Make a dataset from prompts, in the given order, scored at the last token of each.
 
     Args:
+        tokenizer: the model's tokenizer; None if it has none, for prompts of token ids.
         prompts: texts with answers as they stand after the clean text, or token ids.
-        about: goes into the dataset's ``about``, beside the texts.
+        about: entries for the dataset's ``about``, beside the texts.
 
     Returns:
         ``clean`` and ``corrupted`` Int[prompt pos], padded on the right; ``targets`` ``correct`` and ``incorrect``,
@@ -320,7 +317,7 @@ def to_dataset(tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prom
 def label_positions(
     tokenizer: PreTrainedTokenizerBase | None, prompts: Sequence[Prompt]
 ) -> dict[str, Int[Tensor, "prompt 2"]]:
-    """Return the positions of the labels of prompts, see ``Dataset``."""
+    """Return the positions of the labelled words in prompts, see ``Dataset``: Int[prompt 2] by label."""
     names = dict.fromkeys(name for prompt in prompts for name in prompt.labels)
     rows = [
         [
@@ -335,7 +332,7 @@ def label_positions(
 def last_tokens(
     tokenizer: PreTrainedTokenizerBase | None, text: str | list[int], spans: Sequence[Span | None]
 ) -> list[int]:
-    """Return the position of the last token of each word in a text; ``NOWHERE`` where there is none.
+    """Return the position of the last token of each word in a text; ``NOWHERE`` where there is no word.
 
     Raises:
         InputError: the tokenizer does not tell which characters its tokens are.
@@ -352,7 +349,7 @@ def last_tokens(
 
 
 def together(answers: Sequence[list[int]]) -> Int[Tensor, "prompt *answer"]:
-    """Return answers: Int[prompt] where every prompt has one, else Int[prompt answer], filled with ``NO_ANSWER``."""
+    """Return answers as Int[prompt] if every prompt has one, else Int[prompt answer], filled with ``NO_ANSWER``."""
     if all(len(tokens) == 1 for tokens in answers):
         return torch.tensor([token for (token,) in answers])
     return pad(list(answers), NO_ANSWER)
@@ -361,7 +358,7 @@ def together(answers: Sequence[list[int]]) -> Int[Tensor, "prompt *answer"]:
 def last_scored(
     pairs: list[tuple[list[int], list[int]]], padding: int, targets: dict[str, Tensor], about: dict[str, Any]
 ) -> Dataset:
-    """Return the dataset of pairs of clean and corrupted tokens, scored at the last token of each.
+    """Return a dataset of pairs of clean and corrupted token ids, scored at the last token of each.
 
     Args:
         padding: the token that shorter prompts are padded with on the right.
@@ -382,13 +379,14 @@ def last_scored(
 
 
 def begun(data: Dataset, tokenizer: PreTrainedTokenizerBase | None, bos: Bos) -> Dataset:
-    """Return the dataset with the tokenizer's token for the beginning before every prompt, or without, as ``bos`` says.
+    """Return the dataset with or without a beginning-of-sequence token before every prompt, as ``bos`` says.
 
-    ``about`` says under ``bos`` whether the prompts begin with it; nothing where there is no tokenizer. Prompts that
-    begin with it already get no second one.
+    The entry ``bos`` of ``about`` says whether the prompts begin with the token; without a tokenizer there is no such
+    entry. Prompts that begin with the token already get no second one.
 
     Raises:
-        InputError: it is asked for and there is none, or targets belong to positions, which it would move.
+        InputError: the token is asked for and the tokenizer has none, or targets belong to positions, which the token
+            would move.
     """
     token = None if tokenizer is None else beginning_of(tokenizer)
     if bos is True and token is None:
@@ -402,12 +400,12 @@ def begun(data: Dataset, tokenizer: PreTrainedTokenizerBase | None, bos: Bos) ->
 
 
 def replace_about(data: Dataset, **about: Any) -> Dataset:
-    """Return the dataset with more said of itself."""
+    """Return the dataset with further entries in ``about``."""
     return replace(data, about={**data.about, **about})
 
 
 def with_first(data: Dataset, token: int) -> Dataset:
-    """Return the dataset with a token before every prompt. Raises InputError where targets belong to positions."""
+    """Return the dataset with a token before every prompt; raise InputError if targets belong to positions."""
     if moved := set(OF_POSITIONS) & data.targets.keys():
         raise InputError(f"bos: prompts with the target {min(moved)} are scored by position: set bos to false")
     first = torch.full_like(data.clean[:, :1], token)

@@ -1,4 +1,4 @@
-"""Read the effects in a search's trace and the scores of edges, and write a trace as the original's log."""
+"""Read effects of edges from a search's trace, and scores of edges; write a trace as the original's log."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from acdc.graph import Edge, Graph
 from acdc.tables import read_tables, using
 
 Effects = dict[tuple[str, str, str], float]
-"""What removing an edge did to the metric when it was tried, by ``key_of`` the edge."""
+"""By how much the metric rose without an edge when it was tried, by ``key_of`` the edge."""
 
 
 def check_numbers(table: pd.DataFrame) -> None:
-    """Raise ValueError where an effect or a score in a table is no number."""
+    """Check that every effect or score in a table is a finite number; raise ValueError if not."""
     for name in ("effect", "score"):
         if name in table and not np.isfinite(pd.to_numeric(table[name])).all():
             raise ValueError(f"a row has no number as its {name}")
 
 
 def effects_of(trace: pd.DataFrame) -> Effects:
-    """Return the effects in a trace; none where it is a trace of training."""
+    """Return the effects of edges in a trace; an empty dictionary for a trace of training."""
     if "effect" not in trace:
         return {}
     columns = (trace[name] for name in ("receiver", "sender", "kind", "effect"))
@@ -33,7 +33,7 @@ def effects_of(trace: pd.DataFrame) -> Effects:
 
 
 def edge_scores_of(scores: pd.DataFrame) -> Effects:
-    """Return the scores in a table as effects, which they estimate; none where they are scores of nodes."""
+    """Return the scores of edges in a table, as estimates of their effects; an empty dictionary for scores of nodes."""
     if "sender" not in scores:
         return {}
     columns = (scores[name] for name in ("receiver", "sender", "score"))
@@ -41,13 +41,13 @@ def edge_scores_of(scores: pd.DataFrame) -> Effects:
 
 
 def node_effects_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return the effects of nodes by the circuit's value, then the node's name, from the table of the command nodes."""
+    """Return the effects of nodes in a table of the command ``nodes``: by the circuit's value, then the node's name."""
     groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby("value", sort=False)
     return {value: dict(zip(rows["node"], rows["effect"], strict=True)) for value, rows in groups}
 
 
 def read_nodes(paths: Sequence[Path]) -> dict[str, dict[str, float]]:
-    """Read the effects of nodes, see ``node_effects_of``. Raises InputError where a file is no table of them."""
+    """Read the effects of nodes, see ``node_effects_of``; raise InputError if a file is no table of them."""
     table = read_tables(paths)
     with using(*paths):
         check_numbers(table)
@@ -55,7 +55,7 @@ def read_nodes(paths: Sequence[Path]) -> dict[str, dict[str, float]]:
 
 
 def key_of(edge: Edge) -> tuple[str, str, str]:
-    """Return the key of an edge in ``Effects``: the names of receiver and sender, and the kind."""
+    """Return the key of an edge in ``Effects``: the names of its receiver and sender, and its kind."""
     return edge.receiver.name, edge.sender.name, edge.kind
 
 
@@ -63,10 +63,10 @@ def original_lines(trace: pd.DataFrame, graph: Graph) -> Iterator[str]:
     """Yield two lines per tried edge, as the original prints them (TLACDCExperiment.step).
 
     Args:
-        trace: columns receiver, sender, kind, metric_before, metric_after, effect, removed.
+        trace: a table with the columns receiver, sender, kind, metric_before, metric_after, effect and removed.
 
     Raises:
-        InputError: the trace is cut, or not of a search that removes edges.
+        InputError: the trace is cut, or its search does not remove edges.
     """
     columns = ["receiver", "sender", "kind", "metric_before", "metric_after", "effect", "removed"]
     if missing := [name for name in columns if name not in trace]:

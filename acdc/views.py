@@ -1,7 +1,7 @@
 """Show circuits to people: tables, drawings, pages, networkx graphs, measurements on other prompts.
 
-Circuits and what was found offer these as methods. No search depends on them: what each needs is imported when it is
-called, and the fingerprint of a search leaves this module out.
+``Circuit``, ``Found`` and ``Sweep`` offer these functions as methods. No search depends on them. So imports are inside
+the functions, and the fingerprint of a search leaves this module out.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from acdc.trace import Effects
 
 FRAME_HEIGHT = 620
-"""Pixels of a page in a notebook."""
+"""The height of a page in a notebook, in pixels."""
 
 
 def edges_frame(circuit: Circuit, effects: Effects | None = None) -> pd.DataFrame:
-    """Return a table with a row per edge, see ``Circuit.to_frame``."""
+    """Return a table with a row per edge of a circuit, see ``Circuit.to_frame``."""
     import pandas as pd
 
     from acdc.trace import key_of
@@ -42,7 +42,7 @@ def edges_frame(circuit: Circuit, effects: Effects | None = None) -> pd.DataFram
 
 
 def to_networkx(circuit: Circuit, effects: Effects | None = None) -> nx.DiGraph:
-    """Return a networkx graph, see ``acdc.exchange.to_networkx``."""
+    """Return a networkx graph of a circuit, see ``acdc.exchange.to_networkx``."""
     from acdc import exchange
 
     return exchange.to_networkx(circuit, effects or {})
@@ -57,7 +57,7 @@ def draw(
     widths: str = "effect of removing it",
     heads: Heads | None = None,
 ) -> Figure:
-    """Draw a circuit, see ``acdc.figures.circuit.draw``."""
+    """Draw a circuit as a matplotlib figure, see ``acdc.figures.circuit.draw``."""
     from acdc.figures.circuit import draw as drawing
 
     show_figures()
@@ -65,7 +65,7 @@ def draw(
 
 
 def show_figures() -> None:
-    """Make a notebook show figures as pictures, which it does by itself only after ``%matplotlib inline``."""
+    """Make a notebook show figures as PNG, which it does by default only after ``%matplotlib inline``."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
         return
@@ -88,7 +88,7 @@ def title_of(settings: Mapping[str, Any], *, with_size: bool = True) -> str:
 
 
 def draw_found(found: Found, *, max_edges: int, heads: Heads | None = None) -> Figure:
-    """Draw what was found: edges as wide as the effects in its trace or, where it has none, as their scores."""
+    """Draw a found circuit, with edges as wide as their effects in the trace or, without these, as their scores."""
     title, scores = title_of(found.settings), found.scores
     if found.trace is not None and "effect" in found.trace:
         return draw(found.circuit, found.trace, title, max_edges=max_edges, heads=heads)
@@ -111,7 +111,7 @@ def page(
 
 
 def in_frame(text: str) -> str:
-    """Return a page as HTML that a notebook shows in a frame of its own, so that neither changes the other."""
+    """Return an iframe of a page, so that the page and the notebook around it do not change each other's style."""
     style = f"width: 100%; height: {FRAME_HEIGHT}px; border: 1px solid #d5d5d5; box-sizing: border-box;"
     return f'<iframe srcdoc="{html.escape(text)}" style="{style}"></iframe>'
 
@@ -122,7 +122,7 @@ def evaluate(
     """Measure circuits, all edges, no edges, and random circuits of the same sizes; see ``Found.evaluate``.
 
     Args:
-        seeds: random orders of the edges, each with a circuit of every size.
+        seeds: the number of random orders of the edges; each gives a random circuit of every size.
     """
     import pandas as pd
 
@@ -140,14 +140,14 @@ def evaluate(
 
 
 def heads(found: Sequence[Found], engine: Engine, prompts: Dataset, tokenizer: Any) -> Heads:
-    """Tell what heads do, see ``Found.heads``."""
+    """Measure, name and test the model's heads on prompts, see ``Found.heads``."""
     from acdc.analysis.head_table import heads_in
 
     return heads_in(engine, metrics_for(prompts, found[0].settings["metric"]), found, tokenizer)
 
 
 def metrics_for(prompts: Dataset, found_by: str) -> dict[str, Callable[..., Any]]:
-    """Return what prompts can be measured by: the metric of the search, and those of text where they have answers."""
+    """Return the metrics for prompts by name: the search's, KL divergence and, with answers, logit difference."""
     from acdc.catalogue import METRICS, OF_TEXT
 
     have_answers = {"correct", "incorrect"} <= set(prompts.targets)

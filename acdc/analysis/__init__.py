@@ -1,1 +1,1 @@
-"""Measure and compare circuits once they are found."""
+"""Measure and compare circuits that were found."""

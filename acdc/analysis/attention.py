@@ -1,9 +1,9 @@
-"""Measure where heads attend to: at labelled words, and at the tokens by which kinds of heads are defined.
+"""Measure the attention of heads to labelled words, and to the tokens that define kinds of heads.
 
 Definitions: a previous token head attends to the token before; a duplicate token head to the same token earlier; an
 induction head to the token that followed the same token earlier (Olsson et al. 2022, arXiv 2209.11895, who call that
-prefix matching; Wang et al. 2022, arXiv 2211.00593, section 3 and appendix on heads by attention). Both papers take
-the mean on random tokens that are repeated, where nothing but these patterns tells a head where to look.
+prefix matching; Wang et al. 2022, arXiv 2211.00593, section 3 and appendix on heads by attention). Both papers measure
+the mean attention on repeated random tokens, where only these patterns can tell a head where to attend.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from acdc.engine.weights import Weights
 from acdc.prompt_files import END
 
 N_RANDOM, HALF = 8, 50
-"""Sequences of random tokens, and the tokens that each has twice."""
+"""The number of sequences of random tokens, and the number of distinct tokens in each."""
 KINDS = ("previous_token", "duplicate_token", "induction", "first_token")
 
 Pattern = Float[Tensor, "head prompt query key"]
 Target = Bool[Tensor, "prompt query key"]
 OfHeads = dict[str, Float[Tensor, "head prompt"]]
-"""Measures by name, of every head on every prompt; nan where a prompt does not tell."""
+"""Measures by name, of every head on every prompt; nan where a prompt does not allow the measure."""
 
 
 def runs_of(weights: Weights, data: Dataset, tokens: Int[Tensor, "prompt pos"]) -> tuple[Run, Rows]:
-    """Run the model on a dataset's clean or corrupted tokens, or on others of their shape."""
+    """Run the model on a dataset's clean or corrupted tokens, or on other tokens of the same shape."""
     rows = Rows.of(data, weights.embed.device, weights.architecture.causal)
     return run(weights, tokens.to(weights.embed.device), rows), rows
 
 
 def patterns(weights: Weights, of: Run, rows: Rows) -> Iterator[Pattern]:
-    """Yield where the heads of each layer attend to in a run."""
+    """Yield the attention pattern of each layer's heads in a run: Float[head prompt query key]."""
     n_ports = weights.architecture.graph().n_ports
     for layer in range(weights.architecture.n_layers):
         yield full_pattern(weights, layer, of.state.ports(layer, n_ports), rows)
@@ -46,7 +46,7 @@ def patterns(weights: Weights, of: Run, rows: Rows) -> Iterator[Pattern]:
 
 
 def matching(tokens: Int[Tensor, "prompt pos"], valid: Bool[Tensor, "prompt pos"]) -> dict[str, Target]:
-    """Return by kind, see ``KINDS``, which keys each query should attend to. Only earlier keys count."""
+    """Return for each of ``KINDS`` the earlier keys that each query should attend to: Bool[prompt query key]."""
     pos = torch.arange(tokens.shape[1], device=tokens.device)
     distance = pos[:, None] - pos
     earlier = (distance > 0) & valid[:, :, None]
@@ -57,12 +57,12 @@ def matching(tokens: Int[Tensor, "prompt pos"], valid: Bool[Tensor, "prompt pos"
 
 
 def until_scored(data: Dataset) -> Bool[Tensor, "prompt pos"]:
-    """Return the positions up to each prompt's last scored one: what follows may be padding."""
+    """Return the positions up to each prompt's last scored position, after which there may be padding."""
     return data.scored.int().flip(1).cummax(1).values.flip(1).bool()
 
 
 def places(data: Dataset, side: int) -> dict[str, Int[Tensor, "prompt"]]:
-    """Return the position of every label in the clean (0) or corrupted (1) prompts, and of the scored one, ``END``."""
+    """Return the positions of labels and of ``END``, the scored position, in clean (0) or corrupted (1) prompts."""
     found = {name: positions[:, side] for name, positions in data.labels.items()}
     if (data.scored.sum(1) == 1).all():
         found[END] = data.scored.int().argmax(1)
@@ -70,10 +70,10 @@ def places(data: Dataset, side: int) -> dict[str, Int[Tensor, "prompt"]]:
 
 
 def answering(data: Dataset) -> dict[str, Bool[Tensor, "prompt pos"]]:
-    """Return where answers stand in the clean prompts, of prompts that have such and one scored position.
+    """Return the positions of answers in the clean prompts, if prompts have answers and one scored position.
 
-    ``answer`` is where a correct answer stands; ``repeat`` where an incorrect one stands for the last time, if it
-    stands there at least twice (Wang et al. 2022: S2).
+    ``answer`` has the positions of correct answers. ``repeat`` has the last position of an incorrect answer that occurs
+    at least twice (S2 of Wang et al. 2022). Both are Bool[prompt pos].
     """
     if not {"correct", "incorrect"} <= data.targets.keys() or not (data.scored.sum(1) == 1).all():
         return {}
@@ -91,7 +91,7 @@ def answering(data: Dataset) -> dict[str, Bool[Tensor, "prompt pos"]]:
 
 
 def share(pattern: Pattern, target: Target) -> Float[Tensor, "head prompt"]:
-    """Return the share of attention on targets, as a mean over the queries that have one; nan where none has."""
+    """Return the share of attention on target keys, averaged over the queries that have targets; nan where none has."""
     has_one = target.any(2)
     on_target = (pattern * target).sum((2, 3))
     return on_target / torch.where(has_one.any(1), has_one.sum(1), torch.nan)
@@ -100,7 +100,7 @@ def share(pattern: Pattern, target: Target) -> Float[Tensor, "head prompt"]:
 def at_words(
     pattern: Pattern, words: Mapping[str, Int[Tensor, "prompt"]], causal: bool
 ) -> Iterator[tuple[str, Float[Tensor, "head prompt"]]]:
-    """Yield the attention from each labelled word to each, under ``FROM->TO``; nan where a prompt lacks one."""
+    """Yield the attention from each labelled word to each other, named ``FROM->TO``; nan where a prompt lacks one."""
     each = torch.arange(pattern.shape[1], device=pattern.device)
     for query, at in words.items():
         for key, to in words.items():
@@ -110,11 +110,11 @@ def at_words(
 
 
 def attention(weights: Weights, data: Dataset, side: int, of: Run, rows: Rows) -> OfHeads:
-    """Measure where heads attend to in a run on the clean (0) or corrupted (1) prompts.
+    """Measure the attention of every head in a run on the clean (0) or corrupted (1) prompts.
 
     Returns:
-        the four kinds of ``KINDS``; ``to_answer`` and ``to_repeat``, the attention from the scored position to what
-        stands there in the clean prompt, see ``answering``; and ``FROM->TO`` of labels.
+        Float[head prompt] by name: the four ``KINDS``; ``to_answer`` and ``to_repeat``, the attention from the scored
+        position to the positions of ``answering``; and ``FROM->TO`` of labels.
     """
     tokens = (data.clean, data.corrupted)[side]
     targets = matching(tokens, until_scored(data))
@@ -131,10 +131,10 @@ def attention(weights: Weights, data: Dataset, side: int, of: Run, rows: Rows) -
 
 
 def random_tokens(weights: Weights, seed: int, first: int | None) -> Dataset:
-    """Return sequences of random tokens, each of which stands there twice, all positions of the second time scored.
+    """Return a dataset of repeated sequences of random tokens, scored at all positions of the repetition.
 
     Args:
-        first: a token that marks the beginning; None without one.
+        first: a beginning-of-sequence token to put before each sequence; None for none.
     """
     a, generator = weights.architecture, torch.Generator().manual_seed(seed)
     half = max(1, min(HALF, (a.n_ctx - (first is not None)) // 2, a.d_vocab))
@@ -147,7 +147,7 @@ def random_tokens(weights: Weights, seed: int, first: int | None) -> Dataset:
 
 
 def on_random_tokens(weights: Weights, data: Dataset) -> dict[str, Float[Tensor, "head"]]:
-    """Measure the first three kinds of ``KINDS`` on random tokens, see ``random_tokens``: a mean for every head."""
+    """Measure the attention of every head on random tokens by the first three of ``KINDS``, averaged over prompts."""
     of, rows = runs_of(weights, data, data.clean)
     targets = matching(data.clean, torch.ones_like(data.scored))
     layers = list(patterns(weights, of, rows))

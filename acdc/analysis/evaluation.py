@@ -39,7 +39,7 @@ def circuit_rows(
 
 
 def node_effects(engine: Engine, kind: MetricKind, circuit: Circuit) -> Iterator[tuple[str, float]]:
-    """Yield each node's name, and how much the metric rises without the circuit's edges that leave the node.
+    """Yield each node's name, and by how much the metric rises without the node's outgoing edges in the circuit.
 
     Raises:
         ArithmeticError: an effect is not a finite number; the message names the node.
@@ -67,15 +67,15 @@ def node_table(engine: Engine, kind: MetricKind, found: Iterable[Found]) -> pd.D
 
 
 def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[tuple[str, int | None, Circuit]]:
-    """Yield what a found circuit has to beat: all edges, none, and nested circuits of random edges.
+    """Yield control circuits that a found circuit should beat: all edges, no edges, and nested sets of random edges.
 
     Args:
-        seeds: how many random orders of the edges.
-        fractions: of the graph's edges; a random circuit of each for every seed. Ports that receive an edge get their
-            direct edge too.
+        seeds: the number of random orders of the edges.
+        fractions: the fractions of the addition edges that random circuits have, one circuit for each and every seed.
+            Ports that an edge enters get their direct edge too.
 
     Yields:
-        ``full``, ``empty`` or ``random``; the seed of a random one; the circuit.
+        The name (``full``, ``empty`` or ``random``), the seed of a random circuit, and the circuit.
     """
     yield "full", None, Circuit.full(graph)
     yield "empty", None, Circuit.empty(graph)
@@ -88,16 +88,16 @@ def controls(graph: Graph, seeds: int, fractions: Sequence[float]) -> Iterator[t
 def behaviour_rows(
     dataset: Dataset, logits: Mapping[str, Float[Tensor, "scored d_vocab"]], metrics: Mapping[str, MetricKind]
 ) -> Iterator[dict[str, Any]]:
-    """Measure whether the model does the task at all: yield one row for clean and one for corrupted prompts.
+    """Measure the model itself on a task, and yield one row for the clean and one for the corrupted prompts.
 
     Args:
         logits: the model's logits at the scored positions, under ``clean`` and ``corrupted``.
 
     Yields:
-        ``bos``, whether prompts begin with the tokenizer's token for that; ``accuracy``, the share of scored positions
+        ``bos``, whether prompts begin with the beginning-of-sequence token; ``accuracy``, the share of scored positions
         whose likeliest token is a correct one, or whose logits are the target ``outputs``; ``prefers_correct``, the
-        share where a correct answer's logit is above every incorrect one's; both where the dataset has such targets;
-        and the mean metrics.
+        share where a correct answer's logit is above every incorrect one's; and the means of the metrics. The two
+        shares are there if the dataset has such targets.
     """
     weight = dataset.weight.to(logits["clean"].device)
     for prompts, values in logits.items():

@@ -1,6 +1,6 @@
-"""Measure how much of the model's behaviour circuits keep, over their sizes. All methods are measured from one table.
+"""Compute faithfulness over circuits' sizes: how much of the model's behaviour the circuits of each method keep.
 
-The areas take the circuits that a study has. MIB's CPR and CMD take circuits of fixed sizes, see ``acdc.analysis.mib``.
+The areas use the circuits that a study has. MIB's CPR and CMD use circuits of fixed sizes, see ``acdc.analysis.mib``.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ def is_constant(full: float, empty: float) -> bool:
 
 
 def faithfulness(value: Float[np.ndarray, "circuit"], empty: float, full: float) -> Float[np.ndarray, "circuit"]:
-    """Compute faithfulness: 1 where a circuit's metric is that of all edges, 0 where it is that of none."""
+    """Compute faithfulness: 1 for a circuit with the metric of all edges, 0 for one with the metric of no edges."""
     return (value - empty) / (full - empty)
 
 
 def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circuit"]) -> tuple[float, float]:
-    """Compute the area under faithfulness, and the gap: the area between it and 1, by trapezoids.
+    """Compute the area under faithfulness over size, and the gap: the area between faithfulness and 1, by trapezoids.
 
     The circuits of no edges (faithfulness 0) and of all edges (faithfulness 1) are added.
 
     Args:
-        size: the circuits' shares of all edges: of those that were chosen, whether or not they reach the logits.
+        size: Float[circuit], each circuit's share of all edges. Its edges count whether or not they reach the logits.
+        faithful: Float[circuit], each circuit's faithfulness.
     """
     order = np.argsort(size, kind="stable")
     x, y = (np.concatenate([[0.0], points[order], [1.0]]) for points in (size, faithful))
@@ -39,7 +40,7 @@ def areas(size: Float[np.ndarray, "circuit"], faithful: Float[np.ndarray, "circu
 
 
 def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per search and method, and one for random circuits: their number, the area and the gap.
+    """Return one row per search and method, and one for random circuits: number of circuits, area and gap.
 
     Args:
         evaluation: a study's circuits and controls, with a column for every metric.
@@ -49,7 +50,7 @@ def faithfulness_table(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 
 def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
-    """Yield the labels of every search, its circuits, and the controls of its task, model and ablation."""
+    """Yield for every search its labels, its circuits, and the controls of its task, model and ablation."""
     is_control = evaluation["origin"] == CONTROL
     for values, found in evaluation[~is_control].groupby(SEARCH, sort=False):
         labels = dict(zip(SEARCH, values, strict=True))
@@ -58,9 +59,10 @@ def searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.Data
 
 
 def rows_of_search(labels: dict[str, Any], found: pd.DataFrame, controls: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield one row per method. The area and the gap of random circuits are means over their seeds.
+    """Yield one row per method of a search, see ``faithfulness_table``.
 
-    Both are empty where the metric is the same with all edges and with none, see ``is_constant``.
+    The area and the gap of random circuits are means over their seeds. Both are empty where the metric is the same with
+    all edges and with none, see ``is_constant``.
     """
     metric = labels["metric"]
     ends = controls.drop_duplicates("method").set_index("method")

@@ -1,7 +1,7 @@
-"""Propose a name for what a head does, where a stated rule holds.
+"""Propose a name for a head, such as name mover, where stated criteria on its measurements hold.
 
-The names are those of Wang et al. 2022 (arXiv 2211.00593). Rules look at attention and at what a head writes by itself.
-``acdc.analysis.head_tests`` tests a name by what it predicts.
+The names are those of Wang et al. 2022 (arXiv 2211.00593). Rules use a head's attention and its direct effect on the
+logits. ``acdc.analysis.head_tests`` tests the predictions of a name.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import pandas as pd
 from acdc.heads import NONE
 
 LOOKS = 0.3
-"""The share of its attention that a head gives on average to what its name says it attends to."""
+"""The mean share of its attention that a head must give to the positions that its name refers to."""
 COPIES = 0.75
-"""The share of tokens that a name mover copies, or a negative one anti-copies."""
+"""The share of tokens that a name mover must copy, or a negative name mover anti-copy."""
 WRITES = 0.02
-"""The share of the model's logit difference that a mover writes by itself."""
+"""The share of the model's logit difference that the direct effect of a mover must have."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Say when a name is proposed.
+    """Define the criteria by which a name is proposed for a head.
 
     Attributes:
-        name: of the heads.
-        score: the column of ``heads.head_frame`` that heads are ranked by.
-        sign: whether the largest (1) or the smallest (-1) score is the first.
-        least: by column, what a head must have at least.
-        below: by column, what a head must have less of: another reason to attend there.
-        writes: whether a head must write to the logit difference, in the direction of ``sign``.
+        name: the name of such heads.
+        score: the column of ``heads.head_frame`` by which heads are ranked.
+        least: by column, the smallest value that a head must have.
+        sign: whether the largest (1) or the smallest (-1) score ranks first.
+        below: by column, a bound that a head must stay below: it excludes another reason for the attention.
+        writes: whether a head must have a direct effect on the logit difference, with the sign ``sign``.
         of_task: whether the rule is about the task's words; such a name goes before others.
     """
 
@@ -60,22 +60,23 @@ RULES = (
     Rule("duplicate token", "random_duplicate_token", {"random_duplicate_token": LOOKS}),
     Rule("previous token", "random_previous_token", {"random_previous_token": LOOKS}),
 )
-"""Of the rules that hold, the first about the task names the head or, of the others, the one with the largest score.
+"""The rules of names. Of the rules that hold for a head, the first about the task's words names it; if there is none,
+the one with the largest score does.
 
-Movers attend from the scored position to the answer, copy it (or lower it), and write to the logit difference.
-S-inhibition heads attend from there to the last mention of the incorrect answer, where that is repeated, and not
-because it is the token before. The others attend on repeated random tokens as ``acdc.analysis.attention`` defines it.
+Name movers attend from the scored position to the answer, copy it (or lower its logit), and have a direct effect on the
+logit difference. S-inhibition heads attend from the scored position to the last mention of a repeated incorrect answer,
+and are no previous token heads. Other heads attend on repeated random tokens as ``acdc.analysis.attention`` defines it.
 """
 NAMES = tuple(rule.name for rule in RULES)
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column of a table; nan where there is none."""
+    """Return a column of a table; nan in every row if the table lacks it."""
     return frame[name] if name in frame else pd.Series(np.nan, frame.index)
 
 
 def holds(rule: Rule, frame: pd.DataFrame, logit_difference: float) -> pd.Series:
-    """Return for which heads a rule holds."""
+    """Return for each head whether a rule holds."""
     found = pd.Series(True, frame.index)
     for name, least in rule.least.items():
         found &= column(frame, name) >= least
@@ -87,11 +88,12 @@ def holds(rule: Rule, frame: pd.DataFrame, logit_difference: float) -> pd.Series
 
 
 def named(frame: pd.DataFrame, logit_difference: float) -> pd.DataFrame:
-    """Return for every head the name that is proposed, its score, and the score's rank among all heads.
+    """Return for every head the proposed name, its score, and the score's rank among all heads.
 
     Args:
-        frame: see ``heads.head_frame``.
-        logit_difference: of the model on the clean prompts; nan where prompts have none, and no head is a mover.
+        frame: the measurements of ``heads.head_frame``.
+        logit_difference: the model's logit difference on the clean prompts; nan where prompts have no answers, and
+            then no head is a mover.
     """
     held = pd.DataFrame({rule.name: holds(rule, frame, logit_difference) for rule in RULES})
     scores = pd.DataFrame({rule.name: column(frame, rule.score) for rule in RULES})
@@ -105,7 +107,7 @@ def named(frame: pd.DataFrame, logit_difference: float) -> pd.DataFrame:
 
 
 def best(held: list[Rule], scores: pd.Series) -> str:
-    """Return the name of the rules that hold which goes before the others, see ``RULES``."""
+    """Return the name to propose of the rules that hold for a head, see ``RULES``."""
     for rule in held:
         if rule.of_task:
             return rule.name

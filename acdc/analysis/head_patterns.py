@@ -1,4 +1,4 @@
-"""Keep where heads attend to on some prompts, small enough for a page: shares of attention in 255ths."""
+"""Store attention patterns of heads on some prompts, small enough for a page: shares of attention in 255ths."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 N_SHOWN = 4
-"""Prompts whose attention is kept, at most."""
+"""The largest number of prompts whose attention patterns are stored."""
 MOST_BYTES = 2**19
-"""Bytes of all attention that is kept: fewer prompts where heads are many, none where the first one is too long."""
+"""The largest size of all stored patterns in bytes. With many heads fewer prompts are stored; with a long first prompt,
+none."""
 STEPS = 255
 SIDES = ("clean", "corrupted")
 
 
 def head_patterns(engine: Engine, tokenizer: PreTrainedTokenizerBase | None, kept: Collection[str]) -> dict[str, Any]:
-    """Return where heads attend to on the first prompts of a dataset.
+    """Return the attention patterns of some heads on the first prompts of a dataset.
 
     Args:
         kept: names of the heads.
 
     Returns:
-        ``prompts``: of each its ``clean`` and ``corrupted`` tokens as texts, up to the last scored one, and ``labels``,
-        each with its position in both, None where it has none. ``patterns``: by head, for each prompt, the shares of
-        attention on the clean and on the corrupted one, query by query, as bytes in base64.
+        ``prompts``: for each prompt its ``clean`` and ``corrupted`` tokens as texts, up to the last scored one, and
+        ``labels``, each with its position in both (None where it has none). ``patterns``: for each head and prompt, the
+        shares of attention on the clean and on the corrupted prompt, query by query, as bytes in base64.
     """
     lengths = engine.dataset.scored.int().cumsum(1).argmax(1) + 1
     affordable = (2 * len(kept) * lengths.square()).cumsum(0) <= MOST_BYTES
@@ -57,19 +58,19 @@ def head_patterns(engine: Engine, tokenizer: PreTrainedTokenizerBase | None, kep
 
 
 def of_side(engine: Engine, data: Dataset, side: int) -> Float[Tensor, "head prompt query key"]:
-    """Return where all heads attend to on the clean (0) or corrupted (1) prompts."""
+    """Return the attention patterns of all heads on the clean (0) or corrupted (1) prompts."""
     of, rows = runs_of(engine.weights, data, (data.clean, data.corrupted)[side])
     return torch.cat(list(patterns(engine.weights, of, rows)))
 
 
 def encoded(pattern: Float[Tensor, "query key"]) -> str:
-    """Return shares of attention as bytes in base64."""
+    """Encode a pattern of attention as bytes in base64."""
     steps = (pattern * STEPS).round().to(torch.uint8).cpu().numpy()
     return base64.b64encode(steps.tobytes()).decode()
 
 
 def shown_prompt(data: Dataset, i: int, n: int, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
-    """Return a prompt's tokens as texts, and where its labels stand."""
+    """Return a prompt's tokens as texts, and the positions of its labels."""
     at = [places(data, side) for side in range(len(SIDES))]
     labels = {name: [int(side[name][i]) for side in at] for name in at[0]}
     texts = {

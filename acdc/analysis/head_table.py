@@ -1,4 +1,4 @@
-"""Make the table of heads: what each does on prompts, the name that is proposed for it, and how its test went."""
+"""Make the table of heads: each head's measurements on prompts, its proposed name, and the tests of that name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BACKUP = "backup name mover"
-"""A published class that does nothing while the name movers work: it may be named as one or not at all."""
+"""A published class of heads that act only if name movers are ablated, so that "name mover" or no name agrees with it."""
 
 
 def logit_difference(engine: Engine) -> float:
-    """Return the model's logit difference on the clean prompts; nan where they have no answers."""
+    """Return the model's logit difference on the clean prompts; nan if they have no answers."""
     total = 0.0
     for chunk, part in zip(engine.chunks, engine.parts, strict=True):
         direction = answer_direction(engine.weights, part.to(engine.device))
@@ -43,24 +43,24 @@ def heads_in(
     found: Sequence[Found],
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> Heads:
-    """Return what heads do, and where those of the circuits attend to, see ``head_table`` and ``head_patterns``."""
+    """Measure, name and test the model's heads, and store the attention patterns of those in circuits."""
     in_some = {node.name for one in found for node in one.circuit.nodes}
     return Heads(head_table(engine, metrics, found), head_patterns(engine, tokenizer, in_some))
 
 
 def head_table(engine: Engine, metrics: Mapping[str, MetricKind], found: Sequence[Found]) -> pd.DataFrame:
-    """Return a row for every head of the model, those of the circuits first.
+    """Return a table with a row for every head of the model, those in the circuits first.
 
-    Names of heads in the circuits are tested; the others are what they are judged against.
+    Names of heads in the circuits are tested. The other heads are there for comparison.
 
     Args:
-        metrics: the task's.
+        metrics: the task's metrics.
         found: circuits of one search.
 
     Returns:
-        The search's labels; ``head``; ``circuits``, in how many of them it is; ``receivers``; ``name``, ``score`` and
-        ``rank``, see ``head_names.named``; what ``head_tests.Tester.test`` says; ``tested_by``, the metric of the cut;
-        and the columns of ``heads.head_frame``.
+        The search's labels; ``head``; ``circuits``, the number of circuits that have the head; ``receivers``; ``name``,
+        ``score`` and ``rank``, see ``head_names.named``; the columns of ``head_tests.Tester.test``; ``tested_by``, the
+        metric by which cuts of edges are judged; and the columns of ``heads.head_frame``.
     """
     frame = head_frame(engine)
     frame = frame.join(named(frame, logit_difference(engine)))
@@ -79,14 +79,14 @@ TESTED = (
     *("passed", "tested_by", "cut", "cut_effect", "cut_error", "cut_passed"),
     *("swap_before", "swap_after", "swap_passed"),
 )
-"""Columns of the tests of names."""
+"""The columns of tests of names."""
 
 
 def tests_of(engine: Engine, metrics: Mapping[str, MetricKind], own: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the tests of the names of heads in circuits, a row per head; the others' are empty.
+    """Test the names of heads in circuits, and return a row per head; rows of other heads are empty.
 
     Args:
-        own: the metric of the search.
+        own: the name of the search's metric.
     """
     judge = judged_by(engine, metrics, own)
     tester, rows = Tester(engine, Scorer(engine, metrics[judge])), list[dict[str, Any]]()
@@ -100,18 +100,18 @@ def tests_of(engine: Engine, metrics: Mapping[str, MetricKind], own: str, frame:
 
 
 def agreement(table: pd.DataFrame, published: Mapping[str, str]) -> pd.DataFrame:
-    """Compare names with the classes that a paper gives heads.
+    """Compare the proposed names of heads with the classes that a paper gives them.
 
-    A backup mover agrees where it is named a name mover or not at all.
+    A backup name mover agrees if it is named a name mover or has no name.
 
     Args:
-        table: see ``head_table``.
-        published: by head, its class.
+        table: the table of ``head_table``.
+        published: the class of each head.
 
     Returns:
         A row per head that has a name or a class, for every kind of prompts: the search's labels, ``prompts``,
-        ``head``, ``published``, ``name``, ``score``, ``rank``, ``passed``, ``agrees``. No row where nothing is
-        published.
+        ``head``, ``published``, ``name``, ``score``, ``rank``, ``passed``, ``agrees``. Without published classes there
+        is no row.
     """
     shown = table.assign(published=[published.get(head, NONE) for head in table["head"]])
     shown = shown[bool(published) & ((shown["published"] != NONE) | (shown["name"] != NONE))]

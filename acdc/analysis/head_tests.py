@@ -1,8 +1,9 @@
-"""Test the name of a head by what it predicts.
+"""Test the name of a head by its predictions.
 
-An edge is cut, or a token is swapped, and something must change or stay.
+A test removes edges or swaps tokens, and a measurement must change or stay as the name predicts.
 
-Rules of names look at none of this. A name that fails its test is kept, and the table says that it failed.
+The rules that propose names do not use these measurements. A name that fails its test is kept, and the table says that
+it failed.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from acdc.engine.model import Engine
 from acdc.graph import Circuit, Edge, Node
 
 KEPT = 0.5
-"""A swap leaves what should stay above this share of what it was, and what should go below."""
+"""The share of a measurement that must be left after a swap if it should stay, and not be left if it should vanish."""
 ERRORS = 2.0
-"""Standard errors over prompts by which the effect of a cut must differ from zero."""
+"""The number of standard errors over prompts by which the effect of a cut must differ from zero."""
 
 
 # Edges are cut.
 
 
 def cut_circuit(engine: Engine, head: Node, cut: str) -> Circuit:
-    """Return all edges but those that a story needs, see ``Test.cut``."""
+    """Return the circuit of all edges except those that the name's mechanism needs, see ``Test.cut``."""
     graph, circuit = engine.graph, Circuit.full(engine.graph)
     if cut == "queries":
         queries = [i for i, node in enumerate(graph.receivers) if node.port == "q"]
@@ -47,7 +48,7 @@ def cut_circuit(engine: Engine, head: Node, cut: str) -> Circuit:
 
 
 def cut_test(scorer: Scorer, head: Node, test: Test) -> dict[str, Any]:
-    """Return by how much the score falls without the edges that a story needs, and whether that is as predicted."""
+    """Measure how far the score falls without the edges of the name's mechanism, and whether that is as predicted."""
     fall = scorer.model - scorer.of(cut_circuit(scorer.engine, head, test.cut))
     effect = float(fall.mean())
     error = float(fall.std(ddof=1) / np.sqrt(len(fall))) if len(fall) > 1 else float("nan")
@@ -60,7 +61,7 @@ def cut_test(scorer: Scorer, head: Node, test: Test) -> dict[str, Any]:
 
 
 def swapped_answer(data: Dataset) -> tuple[Dataset, Bool[Tensor, "prompt"]]:
-    """Return the prompts with another prompt's correct answer where their own stands, and which have such a swap."""
+    """Swap the answer in each clean prompt for another prompt's, and return which prompts have such a swap."""
     own = data.targets["correct"]
     other, done = own.clone(), torch.zeros(len(data), dtype=torch.bool, device=own.device)
     for shift in range(1, len(data)):
@@ -75,7 +76,7 @@ def swapped_answer(data: Dataset) -> tuple[Dataset, Bool[Tensor, "prompt"]]:
 
 
 def answer_effects(engine: Engine, data: Dataset) -> Float[Tensor, "head prompt"]:
-    """Return what each head writes to a dataset's answers by itself, see ``direct_effects``."""
+    """Return each head's direct effect on the logit difference of a dataset's answers: Float[head prompt]."""
     of, rows = runs_of(engine.weights, data, data.clean)
     direction = answer_direction(engine.weights, data)
     assert direction is not None  # only movers are asked for it
@@ -83,7 +84,7 @@ def answer_effects(engine: Engine, data: Dataset) -> Float[Tensor, "head prompt"
 
 
 def swap_answers(engine: Engine) -> Float[Tensor, "2 head"]:
-    """Measure what heads write to the answer, before and after another word stands where the answer stood."""
+    """Measure heads' direct effects before and after another word replaces the answer in the prompt: Float[2 head]."""
     if engine.dataset.targets["correct"].dim() > 1:
         return torch.full((2, len(heads_of(engine.graph))), torch.nan)
     pairs = []
@@ -94,9 +95,13 @@ def swap_answers(engine: Engine) -> Float[Tensor, "2 head"]:
 
 
 def swap_earlier(engine: Engine, kind: str) -> Float[Tensor, "2 head"]:
-    """Measure on repeated random tokens how heads attend by a kind, before and after each second token is swapped.
+    """Measure heads' attention on repeated random tokens before and after every second earlier token is swapped.
 
-    Tokens are swapped where they stand first. Only queries are measured whose own earlier token was swapped.
+    A repeated token is swapped at its first occurrence. Only those queries are measured whose own earlier token was
+    swapped.
+
+    Args:
+        kind: the kind of attention, ``induction`` or ``duplicate_token``.
     """
     data = attention.random_tokens(engine.weights, 1, first_token(engine.dataset)).to(engine.device)
     n_pos, half = data.clean.shape[1], int(data.scored[0].sum())
@@ -110,7 +115,7 @@ def swap_earlier(engine: Engine, kind: str) -> Float[Tensor, "2 head"]:
 
 
 def swap_others(engine: Engine) -> Float[Tensor, "2 head"]:
-    """Measure how heads attend to the token before, before and after each second token of the prompts is swapped."""
+    """Measure heads' attention to the previous token before and after every second token of the prompts is swapped."""
     data = engine.dataset.to(engine.device)
     target = attention.matching(data.clean, attention.until_scored(data))["previous_token"]
     every_second = torch.arange(1, data.clean.shape[1], 2, device=engine.device)
@@ -122,7 +127,7 @@ def swap_others(engine: Engine) -> Float[Tensor, "2 head"]:
 def other_tokens(
     engine: Engine, tokens: Int[Tensor, "prompt pos"], at: Int[Tensor, "chosen"]
 ) -> Int[Tensor, "prompt chosen"]:
-    """Draw tokens that a prompt does not have, where it has all, any."""
+    """Draw tokens that do not occur in each prompt; any tokens if all occur."""
     generator, d_vocab = torch.Generator().manual_seed(2), engine.weights.architecture.d_vocab
     drawn = []
     for prompt in tokens.cpu():
@@ -136,7 +141,7 @@ def other_tokens(
 def share_of(
     engine: Engine, data: Dataset, tokens: Int[Tensor, "prompt pos"], target: Bool[Tensor, "prompt query key"]
 ) -> Float[Tensor, "head"]:
-    """Return the share of attention that every head gives to targets, on tokens of a dataset's shape."""
+    """Return the share of attention that every head gives to target keys, on given tokens: Float[head]."""
     of, rows = runs_of(engine.weights, data, tokens)
     layers = attention.patterns(engine.weights, of, rows)
     return torch.cat([attention.share(pattern, target).nanmean(1) for pattern in layers])
@@ -144,14 +149,15 @@ def share_of(
 
 @dataclass(frozen=True)
 class Test:
-    """Say what a name predicts.
+    """Define the predictions of a name.
 
     Attributes:
-        cut: which edges its story needs: ``q`` or ``k``, its direct edge; ``queries``, those into later heads' queries.
-        lowers: whether without these edges the logit difference falls (1) or rises (-1); 0 where the story leaves open
-            what the task makes of it, and the effect is reported alone.
-        swap: measures every head before and after tokens are swapped; None where nothing is swapped.
-        stays: whether what the swap measures stays, or else goes.
+        cut: the edges that the mechanism needs: ``q`` or ``k``, the head's direct edge; ``queries``, the edges from the
+            head into the queries of later heads.
+        lowers: whether the logit difference falls (1) or rises (-1) without these edges; 0 if the name predicts
+            neither, so that the effect is reported without a verdict.
+        swap: a function that measures every head before and after tokens are swapped, Float[2 head]; None for no swap.
+        stays: whether the measurement should stay after the swap; otherwise it should vanish.
     """
 
     cut: str
@@ -168,12 +174,13 @@ TESTS = {
     "duplicate token": Test("k", 0, partial(swap_earlier, kind="duplicate_token"), stays=False),
     "previous token": Test("k", 0, swap_others),
 }
-"""By name, its test.
+"""The test of each name.
 
-A mover's query comes from those before it: with the corrupted prompt's, the logit difference falls (of a negative one:
-rises). And it copies whatever stands where the answer stands: with another word there, it writes that. What an
-S-inhibition head sends, it sends to queries. An induction or duplicate token head looks for the earlier token: with
-another one there, it attends no more. A previous token head attends to the one before, whichever it is.
+A name mover's query depends on earlier heads: with the corrupted prompt's query the logit difference falls (for a
+negative name mover it rises). It copies the word at the answer's position: with another word there, it writes that
+word. An S-inhibition head acts through the queries of later heads. An induction or duplicate token head looks for the
+earlier token: with another token there, its attention is gone. A previous token head attends to the token before,
+whichever token that is.
 """
 
 
@@ -181,7 +188,8 @@ class Tester:
     """Test names of heads of one model on one dataset.
 
     Args:
-        scorer: of the metric by which cuts are judged.
+        engine: the engine of the model on the dataset.
+        scorer: scores circuits by the metric by which cuts of edges are judged.
     """
 
     def __init__(self, engine: Engine, scorer: Scorer) -> None:
@@ -189,19 +197,19 @@ class Tester:
         self.swaps: dict[str, Float[Tensor, "2 head"]] = {}
 
     def test(self, head: Node, name: str) -> dict[str, Any]:
-        """Test a head's name.
+        """Test the name of a head by cutting edges and swapping tokens.
 
         Returns:
             ``cut``, ``cut_effect`` (by how much the score falls), ``cut_error`` (its standard error), ``cut_passed``;
-            ``swap_before``, ``swap_after``, ``swap_passed``; ``passed``, whether all that could be tested passed. None
-            stands for what is not tested.
+            ``swap_before``, ``swap_after``, ``swap_passed``; and ``passed``, whether all tests that could be made
+            passed. An entry is None where there was no test.
         """
         row = cut_test(self.scorer, head, TESTS[name]) | self.swap_test(head, name)
         told = [passed for passed in (row["cut_passed"], row["swap_passed"]) if passed is not None]
         return row | {"passed": all(told) if told else None}
 
     def swap_test(self, head: Node, name: str) -> dict[str, Any]:
-        """Return what a swap of tokens does to a head, and whether that is as its name predicts."""
+        """Return a head's measurement before and after tokens are swapped, and whether that is as its name predicts."""
         test = TESTS[name]
         if test.swap is None:
             return {"swap_before": None, "swap_after": None, "swap_passed": None}

@@ -1,4 +1,4 @@
-"""Measure what every head does: where it attends to, what it copies, and what it writes to the answer.
+"""Measure every attention head: where it attends, which tokens it copies, and its direct effect on the answer.
 
 A table has a row per head of the model, so that those of a circuit can be judged against all others.
 """
@@ -24,13 +24,13 @@ from acdc.found import Found
 from acdc.graph import Graph, Node
 
 TOP = 5
-"""A head copies a token that is among so many of the logits that it favours most (Wang et al. 2022, section 3.1)."""
+"""A head copies a token if it is among this many top logits of the head's output (Wang et al. 2022, section 3.1)."""
 MOST_TOKENS = 50
-"""Tokens at most that copying is measured on."""
+"""The largest number of tokens on which copying is measured."""
 SHOWN = 3
-"""Receivers of a head that its row names."""
+"""The number of a head's receivers that its row names."""
 CORRUPTED = "_corrupted"
-"""How the columns of measures on corrupted prompts end."""
+"""The suffix of columns of measures on corrupted prompts."""
 
 
 def heads_of(graph: Graph) -> list[Node]:
@@ -42,10 +42,10 @@ def heads_of(graph: Graph) -> list[Node]:
 
 
 def answer_direction(weights: Weights, data: Dataset) -> Float[Tensor, "scored d_model"] | None:
-    """Return the direction that the logit difference is read by at each scored position.
+    """Return the direction in the residual stream whose projection is the logit difference: Float[scored d_model].
 
-    It is the unembedding of correct minus that of incorrect answers, of several their mean. None for prompts that have
-    no such answers.
+    It is the unembedding of the correct answer minus that of the incorrect one; the mean, for several answers. None if
+    the prompts have no such answers.
     """
     targets = data.targets
     if {"correct", "incorrect"} <= targets.keys():
@@ -62,7 +62,7 @@ def answer_direction(weights: Weights, data: Dataset) -> Float[Tensor, "scored d
 def mean_unembedding(
     weights: Weights, tokens: Int[Tensor, "scored answer"], given: Tensor
 ) -> Float[Tensor, "scored d_model"]:
-    """Return the mean of the given tokens' columns of the unembedding."""
+    """Return the mean unembedding of the given tokens: Float[scored d_model]."""
     share = (given / given.sum(1, keepdim=True)).to(weights.unembed)
     columns = weights.unembed.T[tokens.clamp(min=0).to(weights.unembed.device)]  # [scored answer d_model]
     return torch.einsum("sad,sa->sd", columns, share)
@@ -71,7 +71,7 @@ def mean_unembedding(
 def through_final_norm(
     weights: Weights, x: Float[Tensor, "... scored d_model"], final: Float[Tensor, "scored d_model"]
 ) -> Float[Tensor, "... scored d_model"]:
-    """Return what parts of the final residual stream become, if the norm divides by what it divides the whole by."""
+    """Apply the final norm to parts of the final residual stream, with the scale of the whole."""
     architecture = weights.architecture
     if architecture.norm == "none":
         return x
@@ -86,9 +86,9 @@ def through_final_norm(
 def direct_effects(
     weights: Weights, of: Run, rows: Rows, direction: Float[Tensor, "scored d_model"]
 ) -> Float[Tensor, "head prompt"]:
-    """Return what each head adds to the logit difference by itself (direct logit attribution), a mean a prompt.
+    """Return the direct effect of each head on the logit difference (direct logit attribution): Float[head prompt].
 
-    Soft caps of logits are left out.
+    It is averaged over a prompt's scored positions. Soft caps of logits are left out.
     """
     graph = weights.architecture.graph()
     which = [graph.sender_index[node] for node in heads_of(graph)]
@@ -102,7 +102,7 @@ def direct_effects(
 
 
 def copied_tokens(data: Dataset) -> Int[Tensor, "token"]:
-    """Return the tokens that copying is measured on: the answers or, without any, the prompts' tokens."""
+    """Return the tokens on which copying is measured: the answers or, without answers, the prompts' tokens."""
     names = [name for name in ("correct", "incorrect", "answers") if name in data.targets]
     given = torch.cat([data.targets[name].flatten() for name in names] or [data.clean.flatten()]).unique()
     return given[given != NO_ANSWER][:MOST_TOKENS]
@@ -110,11 +110,11 @@ def copied_tokens(data: Dataset) -> Int[Tensor, "token"]:
 
 @torch.no_grad()
 def copying(weights: Weights, tokens: Int[Tensor, "token"]) -> dict[str, Float[Tensor, "head"]]:
-    """Return the share of tokens that are among the top logits of what a head writes where it reads them.
+    """Return each head's share of tokens that are among the top logits of its output when it reads them: Float[head].
 
-    What it reads is the token's embedding and what the first MLP makes of it, by itself; what it writes goes through
-    the last norm and the unembedding (Wang et al. 2022, section 3.1). ``anti_copying`` is the same of minus its output.
-    Both are nan of a model that answers in other tokens than it reads.
+    A head reads a token's embedding plus the first MLP's output on it. Its output goes through the last norm and the
+    unembedding (Wang et al. 2022, section 3.1). ``anti_copying`` is the same for minus its output. Both are nan for a
+    model whose output vocabulary is not its input vocabulary.
     """
     a, tokens = weights.architecture, tokens.to(weights.embed.device)
     if weights.unembed.shape[1] != len(weights.embed):
@@ -141,7 +141,7 @@ def copying(weights: Weights, tokens: Int[Tensor, "token"]) -> dict[str, Float[T
 
 
 def measured(engine: Engine, side: int) -> OfHeads:
-    """Measure every head on the clean (0) or corrupted (1) prompts: its attention and its direct effect."""
+    """Measure every head's attention and direct effect on the clean (0) or corrupted (1) prompts."""
     parts: list[OfHeads] = []
     for part in engine.parts:
         data = part.to(engine.device)
@@ -157,16 +157,16 @@ def measured(engine: Engine, side: int) -> OfHeads:
 
 
 def first_token(data: Dataset) -> int | None:
-    """Return the token that marks the beginning of a dataset's prompts; None where none does."""
+    """Return the beginning-of-sequence token of a dataset's prompts; None if they have none."""
     return int(data.clean[0, 0]) if data.about.get("bos") else None
 
 
 def head_frame(engine: Engine, seed: int = 0) -> pd.DataFrame:
-    """Measure every head of a model, in a row each.
+    """Measure every head of a model, and return a table with a row per head.
 
     Returns:
-        ``head``; means over the prompts of what ``measured`` returns on the clean and, in columns that end in
-        ``CORRUPTED``, on the corrupted prompts; ``random_previous_token``, ``random_duplicate_token`` and
+        ``head``; the measurements of ``measured``, averaged over the clean prompts and, in columns that end in
+        ``CORRUPTED``, over the corrupted prompts; ``random_previous_token``, ``random_duplicate_token`` and
         ``random_induction`` on repeated random tokens; ``copying`` and ``anti_copying``.
     """
     weights, data = engine.weights, engine.dataset
@@ -180,7 +180,7 @@ def head_frame(engine: Engine, seed: int = 0) -> pd.DataFrame:
 
 
 def receivers_of(found: Sequence[Found], head: str) -> str:
-    """Return the receivers that a head sends most to, with effects, in the largest of circuits that has it."""
+    """Return as a text a head's receivers of largest effect, in the largest circuit that has the head."""
     having = [one for one in found if any(node.name == head for node in one.circuit.nodes)]
     if not having:
         return ""
@@ -195,7 +195,7 @@ def receivers_of(found: Sequence[Found], head: str) -> str:
 
 
 def in_circuits(found: Sequence[Found], frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield for every head in how many circuits it is, and which receivers it sends to there."""
+    """Yield for every head the number of circuits that have it, and its receivers of largest effect."""
     nodes = [{node.name for node in one.circuit.nodes} for one in found]
     for head in frame["head"]:
         yield {"circuits": sum(head in names for names in nodes), "receivers": receivers_of(found, head)}

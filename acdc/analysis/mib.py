@@ -1,9 +1,9 @@
-"""Measure methods as MIB's circuit track does (Mueller et al. 2025, arXiv 2504.13151).
+"""Measure methods by CPR and CMD, as MIB's circuit track does (Mueller et al. 2025, arXiv 2504.13151).
 
-The rules are those of its code, hannamw/MIB-circuit-track at b759df3, ``evaluate_area_under_curve``: circuits of ten
-sizes, the sizes shares of all edges that are rounded down, edges between components with a key and a value for each
-query head. CPR is the area under faithfulness over these shares, CMD that under its distance from 1, both by
-trapezoids from the smallest share to 1. CPR ranks edges by their scores, CMD by the scores' sizes.
+The rules are those of its code, hannamw/MIB-circuit-track at b759df3, ``evaluate_area_under_curve``. Circuits have ten
+sizes, which are shares of all edges, rounded down. Edges lead between components, with a key and a value for each query
+head. CPR is the area under faithfulness over these shares, CMD the area under the distance of faithfulness from 1, both
+by trapezoids from the smallest share to 1. CPR ranks edges by their scores, CMD by the scores' absolute values.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from acdc.metrics import MetricKind
 from acdc.trace import Effects
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Of all edges, the sizes of MIB's circuits."""
+"""The sizes of MIB's circuits, as shares of all edges."""
 
 
 def per_query_head(graph: Graph) -> Graph:
-    """Return a graph with a key and a value for each query head."""
+    """Return the graph with a key and a value for each query head."""
     return replace(graph, n_kv_heads=graph.n_heads)
 
 
 def ungrouped(found: Found) -> tuple[Circuit, EdgeScores]:
     """Return a circuit and its scores in the graph with a key and a value for each query head.
 
-    Of a shared key or value, each query head has the circuit's edges, and an equal part of the score.
+    An edge into a shared key or value becomes an edge for each query head of the group, with an equal part of the
+    score.
 
     Raises:
         InputError: token and position embeddings are two senders, which MIB's graph does not have.
@@ -57,8 +58,8 @@ def by_method(files: Mapping[Path, Sequence[Found]], graph: Graph) -> dict[str, 
         graph: the engine's, with a key and a value for each query head.
 
     Raises:
-        InputError: a circuit is of another model than the engine's, files are of two searches, a method has no scores
-            that rank edges, see ``check_ranked``, or two files of them.
+        InputError: a circuit is of another model than the engine's, files are of two searches, a method that scores has
+            no scores of edges, see ``check_ranked``, or has two files of scores.
     """
     sources: dict[str, list[Path]] = {}
     found: dict[str, list[Found]] = {}
@@ -81,7 +82,7 @@ def by_method(files: Mapping[Path, Sequence[Found]], graph: Graph) -> dict[str, 
 
 
 def check_ranked(found: Sequence[Found], path: Path) -> None:
-    """Raise InputError where a method that scores has no scores of edges, and would pass for one that is swept."""
+    """Check that a method that scores has scores of edges, so that it is not measured by its circuits; raise if not."""
     name = found[0].settings["method"]
     method = METHODS.get(name)
     if method is None or method.kind == "search":
@@ -96,15 +97,15 @@ def check_ranked(found: Sequence[Found], path: Path) -> None:
 
 
 def of_scores(scores: EdgeScores) -> Iterator[Circuit]:
-    """Yield the circuits of the edges of largest score, one for each of ``SHARES``."""
+    """Yield for each of ``SHARES`` the circuit of the edges of largest score."""
     n_edges = int(scores.graph.exists.sum())
     return (scores.top(int(share * n_edges)) for share in SHARES)
 
 
 def of_sweep(circuits: Sequence[Circuit]) -> Iterator[Circuit]:
-    """Yield for each of ``SHARES`` the largest circuit of a sweep that is no larger; the empty one where none is.
+    """Yield for each of ``SHARES`` the largest circuit of a sweep that has no more edges; the empty one without any.
 
-    At the last, all edges, that is the whole model.
+    For the last share, all edges, it is the circuit of all edges.
     """
     graph = circuits[0].graph
     ends = [Circuit.empty(graph), Circuit.full(graph)]
@@ -115,9 +116,9 @@ def of_sweep(circuits: Sequence[Circuit]) -> Iterator[Circuit]:
 
 
 def areas(engine: Engine, kind: MetricKind, circuits: Iterator[Circuit]) -> tuple[float, float]:
-    """Compute the area under faithfulness over ``SHARES``, and that under its distance from 1; nan where there is none.
+    """Compute the area under faithfulness over ``SHARES``, and the area under its distance from 1.
 
-    Faithfulness is not defined where the metric is the same with all edges and with none.
+    Both are nan if the metric is the same with all edges and with none, since faithfulness is then not defined.
     """
     ends = (Circuit.full(engine.graph), Circuit.empty(engine.graph))
     full, empty = (engine.value(circuit, kind) for circuit in ends)
@@ -129,10 +130,10 @@ def areas(engine: Engine, kind: MetricKind, circuits: Iterator[Circuit]) -> tupl
 
 
 def write_submission(found: Sequence[Found], folder: Path, d_model: int | None) -> None:
-    """Write a method's circuits as MIB's circuit track takes them, one folder for a task and a model.
+    """Write a method's circuits as MIB's circuit track takes them, into a folder for one task and model.
 
-    That is one file of every edge's score, ``importances.json``, or a circuit for each of ``SHARES`` below 1, such as
-    ``0.1_percent.json``, in the form of EAP-IG's graphs.
+    A method that scores gets one file with the score of every edge, ``importances.json``. Any other gets a circuit for
+    each of ``SHARES`` below 1, such as ``0.1_percent.json``. Files are in EAP-IG's JSON.
 
     Raises:
         InputError: as ``acdc.exchange.write_eap_json``.
@@ -150,10 +151,10 @@ def write_submission(found: Sequence[Found], folder: Path, d_model: int | None) 
 
 
 def cpr_and_cmd(engine: Engine, kind: MetricKind, found: Sequence[Found]) -> tuple[float, float]:
-    """Compute CPR and CMD of what a method found: of its scores where it has some, or of a sweep's circuits.
+    """Compute CPR and CMD of a method: from its scores if it has some, otherwise from the circuits of its sweep.
 
     Args:
-        engine: of a graph with a key and a value for each query head.
+        engine: an engine whose graph has a key and a value for each query head.
         found: the circuits of one method.
     """
     if found[0].scores is None:

@@ -1,4 +1,4 @@
-"""Put our numbers beside those that the paper publishes. Pure functions on tables."""
+"""Compare areas under ROC curves with the numbers that the paper publishes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
 from acdc.found import LABELS
 
 CURVE = [*LABELS, "known", "known_of", "level"]
-"""Columns of recovery.csv that tell one ROC curve from another."""
+"""The columns of recovery.csv that identify a ROC curve."""
 ROW = ["task", "model", "known", "known_of", "metric", "level"]
-"""Columns that tell one row of the paper's tables from another."""
+"""The columns that identify a row of the paper's tables."""
 PAPER = "_paper"
-"""The end of the names of tasks that have the paper's own prompts."""
+"""The suffix of the names of tasks that have the paper's own prompts."""
 LEVEL_NAMES = {level.name: level.published for level in LEVELS.values() if level.published}
 """The levels that the paper publishes, under its names."""
 
 
 def as_published(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return labels of curves as acdc/assets/published names them: columns task, metric, ablation and method.
+    """Return labels of curves under the names that acdc/assets/published uses: task, metric, ablation and method.
 
-    The paper's corrupted ablation stands beside both of ours: its code permutes positions, its published points do not.
-    A metric or ablation that the paper does not have keeps our name, which matches none of the paper's.
+    The paper's corrupted ablation is compared with both of ours: its code permutes positions, its published points do
+    not. A metric or ablation that the paper does not have keeps our name, which matches none of the paper's.
     """
     return pd.DataFrame(
         {
@@ -37,17 +37,17 @@ def as_published(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
-    """Return areas as the paper's Tables 2 (corrupted) and 3 (zero ablation) have them, the paper's own beside ours.
+    """Return areas as in the paper's Tables 2 (corrupted ablation) and 3 (zero ablation), beside the paper's own.
 
     Args:
         auc: a study's auc.csv.
 
     Returns:
-        A row per task, model, known circuit, metric and level (edges, and nodes as the paper counts them). A column per
-        method, and one for the paper's number of it. A column without any number is left out.
+        A row per task, model, known circuit, metric and level (edges, and nodes as the paper counts them). Each method
+        has a column for our area and one for the paper's. Columns without any number are left out.
 
     Raises:
-        ValueError: the study has no area under this ablation.
+        ValueError: the study has no area for this ablation.
     """
     rows = auc[(auc["ablation"] == ablation) & auc["level"].isin(LEVEL_NAMES)]
     if rows.empty:
@@ -64,7 +64,7 @@ def comparison(auc: pd.DataFrame, ablation: str) -> pd.DataFrame:
 
 
 def auc_table(recovery: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per ROC curve.
+    """Return one row per ROC curve, with its area and the published area.
 
     Args:
         recovery: recovery.csv, one row per circuit, known circuit and level.

@@ -1,4 +1,4 @@
-"""Measure how much of a known circuit a found one recovers (Conmy et al. 2023, section 4). Pure functions."""
+"""Measure how much of a known circuit a found one recovers (Conmy et al. 2023, section 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Point = tuple[float | int, float | int]
 
 @dataclass(frozen=True)
 class Confusion:
-    """Count found against known edges or nodes: true and false positives, false and true negatives."""
+    """Count true and false positives, false and true negatives of found against known edges or nodes."""
 
     tp: int
     fp: int
@@ -28,17 +28,17 @@ class Confusion:
 
     @property
     def tpr(self) -> float:
-        """Return the share of the known that was found."""
+        """Return the true positive rate: the share of the known edges or nodes that were found."""
         return self.tp / (self.tp + self.fn)
 
     @property
     def fpr(self) -> float:
-        """Return the share of all that is not in the known circuit that was found."""
+        """Return the false positive rate: of the edges or nodes outside the known circuit, the share that was found."""
         return self.fp / (self.fp + self.tn)
 
     @property
     def precision(self) -> float | None:
-        """Return the share of the found that is known; None where nothing was found."""
+        """Return the precision: the share of the found edges or nodes that are known; None if nothing was found."""
         found = self.tp + self.fp
         return self.tp / found if found else None
 
@@ -51,7 +51,7 @@ def confusion(found: Set, known: Set, n: int) -> Confusion:
     """Compare a found set with a known one, in a universe of ``n`` edges or nodes.
 
     Raises:
-        InputError: nothing or everything is known, so that a rate would divide by zero.
+        InputError: the known set is empty or the whole universe, so that a rate would divide by zero.
     """
     if not 0 < len(known) < n:
         raise InputError(f"the known circuit has {len(known)} of {n}: recovery needs some that are in it and some not")
@@ -60,23 +60,23 @@ def confusion(found: Set, known: Set, n: int) -> Confusion:
 
 
 def edge_confusion(found: Circuit, known: Circuit) -> Confusion:
-    """Compare the edges that the original counts, addition and direct ones. Raises InputError as ``confusion``."""
+    """Compare addition and direct edges, which the original counts; raise InputError as ``confusion`` does."""
     return confusion(set(found.edges), set(known.edges), known.graph.n_edges)
 
 
 def node_confusion(found: Circuit, known: Circuit) -> Confusion:
-    """Compare components, with ports merged into their heads. Raises InputError as ``confusion``."""
+    """Compare components, with ports merged into their heads; raise InputError as ``confusion`` does."""
     return confusion(found.nodes, known.nodes, len(known.graph.senders) + 1)
 
 
 def original_node_confusion(found: Circuit, known: Circuit) -> Confusion:
-    """Compare the nodes that the published node curves count. Raises InputError as ``confusion``."""
+    """Compare the nodes that the published node curves count; raise InputError as ``confusion`` does."""
     universe = original_nodes(Circuit.full(known.graph))
     return confusion(original_nodes(found), original_nodes(known), len(universe))
 
 
 def original_nodes(circuit: Circuit) -> set[tuple[str, tuple]]:
-    """Return the hook points, with indices, at the ends of a circuit's edges. An MLP's two count as one.
+    """Return the hook points and indices at the ends of a circuit's edges; the two hook points of an MLP count as one.
 
     A head's output, the inputs of its ports and its q, k and v all count apart: ``filter_nodes`` (acdc_utils.py:250) is
     meant to merge them, but renames a hook point that does not exist.
@@ -95,10 +95,10 @@ COLUMNS = [
 def recovery_rows(
     found: Found, known_circuits: Mapping[str, Callable[[Graph], Circuit]], known_of: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per known circuit and level: how much of it a found circuit recovers.
+    """Yield one row per known circuit and level, with how much of it a found circuit recovers.
 
     Args:
-        known_circuits: by a name that says where the circuit is from.
+        known_circuits: the known circuits, by a name that says where each is from.
         known_of: the model whose circuits they are.
     """
     sizes = {
@@ -113,10 +113,10 @@ def recovery_rows(
 
 
 def roc_curve(points: Iterable[Point]) -> list[Point]:
-    """Return the points that no other one beats, with the trivial (0, 0) and (1, 1), from left to right.
+    """Return the points of a ROC curve that no other point dominates, with (0, 0) and (1, 1), from left to right.
 
-    A point is beaten by one of more true and fewer false positives. A point that ties in either rate stays, for a curve
-    may rise straight up.
+    A point is dominated by one with more true and fewer false positives. A point that ties in either rate stays, since
+    a curve may rise vertically.
 
     Raises:
         ValueError: a rate is not between 0 and 1.
@@ -133,14 +133,14 @@ def roc_curve(points: Iterable[Point]) -> list[Point]:
 def pessimistic_auc(points: Iterable[Point]) -> float:
     """Compute the area under the lowest staircase through a curve's points: the paper's AUC (acdc_graphics.py).
 
-    Between two points the true positive rate is that of the left one, so the two trivial points alone have area 0.
+    Between two points the true positive rate is that of the left one, so (0, 0) and (1, 1) alone have area 0.
     """
     fpr, tpr = np.array(roc_curve(points)).T
     return float(((1 - fpr[1:]) * np.diff(tpr)).sum())
 
 
 def trapezoid_auc(points: Iterable[Point]) -> float:
-    """Compute the area under straight lines between a curve's points, 0.5 for the two trivial points alone.
+    """Compute the area under straight lines between a curve's points; 0.5 for (0, 0) and (1, 1) alone.
 
     For nested circuits of all sizes it is the usual AUC: how often an edge or node of the known circuit is kept longer
     than one that is not in it.

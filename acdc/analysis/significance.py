@@ -1,12 +1,12 @@
-"""Test whether a circuit is one by the hypothesis tests of Shi et al. 2024 (arXiv 2410.13032).
+"""Test a circuit by the hypothesis tests of Shi et al. 2024 (arXiv 2410.13032).
 
-The tests are the paper's five: its idealized ones (equivalence, independence, minimality) and its flexible ones
-(sufficiency, partial necessity). Statistics and constants are those of its code, blei-lab/circuitry at ec9850b, folder
-``circuitry/hypothesis_testing``; each function names its file and says where it departs from it. Everything is measured
-by a score of every prompt, minus a metric, so that more is better.
+The tests are the paper's five: the idealized ones (equivalence, independence, minimality) and the flexible ones
+(sufficiency, partial necessity). Statistics and constants are those of the paper's code, blei-lab/circuitry at ec9850b,
+folder ``circuitry/hypothesis_testing``. Each function names the file of its test there, and where it departs from it.
+All tests use one score per prompt: minus a metric, so that more is better.
 
-Two scores that differ by no more than rounding are equal here. In the code they are not, and a model whose circuit is
-known exactly, where the circuit's and the model's scores differ by nothing else, would be judged by noise.
+Two scores that differ by no more than rounding are equal here, but not in the paper's code. There a circuit whose
+scores differ from the model's by rounding alone, such as the exactly known circuit of a model, is judged by noise.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from acdc.methods.random_order import random_scores
 from acdc.metrics import MetricKind
 
 LEVEL = 0.05
-"""A p-value below this rejects."""
+"""The significance level: a smaller p-value rejects the null hypothesis."""
 EPSILON = 0.1
-"""How far from even the chances of circuit and model to do better may be, and the two still be equivalent."""
+"""Circuit and model are equivalent if the probability that the circuit does better is this near to 1/2."""
 QUANTILE = 0.9
-"""The share of random circuits, or edges, that the true one is compared with."""
+"""The share of random circuits, or edges, that the tested one must exceed."""
 N_PERMUTATIONS = 1000
-"""Permutations of the test of independence."""
+"""The number of permutations in the test of independence."""
 
 Scores = Float[np.ndarray, "prompt"]
 
 
 class Outcome(NamedTuple):
-    """Hold what a test says; None where it cannot be made."""
+    """Hold a test's statistic and p-value; None where the test cannot be made."""
 
     statistic: float | None
     p_value: float | None
@@ -50,10 +50,10 @@ UNTESTED = Outcome(None, None)
 
 
 class Scorer:
-    """Score circuits prompt by prompt.
+    """Score circuits on every prompt.
 
     Attributes:
-        noise: by how much rounding may move a score.
+        noise: the largest difference of scores that counts as rounding.
         model: Float[prompt], the whole model's scores.
         model_is_best: whether the metric is a distance to the model, so that no circuit can do better.
     """
@@ -65,7 +65,7 @@ class Scorer:
         self.model_is_best = is_zero_at_model(engine, self.metric)
 
     def of(self, circuit: Circuit) -> Scores:
-        """Score a circuit: minus the metric's mean over each prompt's scored positions, every other edge ablated.
+        """Score a circuit on every prompt: minus the metric, averaged over scored positions, with other edges ablated.
 
         Raises:
             ArithmeticError: a score is not a finite number.
@@ -80,16 +80,16 @@ class Scorer:
         return scores.numpy()
 
     def distance(self, scores: Scores, others: Scores) -> float:
-        """Return the root of the mean squared difference over prompts; the code's ``eval_metric`` is its square."""
+        """Return the root mean squared difference of scores over prompts; the code's ``eval_metric`` is its square."""
         difference = scores - others
         return float(np.sqrt(np.square(np.where(abs(difference) > self.noise, difference, 0)).mean()))
 
     def count_above(self, value: float, others: Sequence[float]) -> int:
-        """Return how many of other distances a distance is larger than, by more than rounding."""
+        """Return how many of the other distances are smaller than a distance by more than rounding."""
         return int((value > np.array(others) + self.noise).sum())
 
     def count_below(self, value: float, others: Sequence[float]) -> int:
-        """Return how many of other distances a distance is smaller than, by more than rounding."""
+        """Return how many of the other distances are larger than a distance by more than rounding."""
         return int((value < np.array(others) - self.noise).sum())
 
 
@@ -97,16 +97,17 @@ class Scorer:
 
 
 def equivalence(circuit: Scores, model: Scores, noise: float) -> Outcome:
-    """Test that circuit and model have the same chance of doing better than the other (``non_equivalence.py``).
+    """Test whether the circuit and the model are equally likely to do better than the other (``non_equivalence.py``).
 
     The null hypothesis is |P(circuit better) - 1/2| < ``EPSILON`` over prompts. The p-value is the probability that, of
-    as many draws with chance 1/2 + ``EPSILON``, the share of successes is as far from 1/2 as the share observed.
+    as many draws with chance 1/2 + ``EPSILON``, the share of successes is at least as far from 1/2 as the observed
+    share.
 
-    Departures: the share is counted, as the hypothesis has it, where the code puts the mean difference of scores in its
-    place; and a tie counts as half a success, which errs on the side of the null hypothesis.
+    Departures: the statistic is the share of prompts, as in the hypothesis, where the code uses the mean difference of
+    scores; and a tie counts as half a success, which favours the null hypothesis.
 
     Returns:
-        the share of prompts where the circuit does better.
+        The share of prompts where the circuit does better, and the p-value.
     """
     better = np.where(abs(circuit - model) <= noise, 0.5, circuit > model)
     share, n = float(better.mean()), len(better)
@@ -116,18 +117,18 @@ def equivalence(circuit: Scores, model: Scores, noise: float) -> Outcome:
 
 
 def independence(complement: Scores, model: Scores, noise: float, rng: Generator) -> Outcome:
-    """Test that the scores without the circuit's edges are independent of the model's (``non_independence.py``).
+    """Test whether the scores without the circuit's edges are independent of the model's (``non_independence.py``).
 
     The null hypothesis is independence, the statistic the Hilbert-Schmidt independence criterion with Gaussian kernels
     (Gretton et al. 2007, biased estimate), the p-value that of ``N_PERMUTATIONS`` random permutations of the prompts.
 
-    Departures: each kernel's width is the median distance of its own scores, as Gretton et al. have it, where the code
-    has one width for both, of the distances between the two; and the observed order is one of the permutations, so that
-    no p-value is 0. What is the same on every prompt is independent of everything: the p-value is 1 where the
-    complement is, and the model then has nothing to be independent of, so nothing is said, where the model is.
+    Departures: each kernel's width is the median distance of its own scores, as in Gretton et al., where the code has
+    one width for both kernels, from the distances between the two scores; and the observed order counts as one of the
+    permutations, so that no p-value is 0. If the scores without the circuit are the same on every prompt, they are
+    independent of everything and the p-value is 1. If the model's scores are, the test cannot be made.
 
     Returns:
-        the criterion.
+        The criterion, and the p-value.
     """
     if np.ptp(model) <= noise:
         return UNTESTED
@@ -144,17 +145,17 @@ def independence(complement: Scores, model: Scores, noise: float, rng: Generator
 
 
 def minimality(scorer: Scorer, circuit: Circuit, n: int, rng: Generator) -> Outcome:
-    """Test that every edge of a circuit matters more than edges that were added at random (``minimality.py``).
+    """Test whether every edge of a circuit matters more than edges that are added at random (``minimality.py``).
 
-    A random path from an embedding to the logits is added to the circuit, and one of the edges that it brought is
-    removed again: how far that moves the scores is drawn ``n`` times. The null hypothesis for an edge of the circuit is
-    that removing it moves the circuit's scores further with a chance of at least ``QUANTILE``; the p-value is that of
-    the binomial test. The circuit's null hypothesis is all of them together, with Bonferroni's correction over its
-    edges, which the code still has as something to do.
+    The reference is drawn ``n`` times: a random path from an embedding to the logits is added to the circuit, one of
+    the new edges is removed again, and the move of the scores is measured. The null hypothesis for an edge of the
+    circuit is that removing it moves the scores further than that with a chance of at least ``QUANTILE``; the p-value
+    is that of the binomial test. The null hypothesis for the circuit is the conjunction over its edges, with
+    Bonferroni's correction, which the code has not implemented.
 
     Returns:
-        the share of edges that are superfluous: whose own hypothesis is rejected, with the correction; and the smallest
-        of their p-values times their number.
+        The share of superfluous edges, whose own hypothesis is rejected after the correction; and the smallest of the
+        edges' p-values times their number.
     """
     if not circuit.n_edges or circuit == Circuit.full(circuit.graph):
         return UNTESTED
@@ -166,16 +167,16 @@ def minimality(scorer: Scorer, circuit: Circuit, n: int, rng: Generator) -> Outc
 
 
 def sufficiency(scorer: Scorer, circuit: Circuit, reference: Iterable[Circuit]) -> Outcome:
-    """Test that a circuit is more faithful than most random circuits of its size (``sufficiency.py``).
+    """Test whether a circuit is more faithful than most random circuits of its size (``sufficiency.py``).
 
-    Faithful is who is near the model's scores. The null hypothesis is that the circuit is more faithful than a random
-    one with a chance of at most ``QUANTILE``; the p-value is that of the binomial test.
+    A circuit is the more faithful the nearer its scores are to the model's. The null hypothesis is that the circuit is
+    more faithful than a random one with a chance of at most ``QUANTILE``; the p-value is that of the binomial test.
 
-    Departure: a random circuit that is as faithful was not beaten. The code counts it as beaten, so that an empty
-    circuit would be sufficient.
+    Departure: an equally faithful random circuit does not count as beaten. The code counts it as beaten, so that an
+    empty circuit would be sufficient.
 
     Returns:
-        the share of random circuits that are beaten; the others do as well.
+        The share of random circuits that are beaten, and the p-value.
     """
     own = scorer.distance(scorer.of(circuit), scorer.model)
     others = [scorer.distance(scorer.of(other), scorer.model) for other in reference]
@@ -183,17 +184,18 @@ def sufficiency(scorer: Scorer, circuit: Circuit, reference: Iterable[Circuit]) 
 
 
 def partial_necessity(scorer: Scorer, circuit: Circuit, reference: Iterable[Circuit]) -> Outcome:
-    """Test that removing a circuit does more damage than removing most random ones (``partial_necessity.py``).
+    """Test whether removing a circuit does more damage than removing most random ones (``partial_necessity.py``).
 
-    Damage is how far the scores without the edges of a circuit are from the model's. The null hypothesis is that the
-    circuit does more than a random one with a chance of at most ``QUANTILE``; the p-value is that of the binomial test.
+    Damage is how far the scores without a circuit's edges are from the model's. The null hypothesis is that removing
+    the circuit does more damage than removing a random one with a chance of at most ``QUANTILE``; the p-value is that
+    of the binomial test.
 
     Args:
-        reference: circuits of the whole model, the code's default, many of which share edges with the circuit; or of
-            what is outside of the circuit, its option ``use_complement_for_reference_distribution``.
+        reference: random circuits of the whole model, the code's default, many of which share edges with the circuit;
+            or of the edges outside the circuit, its option ``use_complement_for_reference_distribution``.
 
     Returns:
-        the share of random circuits that do less damage.
+        The share of random circuits whose removal does less damage, and the p-value.
     """
     full = Circuit.full(circuit.graph)
     own = scorer.distance(scorer.of(full - circuit), scorer.model)
@@ -205,14 +207,14 @@ def partial_necessity(scorer: Scorer, circuit: Circuit, reference: Iterable[Circ
 
 
 def binomial(n: int, chance: float) -> Float[np.ndarray, "n_plus_1"]:
-    """Return the probabilities of 0 to ``n`` successes."""
+    """Return the binomial probabilities of 0 to ``n`` successes: Float[n_plus_1]."""
     successes = torch.distributions.Binomial(n, torch.tensor(chance, dtype=torch.float64))
     chances = successes.log_prob(torch.arange(n + 1, dtype=torch.float64)).exp().numpy()
     return chances / chances.sum()
 
 
 def more_than_quantile(count: int, n: int) -> Outcome:
-    """Return the share of ``n``, and the probability that so many or more succeed by a chance of ``QUANTILE``."""
+    """Return a share of successes, and the probability of so many or more if each has the chance ``QUANTILE``."""
     return Outcome(count / n, min(1.0, float(binomial(n, QUANTILE)[count:].sum())))
 
 
@@ -224,14 +226,14 @@ def kernel(values: Scores, least: float) -> Float[np.ndarray, "prompt prompt"]:
 
 
 def effects(scorer: Scorer, circuit: Circuit) -> Mapping[Edge, float]:
-    """Return how far removing each edge of a circuit moves its scores."""
+    """Return for each edge of a circuit how far removing it moves the scores."""
     whole, reaching = scorer.of(circuit), circuit.reaching_logits()
     found = dict.fromkeys(circuit.edges, 0.0)  # of edges that do not lead on to the logits
     return found | {edge: scorer.distance(scorer.of(reaching.without(edge)), whole) for edge in reaching}
 
 
 def effect_of_added(scorer: Scorer, circuit: Circuit, rng: Generator) -> float:
-    """Return how far the scores move without a random edge that a random path brought to a circuit."""
+    """Return how far removing a random edge moves the scores, of edges that a random path added to a circuit."""
     inflated, full = circuit, Circuit.full(circuit.graph)
     while inflated == circuit:
         inflated = circuit.copy()
@@ -242,12 +244,13 @@ def effect_of_added(scorer: Scorer, circuit: Circuit, rng: Generator) -> float:
 
 
 def add_path(circuit: Circuit, allowed: Circuit, rng: Generator) -> None:
-    """Add a random path from an embedding to the logits to a circuit, with the direct edges on its way.
+    """Add a random path from an embedding to the logits to a circuit, with the direct edges of its ports.
 
-    From a sender it goes on to any of its receivers, each as likely, and from a port to any head that it changes.
+    From a sender the path goes on to any of its receivers with equal chances, and from a port to any head that the port
+    changes.
 
     Args:
-        allowed: the edges that it may take, each of which is on such a path.
+        allowed: the edges that the path may take, each of which is on a path from an embedding to the logits.
     """
     graph = circuit.graph
     senders = list(range(graph.first_sender(0)))
@@ -262,7 +265,7 @@ def add_path(circuit: Circuit, allowed: Circuit, rng: Generator) -> None:
 
 
 def on_paths(circuit: Circuit) -> Circuit:
-    """Return the circuit of those edges that are on a path from an embedding to the logits."""
+    """Return the circuit of the edges that are on a path from an embedding to the logits."""
     graph, found = circuit.graph, circuit.reaching_logits()
     reached = np.array([node.layer < 0 for node in graph.senders])
     for receiver, node in enumerate(graph.receivers):
@@ -275,12 +278,12 @@ def on_paths(circuit: Circuit) -> Circuit:
 
 
 def of_edges(circuit: Circuit, rng: Generator) -> Circuit:
-    """Draw as many addition edges as a circuit has, each as likely, and the direct edges of ports that they enter."""
+    """Draw a random circuit with a circuit's number of addition edges, and the direct edges of ports they enter."""
     return random_scores(circuit.graph, int(rng.integers(2**32))).top(int(circuit.present.sum()))
 
 
 def of_paths(n_edges: int, allowed: Circuit, rng: Generator) -> Circuit:
-    """Draw random paths until there are ``n_edges``, or a few more; see ``add_path``."""
+    """Draw random paths until they have ``n_edges`` edges, or a few more; see ``add_path``."""
     drawn = Circuit.empty(allowed.graph)
     while drawn.n_edges < n_edges < allowed.n_edges:
         add_path(drawn, allowed, rng)
@@ -290,19 +293,19 @@ def of_paths(n_edges: int, allowed: Circuit, rng: Generator) -> Circuit:
 # All of them.
 
 IDEALIZED = ("equivalence", "independence", "minimality")
-"""Tests whose null hypothesis is that the circuit is as it should be: it passes where that is not rejected."""
+"""The tests whose null hypothesis states the desired property: a circuit passes if it is not rejected."""
 
 
 def significance_rows(scorer: Scorer, circuit: Circuit, *, n_random: int, seed: int) -> Iterator[dict[str, Any]]:
     """Yield a row per test of a circuit: ``test``, ``statistic``, ``p_value``, ``rejected`` and ``passes``.
 
-    Where a test cannot be made all but its name are None: equivalence and independence where the metric is a distance
-    to the model, independence where the model's score is the same on every prompt, minimality of no edges or all, and
-    necessity beside circuits of what is outside where too few edges are left there.
+    If a test cannot be made, all entries but its name are None: equivalence and independence if the metric is a
+    distance to the model, independence if the model's score is the same on every prompt, minimality for a circuit of no
+    edges or of all, and necessity beside circuits from outside the circuit if too few edges are there.
 
     Args:
-        n_random: random circuits, and random edges, that the circuit is compared with.
-        seed: of all that is random.
+        n_random: the number of random circuits, and of random edges, for comparison.
+        seed: the seed of everything random.
     """
     for test, outcome in outcomes(scorer, circuit, n_random, seed):
         rejected = None if outcome.p_value is None else outcome.p_value < LEVEL
@@ -340,11 +343,11 @@ def outcomes(scorer: Scorer, circuit: Circuit, n: int, seed: int) -> Iterator[tu
 
 
 def judged_by(engine: Engine, metrics: Mapping[str, MetricKind], own: str) -> str:
-    """Return the metric that prompts are scored by: that of the search, or one that is no distance to the model.
+    """Return the metric that scores prompts: the search's or, if that is a distance to the model, another one.
 
     Args:
-        metrics: the task's. Where all are distances, the search's is returned or, if it is none of them, the first.
-        own: that of the search.
+        metrics: the task's metrics. If all are distances, the search's is returned or, if the task lacks it, the first.
+        own: the name of the search's metric.
     """
     names = [name for name in (own, *metrics) if name in metrics]
     return next((name for name in names if not is_zero_at_model(engine, engine.metric(metrics[name]))), names[0])

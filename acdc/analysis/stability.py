@@ -1,4 +1,4 @@
-"""Measure whether a method finds the same circuit on other prompts, by overlaps of circuits found on resampled ones."""
+"""Measure how stable a method's circuits are, by the overlaps of circuits found on resampled prompts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from acdc.graph import Circuit
 
 INTERVAL = (2.5, 97.5)
-"""The percentiles that bound an interval."""
+"""The percentiles at the ends of an interval."""
 
 
 def edge_overlap(a: Circuit, b: Circuit) -> float:
-    """Compute the Jaccard index of two circuits' edges: those in both over those in either; 1 for two empty ones."""
+    """Compute the Jaccard index of two circuits' edges: edges in both over edges in either; 1 for empty circuits."""
     in_a, in_b = (np.concatenate([circuit.present.ravel(), circuit.direct]) for circuit in (a, b))
     either = (in_a | in_b).sum()
     return float((in_a & in_b).sum() / either) if either else 1.0
 
 
 def node_overlap(a: Circuit, b: Circuit) -> float:
-    """Compute the Jaccard index of two circuits' components, with ports merged into their heads."""
+    """Compute the Jaccard index of two circuits' components (ports count as their heads); 1 for empty circuits."""
     either = a.nodes | b.nodes
     return len(a.nodes & b.nodes) / len(either) if either else 1.0
 
@@ -36,7 +36,7 @@ def stability_rows(found: Mapping[tuple[str, str], Sequence[Circuit]]) -> Iterat
     The literature reports the mean over pairs for resampled prompts.
 
     Args:
-        found: by ``size_by`` and ``value``, a circuit of every resample, of which there are at least two.
+        found: the circuits of all resamples, at least two, by ``size_by`` and ``value``.
     """
     for (size_by, value), circuits in found.items():
         n_edges = float(np.mean([circuit.n_edges for circuit in circuits]))

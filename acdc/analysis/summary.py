@@ -1,4 +1,4 @@
-"""Put all methods of a study into one table: what their circuits keep and recover, and what finding them cost."""
+"""Summarise all methods of a study in one table: faithfulness and recovery of their circuits, and cost."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from acdc.found import LABELS
 def methods_table(
     faithfulness: pd.DataFrame, timing: pd.DataFrame, evaluations: pd.DataFrame, auc: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """Return one row per search and method.
+    """Return one row per search and method, with faithfulness, recovery of the known circuit and cost.
 
     Args:
-        faithfulness, timing, auc: the study's tables; no ``auc`` where no circuit is known.
-        evaluations: a row per job that found circuits: ``LABELS``, and ``evaluations``, its runs of the model.
+        faithfulness, timing, auc: the study's tables; ``auc`` is None if no circuit is known.
+        evaluations: a table with a row per job that found circuits: ``LABELS``, and ``evaluations``, the number of its
+            runs of the model.
 
     Returns:
-        The columns of ``faithfulness``; ``auc`` and ``auc_trapezoid`` of edges against the first known circuit, empty
-        where none is known; ``seconds`` and ``evaluations`` of all circuits together and ``max_rss_mib`` of the largest
-        job, empty for random circuits of the controls, for which there was no search.
+        The columns of ``faithfulness``; ``auc`` and ``auc_trapezoid`` of edges against the first known circuit, if one
+        is known; ``seconds`` and ``evaluations`` of all circuits together and ``max_rss_mib`` of the largest job, empty
+        for the random control circuits, for which there was no search.
     """
     table = faithfulness
     if auc is not None:

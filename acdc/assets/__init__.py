@@ -7,9 +7,9 @@ from importlib.resources.abc import Traversable
 
 
 def asset(*path: str) -> Traversable:
-    """Return a file or folder of the package's assets; it need not exist.
+    """Return the path of a file or folder in the package's assets, which need not exist.
 
     Args:
-        path: below ``acdc/assets``, such as ``"words", "names.txt"``.
+        path: the parts of the path below ``acdc/assets``, such as ``"words", "names.txt"``.
     """
     return files(__name__).joinpath(*path)

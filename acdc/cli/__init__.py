@@ -1,8 +1,8 @@
-"""Make the command line: one command per rule of the workflow, and some for people.
+"""Build the command line: one command per rule of the workflow, and some for direct use.
 
-A command is a typed function with a docstring; cyclopts makes flags and help of both. It was chosen over typer because
-a flag may take a list (``--values 0.1 0.3``), a dataclass may hold the flags that commands share, and a command's
-module is imported only when that command is called.
+A command is a typed function with a docstring, from which cyclopts makes flags and help. Cyclopts was chosen over typer
+because a flag may take a list (``--values 0.1 0.3``), a dataclass may hold the flags that commands share, and a
+command's module is imported only when that command is called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from acdc.errors import InputError, first_line
 from acdc.files import sentence_of
 
 PIPE_CLOSED = 141
-"""The exit status of a program whose reader has gone, as shells count it: 128 and the signal's number."""
+"""The exit status for a closed pipe, as shells count it: 128 plus the signal's number."""
 COMMANDS = {
     "Circuits, from a model and prompts": ("finding:find",),
     "A study": ("checking:check",),
@@ -56,7 +56,7 @@ COMMANDS = {
 
 
 def app() -> App:
-    """Return the command line. No command's module is imported yet."""
+    """Build the command line without importing any command's module."""
     # A flag may be given as a list; a switch has no --no-switch.
     flags = Parameter(consume_multiple=True, negative=())
     root = App(
@@ -82,7 +82,7 @@ def app() -> App:
 
 @cache
 def first_lines(module: str) -> dict[str, str]:
-    """Return the first line of every function's docstring in a module of this package, without importing it."""
+    """Return the first docstring line of every function in a module of this package, without importing the module."""
     tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
     return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in functions}
@@ -96,15 +96,15 @@ def say(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Say a warning in a line of its own, without the code that gave it."""
+    """Print a warning on one line, without the code that gave it."""
     print(f"acdc: warning: {message}", file=file or sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; what is wrong with what it was given is said in one sentence, and the exit status is 1.
+    """Run one command; report bad input in one sentence, with exit status 1.
 
     Args:
-        arguments: the command line; that of the process where None.
+        arguments: the words of the command line; None for those of the process.
     """
     warnings.showwarning = say
     try:

@@ -1,4 +1,4 @@
-"""The command that checks a study."""
+"""Define the command that checks a study."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from acdc.errors import InputError
 
 
 def check(*config: Path) -> None:
-    """Check a study's config without running anything, and say how large the study is.
+    """Check a study's config without running anything, and print the study's size.
 
-    Says the file and the line of what is no YAML, which Snakemake does not. Run it in the repository.
+    For a file that is no YAML it prints the file and the line, which Snakemake does not. Run it in the repository.
 
     Try:
       python -m acdc check workflow/config/test.yaml

@@ -1,4 +1,4 @@
-"""Commands that write circuits for other tools and read theirs."""
+"""Define the commands that write circuits for other tools and read theirs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def export(
 ) -> None:
     """Write a circuit for other tools: the original's .pth, EAP-IG's and MIB's .json and .pt, networkx's .graphml.
 
-    EAP-IG's files have the score of every edge, of those outside the circuit too: the effect when ACDC tried it, or
-    what a method that scores edges says. Edges by hisp, sp and edge_pruning have none: theirs is 0. GraphML has scores
-    of the circuit's edges, as effects. The original's file has no place for them.
+    EAP-IG's files have the score of every edge, also outside the circuit: the edge's effect when ACDC tried it, or its
+    score by a method that scores edges. For hisp, sp and edge_pruning, which give edges no scores, it is 0. GraphML has
+    scores of the circuit's edges, as effects. The original's file has no place for scores.
 
     With --format mib all circuits of a method become one task's folder of a submission to MIB's circuit track: a file
-    of scores or, of a sweep, nine circuits, the largest that have no more than 0.1, 0.2, 0.5, ... 50% of the edges.
+    of scores or, for a sweep, nine circuits, the largest that have no more than 0.1, 0.2, 0.5, ... 50% of the edges.
 
     Try:
       python -m acdc export results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
@@ -53,11 +53,11 @@ def export(
 
     Args:
         circuit: a circuit.json, or a circuits.json; for mib a circuits.json, or a folder with a folder for each circuit
-        format: what is written
+        format: the format of the file
         out: .pth, .json, .pt or .graphml; for mib a folder, which MIB wants to be called TASK_MODEL
-        value: which circuit, where the file holds several: what sets its size
-        trace: its trace.csv, where that is not beside it
-        d_model: of eap_json, eap_pt and mib: the width of the model's residual stream
+        value: which of several circuits in the file: the value that sets its size
+        trace: the circuit's trace.csv, if it is not beside the circuit
+        d_model: for eap_json, eap_pt and mib: the width of the model's residual stream
     """
     if format == MIB:
         from acdc.analysis.mib import check_ranked, write_submission
@@ -90,8 +90,8 @@ def import_(
 ) -> None:
     """Read a circuit that another tool found, and write it as circuit.json, for show, diff, evaluate and recover.
 
-    What the file says of effects or scores of edges goes into a trace.csv beside it, which draw and page read too. The
-    names are labels: nothing is computed. Code that a file brings along is refused, not run.
+    Effects or scores of edges in the file go into a trace.csv beside it, which draw and page read too. The names are
+    labels: nothing is computed. Code in a file is refused, not run.
 
     Try:
       python -m acdc import ioi.json --format eap_json --task ioi --model-name gpt2 --metric logit_difference \\
@@ -101,19 +101,19 @@ def import_(
 
     Args:
         file: .pth, .json, .pt or .graphml
-        format: what the file is
+        format: the format of the file
         task: the task
         model_name: the model's name in tables
-        metric: that the circuit was found with
-        ablation: what a removed edge carried
-        method: that found it
+        metric: the metric that the circuit was found with
+        ablation: the activations that removed edges carried
+        method: the method that found the circuit
         value: the threshold, regularisation or number of edges that sets its size
         out: the folder for circuit.json and trace.csv
-        size_by: what the value is; by default what sets the size of the method's circuits, or n_edges
-        by_score: take the VALUE edges of largest scores, whatever their signs, in place of the file's circuit, which
-            MIB's files of scores lack
-        like: a circuit.json of the model: a pickled list does not tell its size, nor EAP-IG's files whose heads share
-            keys and values
+        size_by: the name of the value; by default what sets the size of the method's circuits, or n_edges
+        by_score: take the VALUE edges of largest absolute score, in place of the file's circuit, which MIB's files of
+            scores lack
+        like: a circuit.json of the model: a pickled list does not tell the model's size, and EAP-IG's files do not
+            tell whose heads share keys and values
     """
     import pandas as pd
 
@@ -136,7 +136,7 @@ def import_(
 
 
 def best(graph: Graph, effects: Effects, value: str, file: Path) -> Circuit:
-    """Return the circuit of as many edges of the largest scores as the value says.
+    """Return the circuit of as many edges of the largest scores as ``value`` says.
 
     Raises:
         InputError: the file has no scores, or the value is no number of edges.

@@ -1,4 +1,4 @@
-"""Commands that find circuits, by every method, once or on resampled prompts."""
+"""Define the commands that find circuits, by every method, once or on resampled prompts."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def find(
     bos: BosName = "auto",
     **settings: str,
 ) -> None:
-    """Find one circuit of a model on prompts of your own.
+    """Find one circuit of a model on your own prompts.
 
-    Writes circuit.json, trace.csv of a method that searches, and scores.csv of one that scores. Killed, it goes on from
-    its checkpoint. A flag of the method sets the circuit's size: --threshold of acdc, --regularisation of sp,
-    --sparsity-target of edge_pruning, --n-edges or --n-nodes of methods that score.
+    Writes circuit.json, and trace.csv for a method that searches or scores.csv for one that scores. After a kill it
+    resumes from its checkpoint. A flag of the method sets the circuit's size: --threshold of acdc, --regularisation of
+    sp, --sparsity-target of edge_pruning, --n-edges or --n-nodes of methods that score.
 
     Try:
       python -m acdc find --model gpt2 --prompts prompts.csv --metric logit_difference --threshold 0.1 --out found/
@@ -61,19 +61,19 @@ def find(
     Args:
         model: a folder as save_pretrained writes it, a name on the Hugging Face hub, or smollm2-135m-q4
         prompts: a .csv, .tsv, .json, .jsonl or .parquet file with the columns clean, corrupted, correct and incorrect
-        metric: what is minimised
-        out: the folder that is written
-        method: how the circuit is found
-        ablation: what a removed edge carries
+        metric: the metric to minimise
+        out: the folder to write
+        method: the method that finds the circuit
+        ablation: the activations that removed edges carry
         engine: plain runs Algorithm 1 as the paper writes it, slowly
         device: auto takes CUDA where there is one; or cpu, cuda, cuda:1
         precision: precision of the arithmetic; mixed finds float32's circuit and tries edges in less
-        columns: what the file calls clean, corrupted, correct and incorrect, as JSON
-        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused
-        answers: whether its answers are one token as they stand after the prompt, or stand for the first tokens of what
-            they are by themselves, as MIB takes them
-        bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the tokenizer does it
-        settings: what sets the circuit's size, and the method's settings
+        columns: the file's own names of clean, corrupted, correct and incorrect, as JSON
+        unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning
+        answers: whether answers are one token as they stand after the prompt (whole), or are encoded by themselves and
+            their first tokens taken, as in MIB
+        bos: whether the tokenizer's beginning-of-sequence token is put before prompts; auto: as the tokenizer does it
+        settings: the value that sets the circuit's size, and the method's settings
     """
     from acdc import api
     from acdc.found import PRUNED
@@ -102,14 +102,14 @@ def find(
 
 
 def circuits(flags: AblationFlags, search: SearchFlags, *, out: OutFolder, timing: OutFile | None = None) -> None:
-    """Find the circuits of a search, by one method or several. Killed, it goes on from its checkpoints.
+    """Find the circuits of a search, by one method or several; resume from checkpoints after a kill.
 
-    A method that is run for values, such as acdc, writes OUT/METHOD/VALUE/circuit.json and trace.csv: by ACDC (Conmy et
-    al. 2023, Algorithm 1) every tried edge with the metric before and after, and in nodes.csv the effect of every
-    node; by SP (subnetwork probing, Cao et al. 2021) and Edge Pruning (Bhaskar et al. 2024) every step of training. A
-    method that scores writes OUT/METHOD/scores.csv, and circuits.json with circuits of the best; where at most 200
-    edges or nodes have a score, a circuit is cut at every size that the scores tell apart. First the engine is compared
-    with the model's logits.
+    A method that is run for values, such as acdc, writes OUT/METHOD/VALUE/circuit.json and trace.csv. The trace of ACDC
+    (Conmy et al. 2023, Algorithm 1) has every tried edge with the metric before and after; nodes.csv has the effect of
+    every node. The trace of SP (subnetwork probing, Cao et al. 2021) and of Edge Pruning (Bhaskar et al. 2024) has
+    every step of training. A method that scores writes OUT/METHOD/scores.csv, and circuits.json with the circuits of
+    largest scores. If at most 200 edges or nodes have a score, there is a circuit for every size that the scores tell
+    apart. First the engine's logits are compared with the model's.
 
     Try:
       python -m acdc circuits --task months --model data/test/models/tiny-llama --model-name tiny-llama \\
@@ -119,7 +119,7 @@ def circuits(flags: AblationFlags, search: SearchFlags, *, out: OutFolder, timin
 
     Args:
         out: the folder that holds a folder per method
-        timing: a table of what each search cost
+        timing: a table of the time and memory of each search
     """
     from acdc.analysis.evaluation import node_table
     from acdc.found import Found, Sweep
@@ -144,14 +144,14 @@ def circuits(flags: AblationFlags, search: SearchFlags, *, out: OutFolder, timin
 
 
 def stability(flags: AblationFlags, search: SearchFlags, *, resamples: int, work: OutFolder, out: OutFile) -> None:
-    """Find circuits on bootstrap resamples of the prompts, and tell how much they overlap.
+    """Find circuits on bootstrap resamples of the prompts, and measure how much they overlap.
 
-    Writes a table with the mean Jaccard overlap of all pairs of resamples, of edges and of nodes, and the interval that
-    95% of the pairs lie in.
+    Writes a table with the mean Jaccard index of all pairs of resamples, for edges and for nodes, and the interval that
+    holds 95% of the pairs.
 
     Args:
-        resamples: how many, at least two
-        work: a folder for circuits until all are found; killed, it goes on there
+        resamples: number of resamples, at least two
+        work: a folder for circuits until all are found; after a kill the command resumes from it
         out: the table, .csv
     """
     from acdc.analysis.stability import stability_rows
@@ -175,7 +175,7 @@ def stability(flags: AblationFlags, search: SearchFlags, *, resamples: int, work
 def on_resample(
     flags: AblationFlags, search: SearchFlags, run: Run, data: Dataset, i: int, work: Path
 ) -> Iterator[Found]:
-    """Yield the circuits of one bootstrap resample; those that a killed job had searched are read from its files."""
+    """Yield the circuits found on one bootstrap resample; read those that a killed job had found already."""
     from acdc.methods import driver
 
     engine = flags.options(flags.ablation).engine(flags.weights, data, None)

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def check_fraction(_: Any, value: float) -> None:
-    """Raise ValueError for what is no fraction of 1, nan among it."""
+    """Check that a number is more than 0 and at most 1, which nan is not; raise ValueError if not."""
     if not 0 < value <= 1:
         raise ValueError("Must be more than 0 and at most 1.")
 
 
 OutFile = Annotated[Path, Parameter(validator=lambda _, path: check_outputs(path))]
-"""A file that a command writes: whether it can is asked before anything is computed."""
+"""A file that a command writes; whether it can be written is checked before anything is computed."""
 OutFiles = Annotated[list[Path], Parameter(validator=lambda _, paths: check_outputs(paths))]
 OutFolder = Annotated[Path, Parameter(validator=lambda _, folder: check_folder_output(folder))]
 AblationName = Annotated[str, Parameter(choices=tuple(ABLATIONS))]
@@ -52,7 +52,7 @@ BOS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false":
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class EngineFlags:
-    """The flags that engines are made of."""
+    """Hold the flags by which commands make engines."""
 
     model: Path
     """folder of the model, as the command model writes it"""
@@ -63,15 +63,15 @@ class EngineFlags:
     logits: Path
     """the model's logits on these prompts, as the command behaviour writes them"""
     split_embed: bool = False
-    """make token and position embeddings two senders"""
+    """whether token and position embeddings are two senders"""
     device: str = "auto"
     """auto takes CUDA where there is one; or cpu, cuda, cuda:1"""
     precision: Precision = "float32"
     """precision of the arithmetic; mixed finds float32's circuit and tries edges in less"""
     kv_heads: Literal["grouped", "per_query_head"] = "grouped"
-    """make keys and values that query heads share one port each, or one for each query head, as EAP-IG does"""
+    """whether query heads that share a key and a value share its ports, or each has its own, as in EAP-IG"""
     memory_gib: float | Literal["auto"] = "auto"
-    """memory for what is tried at once; less is slower, effects differ by rounding; auto: most of a GPU, 2 on a CPU"""
+    """memory for edges tried at once; less is slower, effects differ by rounding; auto: most of a GPU, 2 on a CPU"""
     threads: PositiveInt = 1
     """threads of torch"""
 
@@ -89,13 +89,13 @@ class EngineFlags:
         return self.options("corrupted").place(load_weights(self.model), are_mapped=True)
 
     def options(self, ablation: str) -> Options:
-        """Return how the engine of an ablation computes."""
+        """Return the options of the engine for an ablation."""
         from acdc.engine.load import Options
 
         return Options(ablation, self.split_embed, self.device, self.precision, self.memory_gib, self.kv_heads)
 
     def engine(self, ablation: str) -> Engine:
-        """Return the engine of an ablation, after a comparison with the stored logits."""
+        """Return the engine for an ablation, after comparing its logits with the stored ones."""
         from acdc.data import Dataset
         from acdc.engine.check import Expected
 
@@ -106,20 +106,20 @@ class EngineFlags:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class AblationFlags(EngineFlags):
-    """The flags that one engine is made of."""
+    """Hold the flags by which commands make one engine."""
 
     ablation: AblationName
-    """what a removed edge carries"""
+    """the activations that removed edges carry"""
 
     def load(self) -> Engine:
-        """Return the engine, after a comparison with the stored logits."""
+        """Return the engine, after comparing its logits with the stored ones."""
         return self.engine(self.ablation)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TaskFlags:
-    """The flags that name a task."""
+    """Hold the flags that name a task."""
 
     task: str
     """a task: acdc/tasks/TASK.py, workflow/extensions/TASK.py, or one whose dataset a rule makes"""
@@ -134,7 +134,7 @@ class TaskFlags:
 
 
 class Run(NamedTuple):
-    """A method, the values that it is run for (none of one that scores), and its settings."""
+    """Hold a method, the values to run it for (none for a method that scores), and its settings."""
 
     method: Method
     values: list[str]
@@ -144,19 +144,19 @@ class Run(NamedTuple):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SearchFlags(TaskFlags):
-    """The flags that name a search, and the methods that search."""
+    """Hold the flags that name a search and its methods."""
 
     metric: Annotated[str, Parameter(choices=tuple(METRICS))]
-    """what is minimised or explained"""
+    """the metric that methods minimise or explain"""
     methods: list[str]
     """methods, one that is run for values with these: acdc=0.1,0.3 sp=20 eap"""
     settings: list[str] = field(default_factory=list)
     """settings of methods, such as acdc.head_order=ascending sp.steps=100"""
     fractions: list[Fraction] = field(default_factory=list)
-    """of methods that score: shares of all edges or, by hisp, of nodes that make a circuit"""
+    """for methods that score: circuits' sizes, as shares of all edges or, for hisp, of all nodes"""
 
     def runs(self) -> list[Run]:
-        """Return what is to be run, checked before anything is loaded.
+        """Return the methods to run with their values and settings, all checked before anything is loaded.
 
         Raises:
             InputError: a method, a value or a setting is wrong, or the task does not have the metric.
@@ -172,7 +172,7 @@ class SearchFlags(TaskFlags):
         return runs
 
     def run(self, method: Method, values: list[str]) -> Run:
-        """Return one method with its values and settings; see ``runs``."""
+        """Return one method with its values and settings, checked; see ``runs``."""
         check_suits(method, METRICS[self.metric])
         if method.kind == "search" and not values:
             raise InputError(f"method {method.name} is run for values: give it some, such as {method.name}=0.1,0.3")
@@ -190,7 +190,7 @@ class SearchFlags(TaskFlags):
         return {**names, "ablation": flags.ablation, "method": method.name}
 
     def settings_of(self, flags: AblationFlags, engine: Engine, run: Run) -> dict[str, Any]:
-        """Return all that decides what a method finds, but for the value that sets a circuit's size."""
+        """Return all settings that determine what a method finds, except the value that sets a circuit's size."""
         from acdc.engine.load import settings_of
 
         settings = settings_of(
@@ -206,7 +206,7 @@ class SearchFlags(TaskFlags):
 
 
 def json_object(text: str, flag: str) -> dict[str, Any]:
-    """Return the object that a flag gives as JSON. Raises InputError where it is none."""
+    """Return the JSON object that a flag gives; raise InputError if it is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -217,13 +217,13 @@ def json_object(text: str, flag: str) -> dict[str, Any]:
 
 
 def halves(text: str, by: str) -> tuple[str, str]:
-    """Return what stands before and after a sign."""
+    """Return the parts of a text before and after a separator."""
     before, _, after = text.partition(by)
     return before, after
 
 
 def timing_row(found: Sequence[Found]) -> dict[str, Any]:
-    """Return what finding circuits cost: seconds without the start of Python, and the process's largest memory so far.
+    """Return the cost of finding circuits: seconds without the start of Python, and the peak memory of the process.
 
     Args:
         found: one circuit of a method that is run for values, or all of one scoring.

@@ -1,4 +1,4 @@
-"""Commands that print circuits."""
+"""Define the commands that print circuits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def show(
     nodes: Path | None = None,
     most: PositiveInt = 40,
 ) -> None:
-    """Print a circuit: where it is from, its nodes, and nodes and edges by their effect or score.
+    """Print a circuit: how it was found, its nodes, and its nodes and edges by effect or score.
 
     Try:
       python -m acdc show results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json
@@ -29,10 +29,10 @@ def show(
 
     Args:
         circuit: a circuit.json, or a circuits.json
-        value: which circuit, where the file holds several: what sets its size
-        trace: its trace.csv, for the effects of edges
+        value: which of several circuits in the file: the value that sets its size
+        trace: the circuit's trace.csv, for the effects of edges
         nodes: the table of the command nodes, for the effects of nodes
-        most: nodes and edges shown
+        most: the largest number of nodes, and of edges, to print
     """
     from rich.console import Console
 
@@ -52,14 +52,14 @@ def diff(
     second_value: str | None = None,
     most: PositiveInt = 40,
 ) -> None:
-    """Compare two circuits of one model: their overlap, and the edges that only one of them has.
+    """Compare two circuits of one model: print their overlap and the edges that only one of them has.
 
     Args:
         first: a circuit.json, or a circuits.json
         second: another, or the same circuits.json again
-        first_value: which circuit of the first file, where it holds several: what sets its size
-        second_value: which of the second
-        most: edges shown of each
+        first_value: which of several circuits in the first file: the value that sets its size
+        second_value: which of several circuits in the second file
+        most: the largest number of edges to print of each circuit
     """
     from rich.console import Console
 
@@ -76,7 +76,7 @@ def log(*, circuit: Path, trace: Path) -> None:
 
     Args:
         circuit: circuit.json of ACDC
-        trace: its trace.csv
+        trace: the circuit's trace.csv
     """
     from acdc.trace import original_lines
 

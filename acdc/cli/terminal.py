@@ -1,4 +1,4 @@
-"""Circuits in a terminal: one by its nodes and edges, two by what differs."""
+"""Format circuits for a terminal: one by its nodes and edges, two by their differences."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from acdc.trace import Effects, key_of
 
 
 def shown(found: Found, node_effects: dict[str, float], most: int) -> RenderableType:
-    """Return what a circuit is, its nodes layer by layer, and nodes and edges, those of the largest effect first.
+    """Format a circuit: how it was found, its nodes layer by layer, and its nodes and edges of largest effect.
 
-    Of a method that scores edges, the largest scores are first, whatever their sign.
+    For a method that scores edges, the edges of largest absolute score come first.
 
     Args:
-        node_effects: by name; empty where they were not measured.
-        most: nodes and edges shown.
+        node_effects: the effect of each node by name; empty if they were not measured.
+        most: the largest number of nodes, and of edges, that are shown.
     """
     circuit, known = found.circuit, found.importance
     column, size = ("effect", float) if found.effects else ("score", abs)
@@ -35,7 +35,7 @@ def shown(found: Found, node_effects: dict[str, float], most: int) -> Renderable
 
 
 def heading(found: Found) -> str:
-    """Return two lines: where the circuit is from, and its size."""
+    """Return two lines of text: how the circuit was found, and its size."""
     settings, result, circuit = found.settings, found.result, found.circuit
     where = f"{settings['task']} on {settings['model']}: {settings['method']} by {settings['metric']}"
     how = f"{where}, {label(settings['size_by'])} {found.value}, {settings['ablation']} ablation"
@@ -51,7 +51,7 @@ def heading(found: Found) -> str:
 
 
 def layers(nodes: Iterable[Node]) -> Table:
-    """Return a table with a row for every layer."""
+    """Return a table of nodes with a row for every layer."""
     grid = Table("layer", "nodes", title="Nodes", title_justify="left")
     ordered = sorted(nodes, key=lambda node: (node.layer, node.component == "mlp", node.head or 0))
     for layer, group in groupby(ordered, key=lambda node: node.layer):
@@ -62,7 +62,7 @@ def layers(nodes: Iterable[Node]) -> Table:
 
 
 def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
-    """Return a table with a row per node: what removing all that it sends does to the circuit's metric."""
+    """Return a table with a row per node: by how much the circuit's metric rises without the node's outgoing edges."""
     title = f"Nodes by effect ({min(most, len(effects))} of {len(effects)})"
     grid = Table("node", title=title, title_justify="left", min_width=len(title))
     grid.add_column("effect", justify="right")
@@ -72,10 +72,10 @@ def nodes_by_effect(effects: dict[str, float], most: int) -> Table:
 
 
 def table(title: str, edges: Iterable[Edge], effects: Effects, column: str = "effect") -> Table:
-    """Return a table with a row per edge, and what its removal did to the metric when it was tried, or its score.
+    """Return a table with a row per edge, and its effect or its score.
 
     Args:
-        column: what ``effects`` are.
+        column: the name of the column: whether ``effects`` are effects or scores.
     """
     grid = Table("sender", "receiver", "kind", title=title, title_justify="left")
     if effects:
@@ -87,10 +87,10 @@ def table(title: str, edges: Iterable[Edge], effects: Effects, column: str = "ef
 
 
 def compared(first: Circuit, second: Circuit, most: int) -> RenderableType:
-    """Sizes and overlap of two circuits of one graph, and the edges that only one of them has.
+    """Format two circuits of one graph: their sizes and overlap, and the edges that only one of them has.
 
     Args:
-        most: edges shown of each.
+        most: the largest number of edges that are shown of each circuit.
     """
     sizes = [f"{circuit.n_edges:,} edges and {len(circuit.nodes)} nodes" for circuit in (first, second)]
     overlaps = [f"{overlap(first, second):.3f} of the {level}s" for level, overlap in OVERLAPS.items()]
@@ -99,7 +99,7 @@ def compared(first: Circuit, second: Circuit, most: int) -> RenderableType:
 
 
 def only(name: str, circuit: Circuit, other: Circuit, most: int) -> Iterator[Table]:
-    """Yield a table of the edges that the other circuit lacks, where there are some."""
+    """Yield a table of the edges that the other circuit lacks, if there are any."""
     others = set(other.edges)
     alone = [edge for edge in circuit.edges if edge not in others]
     if alone:

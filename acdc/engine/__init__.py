@@ -1,1 +1,1 @@
-"""Compute edge-patched forward passes fast: only what a removed edge changes is computed again."""
+"""Compute edge-patched forward passes fast, by recomputing only the activations that a removed edge changes."""

@@ -1,8 +1,8 @@
-"""Carry changes up to the logits a layer at a time, for GPUs.
+"""Propagate changes of activations to the logits one layer at a time, for GPUs.
 
-On a GPU every operation costs its launch, whatever its size. So the ports of a layer go through one norm and one
-product, and its heads through another, where ``acdc.engine.patched`` takes them one after another. What is recomputed,
-and by which formulas, is the same.
+On a GPU every operation costs its launch, whatever its size. So all ports of a layer go through one norm and one matrix
+product, and all heads through another, where ``acdc.engine.patched`` computes them one after another. The recomputed
+activations and the formulas are the same.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from acdc.engine.weights import Weights
 
 
 def suits(device: torch.device) -> bool:
-    """Return whether a layer at a time is quicker on a device than a head at a time."""
+    """Return whether computing a layer at a time is faster on a device than computing a head at a time."""
     return device.type != "cpu"
 
 
 def patcher(weights: Weights, scratch: Scratch, route: Route, batched: bool) -> Callable[[Rows, State, int], Patch]:
-    """Return what makes patches along a route, for a number of candidates: a layer or else a head at a time."""
+    """Return a function that makes patches along a route, which compute a layer or a head at a time."""
     if batched:
         return partial(LayerPatch, weights, scratch, Batches(route, weights))
     return partial(Patch, weights, scratch, route)
@@ -37,13 +37,13 @@ def patcher(weights: Weights, scratch: Scratch, route: Route, batched: bool) -> 
 
 @dataclass
 class Mixed:
-    """Say where the latest activations of some nodes are: new ones first, then old ones, put in order.
+    """Locate the latest activations of some nodes: new ones in a stack, old ones in the state.
 
     Attributes:
-        new: the nodes whose new activations are stacked; none where all are old.
-        fresh: which of that stack are read.
+        new: the nodes whose new activations are stacked; empty if all are old.
+        fresh: the entries of that stack that are read.
         old: the nodes that are read from the state.
-        order: where the nodes are among both together; None where all are new, and ``fresh`` has their order.
+        order: the order of the nodes in new and old together; None if all are new, and ``fresh`` has their order.
     """
 
     new: tuple[int, ...]
@@ -53,7 +53,7 @@ class Mixed:
 
     @classmethod
     def of(cls, shipment: Shipment, wanted: Sequence[int], stacks: Sequence[tuple[int, ...]]) -> Mixed:
-        """Find some nodes, of which new ones are in one of these stacks."""
+        """Locate the latest activations of some nodes, of which new ones are in one of these stacks."""
         new = next((stack for stack in stacks if not set(stack).isdisjoint(wanted)), ())
         old = tuple(sorted(set(wanted) - set(new)))
         if not old:
@@ -66,7 +66,7 @@ class Mixed:
 
 @dataclass
 class PortsBatch:
-    """Hold what the product for some ports needs: their index, and that of the q and k among them."""
+    """Hold the indices for the projection of some ports: of all of them, and of the q and k among them."""
 
     chosen: Chosen
     placed: Chosen
@@ -74,15 +74,15 @@ class PortsBatch:
 
 @dataclass
 class HeadsBatch:
-    """Hold what the products for some heads need.
+    """Hold the indices for computing some heads.
 
     Attributes:
         heads: the heads that are computed.
-        chosen: their index in the layer.
-        ports: where their q, k and v are; before a norm that takes all heads together, those of all heads.
-        shared: whose k and v, of all, the heads read; None where ``ports`` are theirs.
-        all: where the latest z of all heads of the layer are.
-        sending: the index of the heads whose changes are noted.
+        chosen: their indices in the layer.
+        ports: the location of their q, k and v; of all heads' q, k and v, if a norm takes all heads together.
+        shared: the indices of the heads' k and v among all; None if ``ports`` are the heads' own.
+        all: the location of the latest z of all heads in the layer.
+        sending: the indices of the heads whose changes are stored.
     """
 
     heads: tuple[int, ...]
@@ -94,7 +94,7 @@ class HeadsBatch:
 
 
 class Batches:
-    """Hold what patches along a route need on the device, beside the route."""
+    """Hold the indices and weights that patches along a route need on the device."""
 
     def __init__(self, route: Route, weights: Weights) -> None:
         self.route, self.graph = route, route.graph
@@ -107,17 +107,17 @@ class Batches:
 
     @property
     def weights(self) -> dict[Read, Float[Tensor, "receiver term"]]:
-        """Return the weights of sums, by who reads."""
+        """Return the weights by which a read sums the changes of senders."""
         return self.shipment.weights
 
     def of_ports(self, step: PortsStep) -> PortsBatch:
-        """Return what the product for some ports needs."""
+        """Return the indices for the projection of some ports."""
         n_placed = self.graph.n_heads + self.graph.n_kv_heads  # q and k come first
         placed = [port for port in step.ports if port < n_placed]
         return PortsBatch(self.shipment.choose(step.ports), self.shipment.choose(placed))
 
     def of_heads(self, at: LayerSteps, step: HeadsStep) -> HeadsBatch:
-        """Return what the products for some heads need."""
+        """Return the indices for computing some heads."""
         graph, choose = self.graph, self.shipment.choose
         every = tuple(range(graph.n_heads))
         heads = every if self.norms_together else step.heads
@@ -132,16 +132,16 @@ class Batches:
 
 
 def reads(route: Route) -> list[Read]:
-    """Return every sum on a route."""
+    """Return all reads on a route."""
     steps = [step for at in route.layers for step in (*at.ports, at.mlp) if step is not None]
     return [read for read in (*(step.read for step in steps), route.final) if read is not None]
 
 
 class LayerPatch(Patch):
-    """Carry changes as ``Patch`` does, a layer at a time.
+    """Propagate changes as ``Patch`` does, a layer at a time.
 
     Attributes:
-        stacks: new activations of ports and heads, by kind, layer and which they are of: Float[node state row d].
+        stacks: new activations of ports and heads, by kind, layer and nodes: Float[node state row d].
     """
 
     def __init__(
@@ -152,14 +152,14 @@ class LayerPatch(Patch):
         self.stacks: dict[tuple[str, int, tuple[int, ...]], Float[Tensor, "node state row d"]] = {}
 
     def commit(self, i: int) -> None:
-        """Write the activations that candidate ``i`` changes into ``state``."""
+        """Write the activations of candidate ``i`` that changed into ``state``."""
         super().commit(i)
         for (kind, layer, nodes), value in self.stacks.items():
             self.state.put(kind, layer, nodes, value[:, i].clone())
         self.stacks = {}
 
     def sums(self, read: Read) -> Float[Tensor, "receiver state row d_model"]:
-        """Sum the changes of receivers' inputs."""
+        """Sum the changes of receivers' inputs: Float[receiver state row d_model]."""
         terms = self.changes.read_by(read)
         return (self.batches.weights[read] @ terms.flatten(1)).unflatten(1, terms.shape[1:])
 
@@ -177,22 +177,22 @@ class LayerPatch(Patch):
     def at_all_rows(
         self, layer: int, step: PortsStep, value: Float[Tensor, "port state row d_head"]
     ) -> Float[Tensor, "port state row d_head"]:
-        """Return new q, k and v at every row, if they are of all live rows; else at the scored ones."""
+        """Return new q, k and v at every row if they are at all live rows; otherwise leave them at the scored rows."""
         if not step.all_live or len(self.rows.live) == self.rows.n:
             return value
         old = self.state.stack("port", layer, step.ports)[:, None].expand(-1, value.shape[1], -1, -1)
         return old.index_copy(2, self.rows.live, value)
 
     def set_input(self, layer: int, step: PortsStep, x: Float[Tensor, "state row d_model"]) -> None:
-        """Compute q, k or v of the one port of a step from its new input."""
+        """Compute q, k or v of a step's one port from its new input."""
         self.compute_ports(layer, step, x[None])
 
     def set_port(self, layer: int, step: PortsStep, value: Float[Tensor, "row d_head"]) -> None:
-        """Note the new q, k or v of a port."""
+        """Store the new q, k or v of a port."""
         self.stacks["port", layer, step.ports] = value[None, None]
 
     def mixed(self, kind: str, layer: int, nodes: Mixed) -> Float[Tensor, "node _state row d"]:
-        """Return the latest activations of some nodes; of one state where they are the same in every candidate."""
+        """Return the latest activations of some nodes; with one state if they are the same in every candidate."""
         if not nodes.new:
             old = self.state.stack(kind, layer, nodes.old)[:, None]
             return old if nodes.order is None else nodes.order(old)
@@ -203,14 +203,14 @@ class LayerPatch(Patch):
         return nodes.order(torch.cat([fresh, old]))
 
     def heads(self, layer: int, step: HeadsStep) -> None:
-        """Recompute some heads, and note what they write."""
+        """Recompute some heads, and store the changes of their outputs."""
         batch = self.batches.heads[step]
         q, k, v = (self.mixed("port", layer, ports) for ports in batch.ports)
         z = self.stacks["z", layer, step.heads] = self.attend(layer, batch.chosen.where, q, k, v, step.all_live)
         self.write(layer, step, z - self.state.stack("z", layer, step.heads)[:, None])
 
     def coupled_heads(self, layer: int, step: HeadsStep) -> None:
-        """Recompute the heads of a layer that share a norm: those that read a new port, and what all others write."""
+        """Recompute heads of a layer whose heads share a norm, and store the changes of all its heads' outputs."""
         batch, every = self.batches.heads[step], tuple(range(self.graph.n_heads))
         q, k, v = (self.mixed("port", layer, ports) for ports in batch.ports)
         if batch.shared is not None:
@@ -226,7 +226,7 @@ class LayerPatch(Patch):
         self.write(layer, step, batch.sending(now - before))
 
     def write(self, layer: int, step: HeadsStep, change: Float[Tensor, "head state row d_head"]) -> None:
-        """Note what heads write, from the changes of their attention outputs."""
+        """Store the changes of heads' outputs, given the changes of their z."""
         outputs = self.batches.heads[step].sending(self.weights.blocks[layer].w_written)
         rows = change.flatten(1, 2)
         self.changes.add(

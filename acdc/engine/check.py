@@ -1,4 +1,4 @@
-"""Compare an engine with the logits that the model's own programs give."""
+"""Compare the logits of an engine with those of Transformers and TransformerLens."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from acdc.graph import Circuit
 from acdc.tensor_files import read_tensors, write_tensors
 
 TOLERANCE = 1e-3
-"""Largest difference in a logit between the engine and a program. In trained models rounding stays below 1e-4."""
+"""The largest allowed difference in a logit between engine and program. In trained models rounding stays below 1e-4."""
 ROUNDINGS = 4
-"""A larger difference still counts as rounding below this many times the engine's own rounding."""
+"""The multiple of the engine's own rounding below which a larger difference still counts as rounding."""
 N_WHOLE = 2
-"""Prompts that are compared at every position."""
+"""The number of prompts that are compared at every position."""
 MOST_BYTES = 2**26
-"""Logits of so many rows are compared as fit into this many bytes: of more, some that are evenly spaced."""
+"""The largest size of compared logits in bytes. If there are more rows, evenly spaced ones are compared."""
 AT_ONCE = 8
-"""Prompts that a program computes at once: all logits of all of them may not fit into memory."""
+"""The number of prompts that a program computes at once, since the logits of all prompts may not fit into memory."""
 
 Program = Callable[[Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_vocab"]]
 """Compute a model's logits without the engine, as Transformers and TransformerLens do."""
@@ -33,11 +33,11 @@ Program = Callable[[Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_voca
 
 @dataclass
 class Logits:
-    """Hold what programs compute on a dataset's clean and corrupted prompts.
+    """Hold logits that programs compute on a dataset's clean and corrupted prompts.
 
     Attributes:
-        rows: Int[row], which of the dataset's scored positions, in the order of ``Dataset.scored_rows``.
-        clean, corrupted: by program, Float[row d_vocab].
+        rows: Int[row], indices of the dataset's scored positions, in the order of ``Dataset.scored_rows``.
+        clean, corrupted: the logits of each program, Float[row d_vocab].
     """
 
     rows: Int[Tensor, "row"]
@@ -45,7 +45,7 @@ class Logits:
     corrupted: dict[str, Float[Tensor, "row d_vocab"]] = field(default_factory=dict)
 
     def add(self, name: str, program: Program, data: Dataset) -> None:
-        """Run a program on a dataset."""
+        """Run a program on a dataset, and store its logits."""
         if not len(self.rows):
             n_bytes = program(data.clean[:1])[0, 0].nbytes
             self.rows = evenly_spaced(int(data.scored.sum()), MOST_BYTES // n_bytes)
@@ -58,9 +58,9 @@ class Expected:
     """Hold the logits that an engine on a dataset must have.
 
     Attributes:
-        dataset_sha256: of the dataset.
-        scored: at its scored positions or, where their logits are more than ``MOST_BYTES``, at some of them.
-        whole: at every position of its first prompts, see ``every_position``; at some, likewise.
+        dataset_sha256: the SHA-256 of the dataset.
+        scored: logits at the scored positions or, if these are more than ``MOST_BYTES``, at some of the positions.
+        whole: logits at every position of the first prompts, see ``every_position``, or at some of the positions.
     """
 
     dataset_sha256: str
@@ -72,7 +72,7 @@ class Expected:
         """Run programs on the clean and corrupted prompts of datasets.
 
         Args:
-            programs: by name, functions that load them. Of large models, one at a time is in memory.
+            programs: functions that load the programs, by the program's name. One at a time is in memory.
 
         Raises:
             InputError: a program fails.
@@ -91,7 +91,7 @@ class Expected:
         return made
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file."""
+        """Write the logits to a safetensors file."""
         tensors = {}
         for part in ("scored", "whole"):
             logits: Logits = getattr(self, part)
@@ -102,7 +102,7 @@ class Expected:
 
     @classmethod
     def load(cls, path: Path) -> Expected:
-        """Read what ``save`` wrote. Raises InputError where it is damaged."""
+        """Read the logits that ``save`` wrote; raise InputError if the file is damaged."""
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
@@ -138,15 +138,15 @@ def every_position(data: Dataset) -> Dataset:
 
 
 def evenly_spaced(n: int, most: int) -> Int[Tensor, "row"]:
-    """Return at most ``most`` of the numbers below ``n``, the first and the last among them."""
+    """Return at most ``most`` evenly spaced numbers below ``n``, with the first and the last."""
     return torch.linspace(0, n - 1, min(n, max(2, most)), dtype=torch.float64).round().long()
 
 
 def check_engine(engine: Engine, expected: Expected) -> None:
-    """Check that the circuit of all edges has the model's logits, and the circuit of none the corrupted run's.
+    """Check that the circuit of all edges has the model's logits, and the circuit of no edges the corrupted run's.
 
-    At every position of a few prompts both are compared whatever the engine's ablation. At the scored positions the
-    circuit of no edges is compared where the ablated run is a plain run on the corrupted prompts.
+    At every position of a few prompts both are compared, whichever ablation the engine has. At the scored positions the
+    circuit of no edges is compared only if the ablated run is a plain run on the corrupted prompts.
 
     Raises:
         InputError: the logits differ, so the engine computes another model than the programs, or they are of another
@@ -160,7 +160,7 @@ def check_engine(engine: Engine, expected: Expected) -> None:
 
 
 def compare(engine: Engine, expected: Logits) -> None:
-    """Compare an engine with programs, see ``check_engine``."""
+    """Compare the logits of an engine with those of programs, see ``check_engine``."""
     circuits = {"all": (Circuit.full(engine.graph), expected.clean)}
     if engine.ablation.is_plain:
         circuits["no"] = Circuit.empty(engine.graph), expected.corrupted
@@ -173,7 +173,7 @@ def compare(engine: Engine, expected: Logits) -> None:
 
 
 def check_rounding(engine: Engine, circuit: Circuit, which: str, differences: dict[str, float]) -> None:
-    """Raise InputError where a circuit's logits differ from a program's by more than the engine's own rounding."""
+    """Check that a circuit's logits differ from programs' by rounding at most; raise InputError if not."""
     bound = max(TOLERANCE, ROUNDINGS * rounding_of_logits(engine, circuit))
     if all(difference < bound for difference in differences.values()):
         return
@@ -185,7 +185,7 @@ def check_rounding(engine: Engine, circuit: Circuit, which: str, differences: di
 
 
 def rounding_of_logits(engine: Engine, circuit: Circuit) -> float:
-    """Return the largest difference in a logit of a circuit between float32 and float64."""
+    """Return the largest difference between a circuit's logits in float32 and in float64."""
     dtype = torch.float64 if engine.weights.embed.dtype == torch.float32 else torch.float32
     other = Engine(
         engine.weights.to(engine.device, dtype),

@@ -25,9 +25,10 @@ class Chunk:
     """Hold the clean and the ablated run of prompts that are computed together.
 
     Attributes:
+        rows: the rows of the prompts.
         clean, ablated: the activations of the two runs, at the rows where ``State`` keeps them.
         delta: Float[sender live d_model], the clean minus the ablated output of every sender.
-        batched: see ``Engine``.
+        batched: whether candidates are computed a layer at a time, see ``Engine``.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class Chunk:
         self.ablated, self.clean = ablated.state.at_live(self.rows), clean.state.at_live(self.rows)
 
     def final(self, circuit: Circuit) -> Float[Tensor, "1 scored d_model"]:
-        """Return the final residual stream of a circuit. Every other edge is ablated."""
+        """Return the final residual stream of a circuit, with all other edges ablated."""
         return self.patch_from_clean(circuit, -1, self.ablated.copy()).from_senders()
 
     def settle(self, circuit: Circuit, layer: int) -> State:
         """Return the activations of a circuit that has all edges into the layers up to ``layer``.
 
-        They are computed afresh, so that rounding does not pile up over thousands of removals. The layers up to
-        ``layer`` are as in the clean run, for no edge into them is removed.
+        They are computed from the ablated run, so that rounding does not accumulate over thousands of removals. The
+        layers up to ``layer`` are as in the clean run, since no edge into them is removed.
         """
         state = self.ablated.copy()
         patch = self.patch_from_clean(circuit, layer, state)
@@ -82,12 +83,12 @@ class Chunk:
         return patch
 
     def deltas(self, senders: list[int], all_live: bool) -> Float[Tensor, "chosen row d_model"]:
-        """Return ``delta`` of some senders, at all live rows or at the scored ones."""
+        """Return ``delta`` of some senders, at all live rows or at the scored rows."""
         which = upload(torch.tensor(senders, dtype=torch.long), self.delta.device)
         return self.delta[which] if all_live else self.delta[which[:, None], self.rows.scored_in_live]
 
     def delta_at(self, sender: int, all_live: bool) -> Float[Tensor, "row d_model"]:
-        """Return ``delta`` of one sender, at all live rows or at the scored ones."""
+        """Return ``delta`` of one sender, at all live rows or at the scored rows."""
         delta = self.delta[sender]
         return delta if all_live else delta[self.rows.scored_in_live]
 

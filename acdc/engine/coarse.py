@@ -1,11 +1,12 @@
-"""Measure what changes alter by coarse products, with an error that is a share of the change.
+"""Compute changes of activations by matrix products in lower precision, with an error proportional to the change.
 
-A GPU multiplies in TF32, and many CPUs in bfloat16, several times as fast as in float32. Both round what is multiplied
-to 10 or 7 binary digits and sum in float32. If activations were multiplied, a small change of them would drown in that
-rounding. So products are of changes alone: ``w @ new = w @ old + w @ (new - old)``, where ``w @ old`` is of the circuit
-as it is, in full precision. Norms, softmax and activation functions are computed in full precision on both sides.
+A GPU multiplies in TF32, and many CPUs in bfloat16, several times as fast as in float32. Both round the factors to 10
+or 7 binary digits and sum in float32. If activations were multiplied, their small changes would be lost in that
+rounding. So only changes are multiplied: ``w @ new = w @ old + w @ (new - old)``, where ``w @ old`` belongs to the
+current circuit, in full precision. Norms, softmax and activation functions are computed in full precision on both
+sides.
 
-By full products the same formulas compute what is committed (``acdc.engine.mixed``).
+Activations that are committed are computed by the same formulas in full precision (``acdc.engine.mixed``).
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ class Full:
         return w
 
     def __call__(self, x: Float[Tensor, "... row d_in"], w: Float[Tensor, "... d_in d_out"]) -> Tensor:
-        """Multiply by what ``weight`` has returned."""
+        """Multiply by a weight that ``weight`` has returned."""
         return torch.matmul(x, w)
 
 
 class Coarse(Full):
-    """Multiply in TF32 on a GPU, in bfloat16 elsewhere, with sums in float32.
+    """Multiply in TF32 on a GPU and in bfloat16 elsewhere, with sums in float32.
 
     Attributes:
-        rounded: what weights become, by their identity, beside them, so that no other one gets theirs.
+        rounded: weights with their rounded copies, by the weight's id; keeping the weight keeps its id unique.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class Coarse(Full):
 
     @staticmethod
     def unit(device: torch.device) -> float:
-        """Return the largest rounding error of a number that is multiplied, as a share of it."""
+        """Return the largest relative rounding error of a number that is multiplied."""
         return 2**-11 if device.type == "cuda" else 2**-8
 
     def weight(self, w: Tensor) -> Tensor:
@@ -71,15 +72,15 @@ class Coarse(Full):
 
 
 class ChangePatch(LayerPatch):
-    """Carry changes as ``LayerPatch`` does, by products of changes.
+    """Propagate changes as ``LayerPatch`` does, with matrix products of changes only.
 
-    In ``state`` it finds what products made of the activations there, or else adds it: ``projected``, the ports'
-    projections before ``place_many``; ``mlp_up`` and ``mlp_gate``, an MLP's projections; and ``mlp_down``, an MLP's
-    result before a norm.
+    Products of the activations in ``state`` are kept there too, and added if they are missing: ``projected``, the
+    ports' projections before ``place_many``; ``mlp_up`` and ``mlp_gate``, an MLP's projections; and ``mlp_down``, an
+    MLP's result before a norm.
 
     Args:
-        multiply: how products are made.
-        is_kept: whether ``commit`` may be called; then the new products are noted too.
+        multiply: the precision of products, ``Full`` or ``Coarse``.
+        is_kept: whether ``commit`` may be called; then the new products are stored too.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class ChangePatch(LayerPatch):
         self.multiply, self.is_kept = multiply, is_kept
 
     def sums(self, read: Read) -> Float[Tensor, "receiver state row d_model"]:
-        """Sum the changes of receivers' inputs."""
+        """Sum the changes of receivers' inputs: Float[receiver state row d_model]."""
         terms = self.changes.read_by(read)
         return self.multiply(self.batches.weights[read], terms.flatten(1)).unflatten(1, terms.shape[1:])
 
@@ -114,7 +115,7 @@ class ChangePatch(LayerPatch):
         self.stacks["port", layer, step.ports] = self.at_all_rows(layer, step, value)
 
     def projected(self, layer: int, step: PortsStep) -> Float[Tensor, "port row d_head"]:
-        """Return the projections of some ports of ``state``."""
+        """Return the projections of some ports in ``state``."""
         batch = self.batches.ports[step]
         if any(("projected", layer, port) not in self.state for port in step.ports):
             x, pos = self.state.stack("port_in", layer, step.ports)[:, None], self.rows.pos_at(step.all_live)
@@ -123,25 +124,25 @@ class ChangePatch(LayerPatch):
         return self.state.stack("projected", layer, step.ports)
 
     def normed(self, layer: int, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        """Apply the norm before the ports; without its weight, where that is in the weight of the projection."""
+        """Apply the norm before the ports; without its weight, if the projection's weight includes it."""
         architecture, block = self.weights.architecture, self.weights.blocks[layer]
         if architecture.scales_after:
             return x * layers.rms_scale(architecture, x)
         return layers.norm(architecture, x, block.ln1_w, block.ln1_b) if architecture.norm_before else x
 
     def weights_of_ports(self, block: Block) -> Tensor:
-        """Return the weights that multiply what ``normed`` returns."""
+        """Return the weights that multiply the result of ``normed``."""
         is_divided = self.weights.architecture.scales_after
         return self.multiply.weight(block.w_after_scale if is_divided else block.w_port)
 
     def write(self, layer: int, step: HeadsStep, change: Float[Tensor, "head state row d_head"]) -> None:
-        """Note what heads write, from the changes of their attention outputs."""
+        """Store the changes of heads' outputs, given the changes of their z."""
         outputs = self.batches.heads[step].sending(self.multiply.weight(self.weights.blocks[layer].w_written))
         written = self.multiply(change.flatten(1, 2), outputs).unflatten(1, change.shape[1:3])
         self.changes.add(step.slot, len(step.sending), lambda out: out.copy_(written))
 
     def compute_mlp(self, layer: int, step: MlpStep, x: Float[Tensor, "state row d_model"]) -> None:
-        """Compute an MLP from its new input, and note what it writes."""
+        """Compute an MLP from its new input, and store the change of its output."""
         architecture, block = self.weights.architecture, self.weights.blocks[layer]
         if block.black_box is not None:
             super().compute_mlp(layer, step, x)
@@ -166,7 +167,7 @@ class ChangePatch(LayerPatch):
         return self.multiply(x, self.multiply.weight(w))
 
     def mlp_products(self, layer: int) -> dict[str, Float[Tensor, "row d"]]:
-        """Return the products in an MLP of ``state``, by their kinds."""
+        """Return the projections inside an MLP in ``state``, by kind."""
         architecture, block, state = self.weights.architecture, self.weights.blocks[layer], self.state
         if ("mlp_up", layer, 0) not in state:
             x = layers.norm_before_mlp(architecture, block, state["mlp_in", layer, 0])
@@ -181,10 +182,10 @@ OF_MLP = ("mlp_up", "mlp_gate", "mlp_down")
 
 
 def projections(block: Block) -> dict[str, Tensor | None]:
-    """Return the weights that project an MLP's input, by what their products are called."""
+    """Return the weights that project an MLP's input, by the kind of their products."""
     return {"mlp_up": block.w_in} | ({} if block.w_gate is None else {"mlp_gate": block.w_gate})
 
 
 def activated(architecture: Architecture, products: Mapping[str, Tensor]) -> Float[Tensor, "... d_mlp"]:
-    """Compute an MLP's hidden layer from its projections."""
+    """Compute an MLP's hidden layer from its projections: Float[... d_mlp]."""
     return layers.activated(architecture, products["mlp_up"], products.get("mlp_gate"))

@@ -1,4 +1,4 @@
-"""Compute the parts of one layer, as pure functions of tensors. Leading dimensions are free."""
+"""Compute the parts of one layer, as pure functions of tensors with any leading dimensions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def norm(
     w: Float[Tensor, "d_model"] | None,
     b: Float[Tensor, "d_model"] | None,
 ) -> Float[Tensor, "... d_model"]:
-    """Apply the norm of this architecture, with weight ``w`` and bias ``b``."""
+    """Apply the architecture's norm, with weight ``w`` and bias ``b``."""
     if architecture.norm == "layer":
         return F.layer_norm(x, x.shape[-1:], w, b, architecture.eps)
     if architecture.norm == "rms":
@@ -36,7 +36,7 @@ def norm(
 
 
 def rms_scale(architecture: Architecture, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
-    """Return what an RMS norm multiplies each row by: one over its root mean square."""
+    """Return the factor by which an RMS norm multiplies each row: one over its root mean square."""
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
     return (mean_square + architecture.eps).rsqrt()
 
@@ -50,7 +50,7 @@ def mlp(architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"
 def norm_before_mlp(
     architecture: Architecture, block: Block, x: Float[Tensor, "... d_model"]
 ) -> Float[Tensor, "... d_model"]:
-    """Apply the norm before an MLP; return ``x`` itself where there is none."""
+    """Apply the norm before an MLP; return ``x`` unchanged if there is none."""
     return norm(architecture, x, block.ln2_w, block.ln2_b) if architecture.norm_before else x
 
 
@@ -105,11 +105,12 @@ def pattern(
     bias: Float[Tensor, "... query key"] | None = None,
     most: float | None = None,
 ) -> Float[Tensor, "... query key"]:
-    """Compute which share of its attention each query gives to each key. It sees those not ``hidden`` from it.
+    """Compute the attention pattern: the share of its attention that each query gives to each key.
 
     Args:
-        bias: what is added to the scores.
-        most: the cap of the scores, see ``cap``.
+        hidden: the keys that each query does not see.
+        bias: a bias that is added to the scores; None for none.
+        most: the cap of the scores, see ``cap``; None for none.
     """
     scores = cap((q @ k.transpose(-1, -2)).div_(q.shape[-1] ** 0.5), most)
     scores = scores if bias is None else scores + bias
@@ -117,5 +118,5 @@ def pattern(
 
 
 def cap(x: Float[Tensor, "..."], most: float | None) -> Float[Tensor, "..."]:
-    """Return ``most tanh(x / most)``, which stays below ``most`` (Gemma 2); ``x`` itself where there is no cap."""
+    """Return ``most tanh(x / most)``, which stays below ``most`` (Gemma 2); return ``x`` unchanged without a cap."""
     return x if most is None else most * torch.tanh(x / most)

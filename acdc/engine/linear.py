@@ -1,4 +1,4 @@
-"""Multiply by weights in the way that suits the processor, and sum chosen terms."""
+"""Multiply by weights in the way that is fastest on the processor, and sum chosen terms."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 WIDE = 2**14
-"""From so many columns on a weight is packed on every processor. ``@`` walks along its columns and finds few in the
-cache: it multiplies by an unembedding at two thirds of oneDNN's rate or less (benchmarks/matmul.py)."""
+"""The number of columns from which a weight is packed on every processor. ``@`` walks along its columns and finds few
+in the cache: it multiplies by an unembedding at two thirds of oneDNN's rate or less (benchmarks/matmul.py)."""
 
 
 def products() -> str:
-    """Return how this machine multiplies: ``onednn``, or ``matmul`` by all but wide weights.
+    """Return the library by which this machine multiplies: ``onednn``, or ``matmul`` for all but wide weights.
 
-    The processor decides, and no timing does, so that a machine always finds the same bytes. With AVX-512 oneDNN is
-    more than twice as fast as ``@`` on AMD. Without, ``@`` is as fast or faster, and needs no second copy of the
-    weights (benchmarks/README.md).
+    The processor's features decide, not a timing, so that a machine always computes the same bytes. With AVX-512 oneDNN
+    is more than twice as fast as ``@`` on AMD. Without AVX-512, ``@`` is as fast or faster, and needs no second copy of
+    the weights (benchmarks/README.md).
     """
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return "onednn" if has_avx512 and torch.backends.mkldnn.is_available() else "matmul"
 
 
 def multiply_in_full() -> None:
-    """Multiply float32 numbers in float32, whatever the environment or another library has asked for.
+    """Make torch multiply float32 numbers in float32, whatever the environment or another library has set.
 
-    In TF32 or bfloat16, products would be off by a thousand times what the engine says of its rounding.
+    In TF32 or bfloat16, the error of products would be a thousand times the rounding that the engine reports.
     """
     torch.set_float32_matmul_precision("highest")
 
@@ -38,8 +38,8 @@ def multiply_in_full() -> None:
 class Linear:
     """Compute ``x @ w + b``, with a weight that is packed once for the processor where that is faster.
 
-    Packed weights are oneDNN's, which torch's compiler uses too, on a CPU in float32. Gradients with respect to ``x``
-    are such products too. Weights get no gradient.
+    Weights are packed by oneDNN, which torch's compiler uses too, on a CPU in float32. Gradients with respect to ``x``
+    are computed by such products too. Weights get no gradient.
 
     Args:
         w: Float[d_in d_out].
@@ -58,7 +58,7 @@ class Linear:
         return F.linear(x, self.w.T, self.b)
 
     def write(self, x: Float[Tensor, "... d_in"], out: Float[Tensor, "... d_out"]) -> None:
-        """Write ``x @ w`` into ``out``, which is contiguous. There is no bias."""
+        """Write ``x @ w`` into the contiguous tensor ``out``; there must be no bias."""
         assert self.b is None  # only heads' outputs are written into a buffer
         if self.packed is None:
             torch.mm(x.flatten(0, -2), self.w, out=out.flatten(0, -2))
@@ -91,7 +91,7 @@ class Product(torch.autograd.Function):
 
 
 def sums(which: Bool[np.ndarray, "sum term"], terms: Float[Tensor, "term ..."]) -> Float[Tensor, "sum ..."]:
-    """Sum some of the terms, for each row of ``which``, by the product that ``products`` names."""
+    """Sum some of the terms for each row of ``which``, by the library that ``products`` names."""
     flat = terms.flatten(1)
     if len(which) == 1 and flat.device.type == "cpu":
         # A product would read all terms, not only the chosen ones.

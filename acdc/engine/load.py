@@ -1,4 +1,4 @@
-"""Make an engine of weights and a dataset, and say all that decides what a search on it finds."""
+"""Make an engine from weights and a dataset, and collect the settings that determine what a search on it finds."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ LIBRARIES = ("torch", "transformer_lens", "transformers", "numpy", "scipy")
 
 @dataclass(frozen=True)
 class Options:
-    """Say how an engine computes.
+    """Hold the options by which an engine computes.
 
     Attributes:
-        ablation: what a removed edge carries, or its name in the catalogue.
+        ablation: the ablation, or its name in the catalogue.
         split_embed: whether token and position embeddings are two senders.
-        device: see ``device_of``.
-        precision: ``float32``, ``float64`` or ``mixed``: float32, but for what a search only tries and that decides
-            clearly, see ``acdc.engine.mixed``. The circuit is that of float32; effects in the trace are less exact.
-        memory_gib: what candidates may use, in GiB. Less is slower. Every edge is tried in the same order; effects
-            differ by rounding (float32: some 1e-7 of the metric), and so does a decision only where an effect is that
-            near to the threshold, which a search warns of; ``evaluations`` counts what was tried ahead, so it differs.
-            ``auto`` takes most of what a GPU has free, and 2 on a CPU, whose cache is smaller than that.
+        device: the device, see ``device_of``.
+        precision: ``float32``, ``float64`` or ``mixed``. ``mixed`` tries edges in lower precision, and computes in
+            float32 where such a measurement could mislead, see ``acdc.engine.mixed``. The circuit is that of float32;
+            effects in the trace are less exact.
+        memory_gib: the memory for candidates (edges that are tried together), in GiB. Less is slower. Every edge is
+            tried in the same order. Effects differ by rounding (float32: some 1e-7 of the metric), so a decision can
+            differ only if its effect is that near to the threshold, of which a search warns. ``evaluations`` differs,
+            since it counts tries that did not count. ``auto`` takes most of what a GPU has free, and 2 on a CPU, whose
+            cache is smaller than that.
         kv_heads: whether query heads that share a key and a value share its ports (``grouped``), or each has its own
-            (``per_query_head``), as in EAP-IG and MIB: then an edge into a key can be cut for one query head alone.
+            (``per_query_head``), as in EAP-IG and MIB, so that an edge into a key can be removed for one query head.
     """
 
     ablation: Ablation | str = "corrupted"
@@ -54,7 +56,7 @@ class Options:
         """Return the weights on the device and in the precision to compute in.
 
         Args:
-            are_mapped: whether the weights are still to be read from their file.
+            are_mapped: whether the weights are mapped from their file and not yet in memory.
 
         Raises:
             InputError: there is no such device, or the weights do not fit into its memory.
@@ -74,8 +76,8 @@ class Options:
         """Return the engine of placed weights on a dataset.
 
         Args:
-            expected: returns the logits that it must have, once the prompts have been found to fit; None for no
-                comparison here.
+            expected: a function that returns the logits that the engine must have, called once the prompts fit the
+                model; None for no comparison.
 
         Raises:
             InputError: the prompts do not fit the model or the device's memory, or the logits differ, see
@@ -99,7 +101,7 @@ class Options:
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device of a name: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``, which takes CUDA where there is one.
+    """Return the device of that name: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``, which takes CUDA if there is a GPU.
 
     Raises:
         InputError: there is no such device.
@@ -117,7 +119,7 @@ def device_of(name: str) -> torch.device:
 
 
 def check_fits(weights: Weights, data: Dataset) -> None:
-    """Raise InputError where prompts are too long for the model, or prompts or answers are tokens that it has not."""
+    """Check that the model takes prompts of this length and has all of their tokens; raise InputError if not."""
     tokens, n_ctx, last = torch.cat([data.clean, data.corrupted]), weights.architecture.n_ctx, len(weights.embed) - 1
     if tokens.shape[1] > n_ctx:
         raise InputError(f"a prompt has {tokens.shape[1]} tokens and the model takes {n_ctx}: shorten the prompts")
@@ -146,11 +148,11 @@ def settings_of(
     precision: Precision,
     kv_heads: KvHeads,
 ) -> dict[str, Any]:
-    """Return all that decides what a search finds, but for the value that sets a circuit's size, and the device.
+    """Return the settings that determine what a search finds, except the device and the value that sets the size.
 
     Args:
-        labels: the ``method``, ``metric`` and ``ablation`` by their names in the catalogue, and what else names the
-            search in tables.
+        labels: the names of ``method``, ``metric`` and ``ablation`` in the catalogue, and further labels of the search
+            in tables.
         own: the method's settings.
     """
     return {

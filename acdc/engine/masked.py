@@ -1,7 +1,7 @@
-"""Compute edge-patched forward passes with a share on every edge, with gradients, for methods that need slopes.
+"""Compute edge-patched forward passes with a share on every edge and with gradients, for methods that need these.
 
-A share of 1 is a present edge, 0 a removed one. In between, an edge carries a part of each. With ones and zeros the
-result is that of ``acdc.engine.model``, which is faster and has no gradients. Tests compare the two.
+A share of 1 is a present edge, 0 a removed one. In between, an edge carries a mixture of the two activations. With ones
+and zeros the result is that of ``acdc.engine.model``, which is faster and has no gradients. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from acdc.graph import Circuit, Graph
 from acdc.metrics import Metric, MetricKind
 
 Given = Mapping[int, Float[Tensor, "_sender row d_model"]]
-"""What senders change, from ablated to clean, in place of what they compute: by the first sender of the embeddings, of
-a layer's heads, or by an MLP."""
+"""Changes of senders' outputs, from ablated to clean, that replace the computed changes: by the index of the first
+embedding, of a layer's first head, or of an MLP."""
 Added = Mapping[int, Float[Tensor, "_receiver row d_model"]]
-"""What is added to the inputs of receivers, by the first of a layer's ports, by an MLP and by the logits. The gradient
-with respect to it is the gradient at the receivers."""
+"""Tensors that are added to the inputs of receivers, by the index of a layer's first port, of an MLP or of the logits.
+The gradient with respect to them is the gradient at the receivers."""
 NOTHING: Mapping[int, Tensor] = {}
 
 
 @dataclass
 class Mask:
-    """Hold the share of every edge.
+    """Hold the share of every edge that is not ablated.
 
     Attributes:
-        present: Float[sender receiver], of addition edges. Where the graph has no edge it is not read.
-        direct: Float[receiver], of direct edges, or Float[receiver row 1], a share per row. Only ports' are read.
-        all_present: whether all addition edges are whole; then ``present`` is not read, which is quicker.
+        present: Float[sender receiver], shares of addition edges. Entries without an edge are not read.
+        direct: Float[receiver], shares of direct edges, or Float[receiver row 1], a share per row. Only those of ports
+            are read.
+        all_present: whether the shares of all addition edges are 1; then ``present`` is not read, which is faster.
     """
 
     present: Float[Tensor, "sender receiver"]
@@ -57,16 +58,16 @@ class Mask:
 
     @classmethod
     def of(cls, circuit: Circuit, like: Tensor) -> Mask:
-        """Return ones for a circuit's edges, zeros elsewhere, on the device and in the precision of ``like``."""
+        """Return the mask of a circuit, 1 for its edges and 0 elsewhere, on ``like``'s device in its precision."""
         present, direct = (torch.as_tensor(edges).to(like) for edges in (circuit.present, circuit.direct))
         return cls(present, direct)
 
 
 def masked_models(engine: Engine, n_prompts: int, kind: type[MaskedModel] | None = None) -> Iterator[MaskedModel]:
-    """Yield an engine's model on ``n_prompts`` of its prompts after another.
+    """Yield masked models of an engine's model, each on the next ``n_prompts`` prompts.
 
     Args:
-        kind: a class whose gradients are others; ``MaskedModel`` where None.
+        kind: a subclass with other gradients; None for ``MaskedModel``.
     """
     for start in range(0, len(engine.dataset), n_prompts):
         part = engine.dataset.select(slice(start, start + n_prompts))
@@ -77,14 +78,16 @@ def masked_models(engine: Engine, n_prompts: int, kind: type[MaskedModel] | None
 
 
 class MaskedModel:
-    """Compute a model on a dataset under an ablation, as a function of a mask. Its arguments are those of ``Engine``.
+    """Compute a model on a dataset under an ablation, as a differentiable function of a mask.
+
+    The arguments are those of ``Engine``.
 
     Args:
-        fixed: see ``fixed_outputs``; an engine has them already.
+        fixed: the outputs that ``fixed_outputs`` returns, which an engine has already; None to compute them.
 
     Attributes:
-        clean: what each embedding writes on the clean prompts, Float[row d_model]; token and position embeddings are
-            two where they are two senders.
+        clean: each embedding's output on the clean prompts, Float[row d_model]; token and position embeddings are two
+            if they are two senders.
         changes: Float[sender row d_model], the clean minus the ablated output of every sender.
         model_logits: Float[scored d_vocab], the whole model's logits on the clean prompts.
     """
@@ -124,11 +127,12 @@ class MaskedModel:
         given: Given = NOTHING,
         added: Added = NOTHING,
     ) -> Float[Tensor, "scored d_vocab"]:
-        """Compute the logits at the scored positions.
+        """Compute the logits at the scored positions: Float[scored d_vocab].
 
         Args:
-            given: see ``Given``; without it embeddings write what they do on the clean prompts.
-            added: what is added to receivers' inputs, see ``Added``.
+            mask: the share of every edge.
+            given: changes that replace the computed ones, see ``Given``; embeddings have their clean outputs without.
+            added: tensors that are added to receivers' inputs, see ``Added``.
         """
         weights, architecture = self.weights, self.weights.architecture
         changes = [given.get(0, self.changes[: self.graph.first_sender(0)])]
@@ -150,11 +154,12 @@ class MaskedModel:
     def logits_of_nodes(self, share: Float[Tensor, "node"]) -> Float[Tensor, "scored d_vocab"]:
         """Compute the logits at the scored positions with all edges, and a share on every node.
 
-        The share is that of a port's value or an MLP's output. The rest is the ablated run's. All receivers of a layer
-        read one residual stream, so this is far quicker than ``logits`` with the same shares on edges.
+        A port's value, or an MLP's output, is a mixture of the computed one, by its share, and the ablated run's. All
+        receivers of a layer read one residual stream, so this is much faster than ``logits`` with the same shares on
+        edges.
 
         Args:
-            share: of every receiver but the logits.
+            share: Float[node], the share of every receiver but the logits.
         """
         resid = torch.stack(self.clean).sum(0)
         for layer, block in enumerate(self.weights.blocks):
@@ -187,7 +192,7 @@ class MaskedModel:
         changes: list[Float[Tensor, "_sender row d_model"]],
         added: Added,
     ) -> Float[Tensor, "n row d_model"]:
-        """Sum what edges change in the inputs of ``n`` receivers from ``first`` on, and what is added to them."""
+        """Sum the changes that edges carry to the inputs of ``n`` receivers from ``first`` on, and added tensors."""
         total, sender = added.get(first, torch.zeros(())), 0
         if mask.all_present:
             return sum((change.sum(0) for change in changes), total).expand(n, -1, -1)
@@ -212,7 +217,7 @@ class MaskedModel:
         changes: list[Float[Tensor, "_sender row d_model"]],
         added: Added,
     ) -> Float[Tensor, "head row d_model"]:
-        """Compute the changes of what a layer's heads write."""
+        """Compute the changes of the outputs of a layer's heads."""
         first, block, ports = self.graph.first_receiver(layer), self.weights.blocks[layer], []
         # Unbound once, for each index would give a gradient as large as all of them.
         read = self.inputs(mask, first, self.graph.n_ports, changes, added).unbind()

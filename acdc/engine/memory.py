@@ -1,11 +1,12 @@
-"""Bound the memory, in bytes, that a search needs beside the model's weights. A test compares the engine with it.
+"""Bound the memory, in bytes, that a search needs beside the model's weights.
 
-What a search always holds grows with the prompts (``resident``). What candidates need on top (``per_candidate``) is
-capped by ``Engine.memory``: then fewer candidates are tried at once. Where one candidate of all prompts does not fit,
-the prompts go through the model in chunks. Neither changes a decision.
+The memory that a search always holds grows with the prompts (``resident``). The memory for candidates on top
+(``per_candidate``) is capped by ``Engine.memory``: with less, fewer candidates are tried at once. If one candidate of
+all prompts does not fit, the prompts go through the model in chunks. Neither changes a decision. A test compares the
+engine with these bounds.
 
-The formulas leave out the pruned receiver's own input in float64, attention scores, what the plain runs need for a
-moment while a chunk is made, and the senders' fixed outputs under zero and mean ablation, which are of one prompt.
+The formulas leave out the pruned receiver's own input in float64, attention scores, the temporary memory of the plain
+runs while a chunk is made, and the senders' fixed outputs under zero and mean ablation, which are of one prompt.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ from acdc.models.architecture import Architecture
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's ``mallopt`` (malloc.h)."""
 DEFAULT = 2**31
-"""Bytes for candidates on a CPU."""
+"""The bytes for candidates on a CPU."""
 MemoryGiB = float | Literal["auto"]
 
 
 def keep_freed_memory() -> None:
-    """Make the C library keep what is freed and lend it again, instead of giving it back to the system.
+    """Make the C library keep freed memory for reuse, instead of returning it to the operating system.
 
-    A search frees and takes tensors of tens of MiB all the time. The system fills fresh pages with zeros, which was a
-    fifth of a KL search (benchmarks/README.md). It is for a process that does nothing else, and only glibc has it.
+    A search frees and takes tensors of tens of MiB all the time. The operating system fills fresh pages with zeros,
+    which took a fifth of a KL search's time (benchmarks/README.md). This is for a process that does nothing else, and
+    works only with glibc.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_TRIM_THRESHOLD, -1)  # never trim
@@ -46,7 +48,7 @@ def keep_freed_memory() -> None:
 
 
 def of_weights(architecture: Architecture, itemsize: int) -> int:
-    """Return the bytes of a model's weights as the engine holds them, but for biases, norms and rotations.
+    """Return the bytes of a model's weights as the engine holds them, without biases, norms and rotations.
 
     The projections of heads are held twice where an RMS norm's weight is multiplied into them.
     """
@@ -59,7 +61,7 @@ def of_weights(architecture: Architecture, itemsize: int) -> int:
 
 
 def copies(device: torch.device, dtype: torch.dtype) -> int:
-    """Return how often weights are held: twice where a processor packs them (``acdc.engine.linear``), else once."""
+    """Return the number of copies of the weights in memory: 2 if they are packed (``acdc.engine.linear``), else 1."""
     return 2 if device.type == "cpu" and dtype == torch.float32 and products() == "onednn" else 1
 
 
@@ -69,7 +71,7 @@ def held(architecture: Architecture, graph: Graph, dataset: Dataset, itemsize: i
 
 
 def free(device: torch.device) -> int | None:
-    """Return the bytes that a device has free for this process; None where the system does not tell."""
+    """Return the bytes that a device has free for this process; None if the system does not tell."""
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reusable
@@ -81,17 +83,17 @@ def free(device: torch.device) -> int | None:
 
 
 def for_candidates(device: torch.device, needed: int) -> int:
-    """Return the bytes for candidates where nobody says how many: most of what a GPU has free, or 2 GiB.
+    """Return the default bytes for candidates: most of what a GPU has free, or 2 GiB.
 
     Args:
-        needed: what else will be held there.
+        needed: the bytes of everything else that will be held on the device.
     """
     available = free(device) if device.type == "cuda" else None
     return DEFAULT if available is None else max(DEFAULT, (available - needed) * 3 // 4)
 
 
 def check_memory(needed: int, device: torch.device, what: str) -> None:
-    """Raise InputError where something needs more bytes than a device has free; the message gives both numbers."""
+    """Check that a device has as many bytes free as something needs; raise InputError with both numbers if not."""
     available = free(device)
     if available is not None and needed > available:
         raise InputError(
@@ -103,14 +105,14 @@ def check_memory(needed: int, device: torch.device, what: str) -> None:
 def per_candidate(
     architecture: Architecture, plan: Plan, layer: int, rows: Rows, itemsize: int, mixed: bool = False
 ) -> int:
-    """Return an upper bound of the bytes that one candidate needs which changes something in ``layer``.
+    """Return an upper bound of the bytes that one candidate needs for a change in ``layer``.
 
     All later nodes may change. The candidate needs the changes of senders, and the inputs and values of receivers that
     some edge enters. While the widest layer is computed it needs the sums into its ports, or its MLP's hidden layer.
     Logits come on top, see ``acdc.engine.model.LOGIT_BYTES``.
 
     Args:
-        mixed: whether it is measured by products of changes, which are held beside what they are made of.
+        mixed: whether the candidate is computed by products of changes, which are held beside their factors.
     """
     a, graph = architecture, plan.graph
     n_scored, n_live = plan.capacity(slice(graph.first_sender(layer), None))

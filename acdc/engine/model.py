@@ -1,7 +1,8 @@
-"""Compute any circuit's logits and metric. ``acdc.engine.removals`` removes edges one after another.
+"""Compute the logits and the metric of any circuit.
 
-Nothing here searches. ``acdc.reference`` computes the same through TransformerLens hooks, slowly. Tests compare this
-engine with it, and with the results of the original implementation.
+``acdc.engine.removals`` removes edges one after another; nothing here searches. ``acdc.reference`` computes the same
+through TransformerLens hooks, slowly. Tests compare this engine with it, and with the results of the original
+implementation.
 """
 
 from __future__ import annotations
@@ -29,30 +30,32 @@ from acdc.graph import Circuit
 from acdc.metrics import Metric, MetricKind
 
 LOGIT_BYTES = 2**25
-"""On a CPU, logits are computed for as many candidates at once as fit into this many bytes: they stay in its cache."""
+"""The bytes of logits that are computed at once on a CPU, so that they stay in its cache."""
 
 
 class Engine:
     """Compute circuits of one model, on one dataset, under one ablation.
 
     Args:
-        weights: on the device and in the precision to compute in.
-        ablation: what removed edges carry, or its name in the catalogue; see ``acdc.ablation``.
+        weights: the model's weights, on the device and in the precision to compute in.
+        dataset: the prompts.
+        ablation: the ablation, or its name in the catalogue; see ``acdc.ablation``.
         split_embed: whether token and position embeddings are two senders.
-        memory: bytes that a search may use for candidates, beyond what it always holds (``acdc.engine.memory``).
-            Prompts are computed in chunks where one candidate of all prompts does not fit.
-        batched: whether candidates are computed a layer at a time (``acdc.engine.batched``) or else a head at a time;
-            None for what is quicker on the device. The decisions are the same.
-        mixed: whether a search may measure candidates by coarse products (``acdc.engine.mixed``), which are computed a
-            layer at a time. The decisions are the same. All else is computed in the weights' precision.
+        memory: bytes that a search may use for candidates, beyond those that it always holds (``acdc.engine.memory``).
+            Prompts are computed in chunks if one candidate of all prompts does not fit.
+        batched: whether candidates are computed a layer at a time (``acdc.engine.batched``), or else a head at a time;
+            None for the faster way on the device. The decisions are the same.
+        mixed: whether a search may measure candidates in lower precision (``acdc.engine.mixed``), a layer at a time.
+            The decisions are the same. Everything else is computed in the weights' precision.
 
     Raises:
         InputError: position embeddings are to be split off or permuted, and the residual stream has none.
 
     Attributes:
+        graph: the computational graph of the model.
         model_logits: Float[scored d_vocab], the whole model's logits on the clean prompts.
-        coarse: multiplies coarsely, where a search may; else None.
-        fixed: what the senders of the ablated run write, see ``fixed_outputs``.
+        coarse: the products in lower precision that a search may use; None if it may not.
+        fixed: the outputs of senders in the ablated run that do not depend on the prompt, see ``fixed_outputs``.
     """
 
     def __init__(
@@ -103,13 +106,13 @@ class Engine:
     def logits(
         self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
     ) -> Float[Tensor, "... scored column"]:
-        """Compute logits from the final residual stream: those of the metric's columns, or all."""
+        """Compute logits from the final residual stream, of the metric's columns or of all tokens."""
         return layers.cap(self.uncapped(final, metric), self.weights.architecture.logit_cap)
 
     def uncapped(
         self, final: Float[Tensor, "... scored d_model"], metric: Metric | None = None
     ) -> Float[Tensor, "... scored column"]:
-        """Compute what ``logits`` does, without the cap."""
+        """Compute logits as ``logits`` does, without the cap."""
         weights, x = self.weights, final_norm(self.weights, final)
         if metric is None or metric.columns is None:
             return weights.readout(x)
@@ -117,20 +120,20 @@ class Engine:
         return logits if weights.b_unembed is None else logits + weights.b_unembed[metric.columns]
 
     def unembed_of(self, metric: Metric) -> Float[Tensor, "d_model scored column"]:
-        """Return the unembedding of a metric's columns. They are gathered once, for they lie far apart in memory."""
+        """Return the unembedding of a metric's columns, gathered once because they lie far apart in memory."""
         if id(metric) not in self.gathered:
             self.gathered[id(metric)] = metric, self.weights.unembed[:, metric.columns]
         return self.gathered[id(metric)][1]
 
     def circuit_logits(self, circuit: Circuit) -> Float[Tensor, "scored d_vocab"]:
-        """Compute the logits of a circuit. Every other edge is ablated."""
+        """Compute a circuit's logits at the scored positions, with all other edges ablated: Float[scored d_vocab]."""
         return torch.cat([self.logits(final[0]) for final in self.finals(circuit)])
 
     def finals(self, circuit: Circuit) -> list[Float[Tensor, "1 _scored d_model"]]:
-        """Compute the final residual stream of a circuit, chunk by chunk.
+        """Compute the final residual stream of a circuit for each chunk: Float[1 scored d_model].
 
         Raises:
-            InputError: the circuit is of another model.
+            InputError: the circuit is of another model's graph.
         """
         if circuit.graph != self.graph:
             raise InputError(f"the circuit is of another model: its graph is {circuit.graph}, this one's {self.graph}")
@@ -138,11 +141,11 @@ class Engine:
         return [chunk.final(circuit) for chunk in self.chunks]
 
     def without_dead(self, circuit: Circuit) -> Circuit:
-        """Return a circuit without edges that change nothing.
+        """Return the circuit without dead edges, which change nothing.
 
-        These are edges that do not lead on to the logits and, where a node without inputs writes what it writes in the
-        ablated run, those that no path from an embedding leads to. Under zero and mean ablation it writes something
-        else: biases act in it.
+        Edges are dead if they do not lead on to the logits or, under corrupted ablation, if no path from an embedding
+        leads to them: a node without inputs then has its output of the ablated run. Under zero and mean ablation it has
+        another output, because its biases act.
         """
         alive = circuit.reaching_logits()
         return alive if self.fixed is not None else alive.from_embeddings()
@@ -151,7 +154,7 @@ class Engine:
         """Return an engine of the same model and ablation on other prompts, beside this one.
 
         Raises:
-            InputError: the device's memory does not hold both.
+            InputError: the device's memory does not hold both engines.
         """
         weights, graph = self.weights, self.graph
         needed = held(weights.architecture, graph, dataset, weights.embed.element_size())
@@ -164,7 +167,7 @@ class Engine:
         return [kind(part, of_part) for part, of_part in zip(self.parts, logits, strict=True)]
 
     def value(self, circuit: Circuit, kind: MetricKind | str) -> float:
-        """Compute a circuit's metric: its mean over the dataset.
+        """Compute a circuit's metric, averaged over the dataset.
 
         Args:
             kind: the metric's class, or its name in the catalogue.
@@ -174,12 +177,12 @@ class Engine:
         return value
 
     def measure(self, metric: list[Metric], finals: list[Float[Tensor, "state _scored d_model"]]) -> list[float]:
-        """Compute the metric of every state: its mean over the dataset, see ``Dataset.mean_over``."""
+        """Compute the metric of every state, averaged over the dataset, see ``Dataset.mean_over``."""
         values = [self.values(*of_chunk) for of_chunk in zip(metric, finals, strict=True)]
         return self.mean(values).tolist()
 
     def mean(self, values: list[Float[Tensor, "state _scored"]]) -> Float[Tensor, "state"]:
-        """Compute the mean over the dataset of one value per scored position, given chunk by chunk, in float64."""
+        """Average values at scored positions, given for each chunk, over the dataset: Float[state], float64."""
         total = torch.zeros((), dtype=torch.float64)
         for chunk, part, of_chunk in zip(self.chunks, self.parts, values, strict=True):
             total = total + of_chunk.double() @ chunk.rows.weight * self.dataset.share(part)
@@ -191,10 +194,11 @@ class Engine:
         final: Float[Tensor, "state scored d_model"],
         logits: Callable[[Float[Tensor, "state scored d_model"], Metric], Tensor] | None = None,
     ) -> Float[Tensor, "state scored"]:
-        """Compute the metric of every state at every scored position, in float64.
+        """Compute the metric of every state at every scored position: Float[state scored], float64.
 
         Args:
-            logits: computes what the metric reads from the final residual stream; ``Engine.logits``, if left out.
+            logits: a function that computes the metric's logits from the final residual stream; ``Engine.logits`` by
+                default.
         """
         logits = logits or self.logits
         n_columns = self.weights.unembed.shape[1] if metric.columns is None else metric.columns.shape[1]

@@ -1,15 +1,15 @@
-"""Carry a change of some activations up to the logits, by the edge-patched forward pass.
+"""Propagate changes of some activations to the logits, by the edge-patched forward pass.
 
 The input of a receiver is ``corrupted input + sum over present edges (current sender - corrupted sender)``
 (Conmy et al. 2023, section 3; TLACDCExperiment.py:318-356). It is linear in the senders. So a change of some senders
-changes a receiver's input by the sum of the changes that reach it over present edges. A ``Patch`` carries such changes
-upwards through the layers, for several candidate circuits at once. It recomputes only the nodes of its ``Route``.
+changes a receiver's input by the sum of the changes that reach it over present edges. A ``Patch`` propagates such
+changes through the layers, for several candidate circuits at once. It recomputes only the nodes of its ``Route``.
 
 A node is computed at all live rows (``Rows.live``) or, where no key or value depends on its output, at the scored rows
 alone (``Rows.scored``).
 
-A ``Patch`` takes one head after another: on a CPU that is quicker, for each product finds its weights and results in
-the cache. ``acdc.engine.batched`` takes all heads of a layer together.
+A ``Patch`` computes one head after another. On a CPU that is faster, since each product finds its weights and results
+in the cache. ``acdc.engine.batched`` computes all heads of a layer together.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ from acdc.engine.weights import Weights
 
 @dataclass
 class Changes:
-    """Hold the changes of senders so far: at scored rows always, at all live rows where some receiver needs them.
+    """Hold the changes of senders' outputs so far: at scored rows always, at all live rows where a receiver needs them.
 
     Attributes:
-        waiting: the changes at all live rows whose scored rows are still to be copied: where they begin, and how many
-            lie side by side. They are copied together once something reads scored rows.
+        rows: the rows of the prompts.
+        scored: the changes at scored rows.
+        live: the changes at all live rows.
+        waiting: the changes at all live rows whose scored rows are not copied yet: where they begin, and how many lie
+            side by side. They are copied together once something reads scored rows.
     """
 
     rows: Rows
@@ -46,17 +49,17 @@ class Changes:
 
     @classmethod
     def none(cls, route: Route, rows: Rows, n_states: int, scratch: Scratch) -> Changes:
-        """Return no change yet, with room for those of a route."""
+        """Return an object without changes, with room for those of a route."""
         scored = scratch.tensor("scored", (route.n_scored, n_states, len(rows.scored), scratch.d_model))
         live = scratch.tensor("live", (route.n_live, n_states, len(rows.live), scratch.d_model))
         return cls(rows, scored, live)
 
     def add(self, slot: Slot, n: int, write: Callable[[Float[Tensor, "sender state row d_model"]], object]) -> None:
-        """Note how ``n`` senders change.
+        """Store the changes of ``n`` senders' outputs.
 
         Args:
-            slot: where.
-            write: writes the changes into the tensor that it is given.
+            slot: where the changes are kept.
+            write: a function that writes the changes into the tensor that it is given.
         """
         if slot.live is None:
             write(self.scored[slot.scored : slot.scored + n])
@@ -68,7 +71,7 @@ class Changes:
         self.waiting.append((slot, n))
 
     def copy_scored(self) -> None:
-        """Copy the scored rows of the changes that wait for it."""
+        """Copy the scored rows of the changes in ``waiting``."""
         for slot, n in self.waiting:
             assert slot.live is not None  # the others are at scored rows
             live, scored = self.live[slot.live : slot.live + n], self.scored[slot.scored : slot.scored + n]
@@ -76,21 +79,21 @@ class Changes:
         self.waiting = []
 
     def read_by(self, read: Read) -> Float[Tensor, "term state row d_model"]:
-        """Return the changes of which ``read`` says who reads them."""
+        """Return the changes that a read sums, at its rows: Float[term state row d_model]."""
         if not read.all_live:
             self.copy_scored()
         return (self.live if read.all_live else self.scored)[: read.which.shape[1]]
 
 
 class Scratch:
-    """Lend buffers that are used again, because fresh pages cost as much as the arithmetic on them."""
+    """Lend buffers for reuse, because fresh memory pages cost as much as the arithmetic on them."""
 
     def __init__(self, like: Tensor, d_model: int) -> None:
         self.like, self.d_model = like, d_model
         self.buffers: dict[str, Tensor] = {}
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return an uninitialised tensor of this shape. It is valid until its name is asked for again."""
+        """Return an uninitialised tensor of this shape, which is valid until its name is asked for again."""
         n = int(np.prod(shape))
         if name not in self.buffers or self.buffers[name].numel() < n:
             self.buffers.pop(name, None)
@@ -99,10 +102,11 @@ class Scratch:
 
 
 class Patch:
-    """Carry changes, relative to ``state``, up to the logits, for ``n_states`` candidate circuits.
+    """Propagate changes relative to ``state`` to the logits, for ``n_states`` candidate circuits at once.
 
     Args:
-        state: what ``commit`` changes; its rows are those of the route's plan.
+        state: the activations that the changes are relative to, and that ``commit`` changes; its rows are those of the
+            route's plan.
     """
 
     def __init__(
@@ -114,49 +118,49 @@ class Patch:
         self.new: dict[tuple[str, int, int], Float[Tensor, "state row d"]] = {}
 
     def commit(self, i: int) -> None:
-        """Write the activations that candidate ``i`` changes into ``state``."""
+        """Write the activations of candidate ``i`` that changed into ``state``."""
         for key, value in self.new.items():
             # A copy, so that the memory of other candidates and receivers can be used again.
             self.state[key] = value[i].clone()
         self.new = {}
 
     def from_senders(self) -> Float[Tensor, "state scored d_model"]:
-        """Carry the changes that the route begins with up, and return the final residual stream."""
+        """Propagate the changes with which the route begins, and return the final residual stream."""
         return self.upwards(self.route.layers)
 
     def from_port_input(self, x: Float[Tensor, "state row d_model"]) -> Tensor:
-        """Start from the new input of the route's first port, at the rows where it matters."""
+        """Propagate a new input of the route's first port, and return the final residual stream."""
         at = self.route.layers[0]
         self.set_input(at.layer, at.ports[0], x)
         return self.from_ports()
 
     def from_port(self, value: Float[Tensor, "row d_head"]) -> Tensor:
-        """Start from a new q, k or v of the route's first port, at all rows."""
+        """Propagate a new q, k or v (at all rows) of the route's first port, and return the final residual stream."""
         at = self.route.layers[0]
         self.set_port(at.layer, at.ports[0], value if at.ports[0].all_live else value[self.rows.scored])
         return self.from_ports()
 
     def from_ports(self) -> Tensor:
-        """Start from the new value of the route's first port."""
+        """Propagate the stored new value of the route's first port, and return the final residual stream."""
         at, *later = self.route.layers
         self.attention(at)
         self.mlp(at)
         return self.upwards(later)
 
     def from_mlp(self, x: Float[Tensor, "state row d_model"]) -> Tensor:
-        """Start from the new input of the route's first MLP."""
+        """Propagate a new input of the route's first MLP, and return the final residual stream."""
         at, *later = self.route.layers
         assert at.mlp is not None  # the route begins there
         self.compute_mlp(at.layer, at.mlp, x)
         return self.upwards(later)
 
     def from_final(self, x: Float[Tensor, "state scored d_model"]) -> Tensor:
-        """Return a new final residual stream, after which nothing is left to compute."""
+        """Store and return a new final residual stream."""
         self.new["final", 0, 0] = x
         return x
 
     def upwards(self, steps: Sequence[LayerSteps]) -> Float[Tensor, "state scored d_model"]:
-        """Carry the changes so far through these layers, and return the final residual stream."""
+        """Propagate the changes so far through these layers, and return the final residual stream."""
         for at in steps:
             for ports in at.ports:
                 assert ports.read is not None  # only the first port's input is given
@@ -169,7 +173,7 @@ class Patch:
         return self.from_final(self.sums(read)[0].add_(old))
 
     def sums(self, read: Read) -> Float[Tensor, "receiver state row d_model"]:
-        """Sum the changes of receivers' inputs."""
+        """Sum the changes of receivers' inputs: Float[receiver state row d_model]."""
         return sums(read.which, self.changes.read_by(read))
 
     def ports(self, layer: int, step: PortsStep, change: Float[Tensor, "port state row d_model"]) -> None:
@@ -187,11 +191,11 @@ class Patch:
         self.new["port", layer, port] = value
 
     def set_input(self, layer: int, step: PortsStep, x: Float[Tensor, "state row d_model"]) -> None:
-        """Compute q, k or v of the one port of a step from its new input."""
+        """Compute q, k or v of a step's one port from its new input."""
         self.compute_port(layer, step.ports[0], step.all_live, x)
 
     def set_port(self, layer: int, step: PortsStep, value: Float[Tensor, "row d_head"]) -> None:
-        """Note the new q, k or v of a port."""
+        """Store the new q, k or v of a port."""
         self.new["port", layer, step.ports[0]] = value[None]
 
     def attention(self, at: LayerSteps) -> None:
@@ -203,7 +207,7 @@ class Patch:
                 self.heads(at.layer, step)
 
     def heads(self, layer: int, step: HeadsStep) -> None:
-        """Recompute some heads, and note what they write."""
+        """Recompute some heads, and store the changes of their outputs."""
         q, k, v = (self.gather(layer, ports) for ports in self.graph.ports_of_heads[:, list(step.heads)])
         z, outputs = self.attend(layer, list(step.heads), q, k, v, step.all_live), self.weights.blocks[layer].outputs
         for i, head in enumerate(step.heads):
@@ -212,7 +216,7 @@ class Patch:
             self.changes.add(step.slot.after(i), 1, partial(outputs[head].write, change))
 
     def coupled_heads(self, layer: int, step: HeadsStep) -> None:
-        """Recompute the heads of a layer that share a norm: those that read a new port, and what all others write."""
+        """Recompute heads of a layer whose heads share a norm, and store the changes of all its heads' outputs."""
         architecture, every = self.weights.architecture, range(self.graph.n_heads)
         heads = list(every) if architecture.query_key_norm == "all heads" else list(step.heads)
         q, k, v = self.placed(layer, heads)
@@ -230,7 +234,7 @@ class Patch:
             self.changes.add(step.slot.after(i), 1, partial(outputs[head].write, change))
 
     def placed(self, layer: int, heads: list[int]) -> list[Tensor]:
-        """Return q, k and v of some heads, Float[head state row d_head], after a norm that takes all heads together."""
+        """Return q, k and v of some heads, after a norm that takes all heads together: Float[head state row d_head]."""
         n_heads, ports = self.graph.n_heads, self.graph.ports_of_heads[:, heads]
         if self.weights.architecture.query_key_norm != "all heads":
             return [self.gather(layer, some) for some in ports]
@@ -245,19 +249,19 @@ class Patch:
         q: Float[Tensor, "head _state query d_head"],
         k: Float[Tensor, "kv_head _state row d_head"],
     ) -> tuple[Tensor, Tensor]:
-        """Return q and k of all heads after the norms that take them together."""
+        """Return q and k of all heads after the norms that take all heads together."""
         q_pos = self.rows.pos if q.shape[2] == self.rows.n else self.rows.pos_at(False)
         q = place_together(self.weights, layer, q, 0, q_pos)
         return q, place_together(self.weights, layer, k, self.graph.n_heads, self.rows.pos)
 
     def latest(self, kind: str, layer: int, i: int) -> Float[Tensor, "state row d"]:
-        """Return an activation in every candidate: the new one, or else that of ``state``."""
+        """Return an activation in every candidate: the new one, or that of ``state`` if there is none."""
         key = (kind, layer, i)
         value = self.new[key] if key in self.new else self.state[key][None]
         return value.expand(self.n_states, -1, -1)
 
     def gather(self, layer: int, ports: Int[np.ndarray, "port"]) -> Float[Tensor, "port state row d_head"]:
-        """Stack q, k or v of some ports: new values, or else those of ``state``."""
+        """Stack q, k or v of some ports: new values, or those of ``state`` where there are none."""
         return torch.stack([self.latest("port", layer, port) for port in ports.tolist()])
 
     def attend(
@@ -269,7 +273,7 @@ class Patch:
         v: Float[Tensor, "head ... row d_head"],
         all_live: bool,
     ) -> Float[Tensor, "head state computed d_head"]:
-        """Attend at all live rows, from queries at every row; or at scored rows, from queries there."""
+        """Compute attention at all live rows, from queries at every row; or at scored rows, from queries there."""
         rows = self.rows
         k, v = (x.unflatten(2, (rows.n_prompts, rows.n_pos)) for x in (k, v))
         if all_live:
@@ -291,7 +295,7 @@ class Patch:
             self.compute_mlp(at.layer, at.mlp, self.sums(at.mlp.read)[0].add_(x))
 
     def compute_mlp(self, layer: int, step: MlpStep, x: Float[Tensor, "state row d_model"]) -> None:
-        """Compute an MLP from its new input, and note what it writes."""
+        """Compute an MLP from its new input, and store the change of its output."""
         out, old = layers.mlp(self.weights.architecture, self.weights.blocks[layer], x), self.state["mlp_out", layer, 0]
         self.new["mlp_in", layer, 0], self.new["mlp_out", layer, 0] = x, out
         self.changes.add(step.slot, 1, lambda change: torch.sub(out, old, out=change[0]))

@@ -1,4 +1,4 @@
-"""Remove edges one after another: measure many candidates at once, then commit those that are accepted."""
+"""Remove edges one after another: measure many candidate circuits at once, then commit an accepted one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from acdc.graph import Circuit, Node, any_along
 from acdc.metrics import Metric
 
 CPU_BYTES = 2**29
-"""A CPU gets no more memory, in bytes, for candidates: beyond this, what it has just written leaves its cache."""
+"""The most bytes for candidates on a CPU: with more, results just written leave its cache."""
 
 NewPatch = Callable[[Rows, State, int], Patch]
-"""Make a patch without changes, for so many candidates."""
+"""A function that makes a patch without changes, for a number of candidates."""
 Guessed = tuple[list[int], list[bool]]
-"""The senders whose edges are tried, and the guesses which of them stay; see ``Removals.try_removing``."""
+"""The senders whose edges are tried, and guesses whether each edge stays; see ``Removals.try_removing``."""
 
 
 class Removals:
@@ -36,16 +36,16 @@ class Removals:
     read. ``commit`` changes ``circuit``.
 
     Attributes:
-        current: the metric of the circuit as it is.
+        current: the metric of the current circuit.
         node, receiver, port: the receiver whose edges are tried, its index, and its index among the layer's receivers.
         all_live: whether that receiver matters at all live rows.
-        new_patch: makes patches of what a change of the receiver's input changes.
-        inputs: the receiver's input, by chunk, in float64.
+        new_patch: a function that makes patches for changes of the receiver's input.
+        inputs: the receiver's input for each chunk, in float64.
         candidates: the circuits just tried.
-        tried: what those candidates lack; None where it is a port's direct edge.
-        n_again: how many candidates were measured a second time in full precision, see ``acdc.engine.mixed``.
-        starving: which of them were computed afresh, see ``starves``.
-        last: the receiver's input in the last candidate, by chunk, in float64; nothing in a batched engine.
+        tried: the senders whose edges those candidates lack, with the guesses; None for a port's direct edge.
+        n_again: the number of candidates that were measured again in full precision, see ``acdc.engine.mixed``.
+        starving: which of the candidates were computed by a forward pass of their own, see ``starves``.
+        last: the receiver's input in the last candidate for each chunk, in float64; empty in a batched engine.
     """
 
     plan: Plan
@@ -77,7 +77,7 @@ class Removals:
         return chunk.settle(self.circuit, self.layer)
 
     def start(self, receiver: Node) -> None:
-        """Go on with this receiver."""
+        """Prepare to try the edges into another receiver."""
         # A plan says what reads the senders of this layer and of later ones. In this layer only MLPs read such.
         if self.is_outdated:
             self.plan = Plan(self.circuit)
@@ -92,11 +92,11 @@ class Removals:
         self.new_patch = self.patcher(self.traced())
 
     def patcher(self, route: Route) -> NewPatch:
-        """Return what makes patches along a route that can be committed."""
+        """Return a function that makes patches along a route, which can be committed."""
         return patcher(self.engine.weights, self.engine.scratch, route, self.engine.batched)
 
     def traced(self) -> Route:
-        """Return what a change of the receiver's input changes."""
+        """Return the route of the changes that a change of the receiver's input makes."""
         tracer = Tracer(self.plan)
         if self.node.component == "logits":
             return tracer.upwards([], self.layer)
@@ -105,15 +105,15 @@ class Removals:
         return tracer.from_port(self.layer, self.port)
 
     def drop_rows(self) -> None:
-        """Keep only those rows of the states that still matter."""
+        """Drop the rows of the states that no longer matter."""
         for chunk, state in zip(self.engine.chunks, self.states, strict=True):
             state.drop_rows(self.plan, chunk.rows)
 
     def whole_input(self, chunk: Chunk) -> Float[Tensor, "row d_model"]:
         """Compute the receiver's input while it has all its edges, in float64.
 
-        When most edges are gone, the input is a small difference of large numbers. A norm then blows up its rounding
-        (zero ablation leaves nothing else).
+        When most edges are removed, the input is a small difference of large numbers. A norm then magnifies its
+        rounding error (under zero ablation nothing else is left).
         """
         kind = {"logits": "final", "mlp": "mlp_in", "head": "port_in"}[self.node.component]
         key = (kind, 0 if kind == "final" else self.layer, 0)
@@ -134,12 +134,12 @@ class Removals:
         return max(1, memory // max(needs))
 
     def try_removing(self, senders: list[int], stays: list[bool]) -> list[float]:
-        """Measure one candidate for each of these senders, and return their metrics.
+        """Measure one candidate without the edge from each of these senders, and return the candidates' metrics.
 
         Candidate i lacks the edge from sender i, and from every earlier sender that does not stay.
 
         Args:
-            stays: guesses, one for each sender.
+            stays: guesses whether each sender's edge stays.
         """
         left, self.candidates, self.tried = self.circuit, [], (senders, stays)
         for sender, guess in zip(senders, stays, strict=True):
@@ -150,7 +150,7 @@ class Removals:
         return self.evaluate()
 
     def attempt(self, i: int, which: slice, new_patch: NewPatch) -> tuple[Patch, Float[Tensor, "state scored d_model"]]:
-        """Compute some of the candidates just tried on one of the engine's chunks."""
+        """Compute some of the candidates just tried on chunk ``i`` of the engine."""
         chunk = self.engine.chunks[i]
         if self.tried is None:
             patch = new_patch(chunk.rows, self.states[i], 1)
@@ -166,7 +166,7 @@ class Removals:
     ) -> Float[Tensor, "state row d_model"]:
         """Compute the receiver's input in some of the candidates of ``try_removing``, on chunk ``i``.
 
-        A candidate's input is that of the one before it, in float64, without one sender more.
+        A candidate's input is that of the candidate before it, in float64, without one more sender.
         """
         left, dtype = self.inputs[i], self.engine.weights.embed.dtype
         if self.engine.batched:
@@ -183,7 +183,7 @@ class Removals:
     def inputs_at_once(
         self, i: int, senders: list[int], stays: list[bool], which: range
     ) -> Float[Tensor, "state row d_model"]:
-        """Compute what ``inputs_without`` does, in float64, by one product."""
+        """Compute the receiver's inputs of ``inputs_without`` by one matrix product, in float64."""
         lacks = np.tri(len(senders), k=-1) * ~np.array(stays) + np.eye(len(senders))
         weights = upload(torch.from_numpy(lacks[which]), self.inputs[i].device)
         deltas = self.engine.chunks[i].deltas(senders, self.all_live).double()
@@ -191,7 +191,7 @@ class Removals:
         return whole - (weights @ deltas.flatten(1)).unflatten(1, whole.shape)
 
     def lacking(self, i: int, senders: list[int], x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-        """Take what present edges from some senders add from the receiver's input, in float64."""
+        """Subtract the contributions of some senders from the receiver's input, in float64."""
         chunk = self.engine.chunks[i]
         if self.engine.batched:
             return x - chunk.deltas(senders, self.all_live).sum(0, dtype=x.dtype) if senders else x
@@ -200,7 +200,7 @@ class Removals:
         return x
 
     def try_cutting_direct(self) -> list[float]:
-        """Measure the one candidate whose q, k or v, as a whole, is the ablated run's. Return its metric in a list."""
+        """Measure the candidate whose q, k or v is the ablated run's, and return its metric in a list."""
         self.candidates, self.tried = [self.circuit.copy()], None
         self.candidates[0].direct[self.receiver] = False
         return self.evaluate()
@@ -214,7 +214,7 @@ class Removals:
         return metrics
 
     def finals(self, which: slice) -> list[Float[Tensor, "state _scored d_model"]]:
-        """Compute the final residual stream of some candidates just tried, by chunk; ``patch`` is of the last one."""
+        """Compute the final residual stream of some candidates for each chunk; ``patch`` is then the last chunk's."""
         finals = []
         for i in range(len(self.states)):
             self.patch, final = self.attempt(i, which, self.new_patch)
@@ -222,16 +222,16 @@ class Removals:
         return finals
 
     def measured_afresh(self, i: int) -> float:
-        """Measure candidate ``i`` by a pass that starts from no earlier one."""
+        """Measure candidate ``i`` by a forward pass that does not start from an earlier one."""
         (metric,) = self.engine.measure(self.metric, self.engine.finals(self.candidates[i]))
         return metric
 
     def starves(self, candidate: Circuit) -> bool:
-        """Return whether some receiver with present edges no longer gets anything from an embedding.
+        """Return whether some receiver with present edges no longer gets a signal from an embedding.
 
-        Its input is then what biases make of nothing, often exactly zero. A pass computed afresh keeps it exact. Taking
-        away one change after another leaves rounding, which norms blow up. Most ablations cannot starve a receiver:
-        they leave it the input of a run that has embeddings.
+        Its input then comes from biases alone, and is often exactly zero. A forward pass of its own keeps it exact.
+        Subtracting one change after another leaves rounding errors, which norms magnify. Most ablations cannot starve a
+        receiver: they leave it the input of a run that has embeddings.
         """
         if not self.engine.ablation.can_starve:
             return False
@@ -241,7 +241,7 @@ class Removals:
         return bool((starved & any_along(candidate.present, 0)).any())
 
     def commit(self, i: int, metric: float) -> None:
-        """Go on with candidate ``i`` of those just tried, whose metric is ``metric``."""
+        """Make candidate ``i`` of those just tried, whose metric is ``metric``, the current circuit."""
         self.accept(i)
         present = self.candidates[i].present[:, self.receiver]
         gone = np.flatnonzero(self.circuit.present[:, self.receiver] & ~present).tolist()
@@ -254,7 +254,7 @@ class Removals:
         self.current = metric
 
     def accept(self, i: int) -> None:
-        """Make the activations of candidate ``i`` the states."""
+        """Make the activations of candidate ``i`` the current states."""
         if self.starving[i]:
             circuit = self.candidates[i].reaching_logits()
             self.states = [chunk.settle(circuit, self.layer - 1) for chunk in self.engine.chunks]
@@ -266,7 +266,7 @@ class Removals:
             self.accept_afresh(i)
 
     def accept_afresh(self, i: int) -> None:
-        """Compute candidate ``i`` once more, and make its activations the states."""
+        """Compute candidate ``i`` once more, and make its activations the current states."""
         for chunk in range(len(self.states)):
             patch, _ = self.attempt(chunk, slice(i, i + 1), self.new_patch)
             patch.commit(0)

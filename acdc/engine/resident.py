@@ -1,4 +1,4 @@
-"""Count the bytes that a search holds from start to end, for the engine and for what jobs ask of clusters. No torch."""
+"""Count the bytes that a search holds from start to end, for the engine and for cluster jobs; torch is not needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from acdc.graph import Graph
 from acdc.models.architecture import Architecture
 
 FLOAT64 = 8
-"""Bytes of a number in double precision."""
+"""The bytes of a number in double precision."""
 
 
 def resident(
@@ -14,15 +14,16 @@ def resident(
 ) -> int:
     """Return an upper bound of the bytes that a search holds from start to end.
 
-    It holds every sender's change, and in float64 the sum of those below each layer. Of the current circuit it holds
-    the input and the value of every port, z, and the MLPs' inputs and outputs. Of the clean and the ablated run it
-    holds the same, but a layer's ports share one input. And it holds the whole model's logits, with the two tensors
-    that KL makes of them.
+    A search holds every sender's change, and in float64 the sum of those below each layer. For the current circuit it
+    holds the input and the value of every port, z, and the MLPs' inputs and outputs. For the clean and the ablated run
+    it holds the same, but a layer's ports share one input. It also holds the whole model's logits, and the two tensors
+    that KL divergence computes from them.
 
     Args:
-        rows: positions of all prompts together.
-        scored: those of them that the metric reads.
-        mixed: whether it holds what products have made of the current circuit too, see ``acdc.engine.coarse``.
+        rows: the number of positions in all prompts together.
+        scored: the number of scored positions.
+        itemsize: the bytes of a number.
+        mixed: whether the search holds projections of the current circuit too, see ``acdc.engine.coarse``.
     """
     a = architecture
     values = (graph.n_ports + a.n_heads) * a.d_head

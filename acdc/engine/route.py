@@ -1,7 +1,8 @@
-"""Follow changes of some activations up to the logits, over a circuit's present edges, before any tensor is touched.
+"""Plan which nodes a patched forward pass recomputes, by following changes over a circuit's edges to the logits.
 
 A ``Route`` says which nodes a patched forward pass recomputes, in which groups, and which changes each of them reads.
-It depends on where the changes begin and on the circuit above, and so it is the same for all edges into one receiver.
+It depends only on where the changes begin and on the circuit from there to the logits, so it is the same for all edges
+into one receiver. No tensor is touched here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from acdc.graph import Circuit, Graph, any_along
 
 
 class Plan:
-    """Say where a circuit's nodes must be computed. It is made again when edges into later layers were removed.
+    """Determine at which rows a circuit's nodes must be computed.
+
+    A plan is made again when edges into later layers were removed.
 
     Attributes:
         all_live: Bool[receiver]; whether a receiver's input matters at all live rows. Otherwise only scored rows
@@ -52,14 +55,14 @@ class Plan:
         return bool(self.all_live[self.graph.first_receiver(layer + 1) - 1])
 
     def capacity(self, senders: slice) -> tuple[int, int]:
-        """Count which of these senders can change where something reads them: at scored rows, and at all live rows."""
+        """Count the senders among these whose changes are read: at scored rows, and at all live rows."""
         return int(self.sends[senders].sum()), int(self.live_senders[senders].sum())
 
 
 class Slot(NamedTuple):
-    """Say where changes are kept: the first of them among those at scored rows, and among those at all live rows.
+    """Locate stored changes: the index of the first one at scored rows, and at all live rows.
 
-    ``live`` is None where they matter at scored rows alone.
+    ``live`` is None if the changes matter only at scored rows.
     """
 
     scored: int
@@ -72,7 +75,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """Say which of the changes so far each of some receivers reads, at all live rows or else at scored ones."""
+    """Select the changes so far that each of some receivers sums, at all live rows or at scored rows."""
 
     which: Bool[np.ndarray, "receiver term"]
     all_live: bool
@@ -83,8 +86,9 @@ class PortsStep:
     """Recompute some ports of a layer, in ascending order.
 
     Attributes:
+        ports: the indices of the ports in the layer.
         all_live: whether they matter at all live rows.
-        read: what they read; None of the port where the changes begin.
+        read: the changes of their inputs; None for the port where the changes begin.
     """
 
     ports: tuple[int, ...]
@@ -94,10 +98,10 @@ class PortsStep:
 
 @dataclass(frozen=True, eq=False)
 class HeadsStep:
-    """Recompute some heads of a layer, in ascending order, and note what they write.
+    """Recompute some heads of a layer, in ascending order, and store the changes of their outputs.
 
     Attributes:
-        sending: the heads whose changes are noted. They are others than ``heads`` in a coupled layer alone.
+        sending: the heads whose changes are stored. They differ from ``heads`` only in a coupled layer.
     """
 
     heads: tuple[int, ...]
@@ -108,7 +112,7 @@ class HeadsStep:
 
 @dataclass(frozen=True, eq=False)
 class MlpStep:
-    """Recompute a layer's MLP; ``read`` is None where its input has not changed or is given."""
+    """Recompute a layer's MLP; ``read`` is None if its input has not changed or is given."""
 
     all_live: bool
     slot: Slot
@@ -117,7 +121,7 @@ class MlpStep:
 
 @dataclass(frozen=True, eq=False)
 class LayerSteps:
-    """Hold what is recomputed in one layer, in this order."""
+    """Hold the steps that are recomputed in one layer, in this order."""
 
     layer: int
     ports: tuple[PortsStep, ...] = ()
@@ -127,11 +131,11 @@ class LayerSteps:
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Hold what is recomputed on the way up through a graph.
+    """Hold the steps that are recomputed on the way to the logits.
 
     Attributes:
-        final: what the logits read; None where no change reaches them.
-        n_scored, n_live: how many changes are noted at scored rows, and at all live rows.
+        final: the changes that the logits read; None if no change reaches them.
+        n_scored, n_live: the number of changes that are stored at scored rows, and at all live rows.
     """
 
     graph: Graph
@@ -146,9 +150,9 @@ class Tracer:
     """Make routes in a circuit.
 
     Attributes:
-        everything: whether to recompute every node that sends, reached or not. It is needed where the changes are
-            relative to an ablated run, whose senders are not what its nodes compute (zero and mean ablation).
-        scored, live: the senders whose changes are noted so far, at scored rows and at all live rows.
+        everything: whether to recompute every node that sends, whether or not a change reaches it. That is needed if
+            the changes are relative to an ablated run in which senders' outputs are replaced (zero and mean ablation).
+        scored, live: the senders whose changes are recorded so far, at scored rows and at all live rows.
     """
 
     plan: Plan
@@ -157,21 +161,21 @@ class Tracer:
     live: list[int] = field(default_factory=list)
 
     def from_senders(self, senders: list[int], layer: int) -> Route:
-        """Begin with changes of some senders below a layer, in their order."""
+        """Return the route that begins with changes of some senders below a layer, in their order."""
         self.scored, self.live = list(senders), [s for s in senders if self.plan.live_senders[s]]
         return self.upwards([], layer)
 
     def from_port(self, layer: int, port: int) -> Route:
-        """Begin with a port."""
+        """Return the route that begins with a change of a port."""
         step = PortsStep((port,), self.plan.port_at_all_live(layer, port), None)
         return self.upwards([LayerSteps(layer, (step,), *self.after_ports(layer, (step,)))], layer + 1)
 
     def from_mlp(self, layer: int) -> Route:
-        """Begin with an MLP."""
+        """Return the route that begins with a change of an MLP's input."""
         return self.upwards([LayerSteps(layer, mlp=self.mlp_step(layer, None))], layer + 1)
 
     def upwards(self, before: list[LayerSteps], first: int) -> Route:
-        """Follow the changes so far through the layers from ``first`` on."""
+        """Return the route of the changes so far through the layers from ``first`` on."""
         steps = list(before)
         for layer in range(first, self.plan.graph.n_layers):
             ports = tuple(self.ports(layer))
@@ -186,23 +190,23 @@ class Tracer:
         return tuple(heads), self.mlp(layer)
 
     def reached(self, receivers: slice | Int[np.ndarray, "receiver"]) -> Bool[np.ndarray, "receiver"]:
-        """Return which of these receivers a present edge from a changed sender enters."""
+        """Return which of these receivers a present edge from a changed sender enters: Bool[receiver]."""
         return any_along(self.plan.present[self.scored][:, receivers], 0)
 
     def read(self, receivers: Int[np.ndarray, "receiver"], all_live: bool) -> Read:
-        """Return which of the changes so far these receivers read, of those at all live rows or at scored ones."""
+        """Return the read of the changes so far by these receivers, at all live rows or at scored rows."""
         senders = np.array(self.live if all_live else self.scored, dtype=int)
         return Read(self.plan.present[np.ix_(senders, receivers)].T, all_live)
 
     def note(self, senders: list[int], all_live: bool) -> Slot:
-        """Note that senders change, and return where their changes are kept."""
+        """Record that senders change, and return the slot of their changes."""
         slot = Slot(len(self.scored), len(self.live) if all_live else None)
         self.scored += senders
         self.live += senders if all_live else []
         return slot
 
     def ports(self, layer: int) -> list[PortsStep]:
-        """Return the steps of the ports of a layer that changes reach."""
+        """Return the steps of a layer's ports that changes reach."""
         start = self.plan.graph.first_receiver(layer)
         span = slice(start, start + self.plan.graph.n_ports)
         reached, steps = self.reached(span), []
@@ -213,19 +217,19 @@ class Tracer:
         return steps
 
     def reading_heads(self, ports: tuple[PortsStep, ...]) -> Bool[np.ndarray, "head"]:
-        """Return which heads of a layer read one of its new ports, or all of them where everything is recomputed."""
+        """Return which heads of a layer read one of its new ports; all heads, if everything is recomputed."""
         is_new = np.zeros(self.plan.graph.n_ports, dtype=bool)
         for step in ports:
             is_new[list(step.ports)] = True
         return any_along(is_new[self.plan.graph.ports_of_heads], 0) | self.everything
 
     def sending_heads(self, layer: int) -> Bool[np.ndarray, "head"]:
-        """Return which heads of a layer something reads."""
+        """Return which heads of a layer send along some edge."""
         first = self.plan.graph.first_sender(layer)
         return self.plan.sends[first : first + self.plan.graph.n_heads]
 
     def heads(self, layer: int, ports: tuple[PortsStep, ...]) -> list[HeadsStep]:
-        """Return the steps of the heads that read a new port and send."""
+        """Return the steps of the heads that read a new port and send along some edge."""
         graph, steps = self.plan.graph, []
         reached = self.reading_heads(ports) & self.sending_heads(layer)
         receiver, sender = graph.first_receiver(layer), graph.first_sender(layer)
@@ -238,7 +242,7 @@ class Tracer:
         return steps
 
     def coupled_heads(self, layer: int, ports: tuple[PortsStep, ...]) -> list[HeadsStep]:
-        """Return the step of heads that share a norm: those that read a new port, and what all others write."""
+        """Return the step of heads that share a norm: readers of new ports are recomputed, and all that send change."""
         reached, sends = self.reading_heads(ports), np.flatnonzero(self.sending_heads(layer))
         if not reached.any() or not len(sends):
             return []
@@ -248,7 +252,7 @@ class Tracer:
         return [HeadsStep(heads, all_live, tuple(sends.tolist()), slot)]
 
     def mlp(self, layer: int) -> MlpStep | None:
-        """Return the step of a layer's MLP where it sends and a change reaches it."""
+        """Return the step of a layer's MLP if it sends along some edge and a change reaches it; otherwise None."""
         if not self.plan.graph.has_mlp or not self.plan.sends[self.plan.graph.first_sender(layer + 1) - 1]:
             return None
         receiver = np.array([self.plan.graph.first_receiver(layer + 1) - 1])
@@ -257,7 +261,7 @@ class Tracer:
         return self.mlp_step(layer, None) if self.everything else None
 
     def mlp_step(self, layer: int, read: Read | None) -> MlpStep:
-        """Return the step of a layer's MLP, and note that it changes."""
+        """Return the step of a layer's MLP, and record that it changes."""
         all_live = self.plan.mlp_at_all_live(layer)
         slot = self.note([self.plan.graph.first_sender(layer + 1) - 1], all_live)
         return MlpStep(all_live, slot, read)

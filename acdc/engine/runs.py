@@ -1,4 +1,4 @@
-"""Run the model plainly, and keep the activations that patched forward passes start from."""
+"""Run the whole model without patches, and keep the activations that patched forward passes start from."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Rows:
 
     Attributes:
         pos: Int[row], the position of each row.
-        scored: Int[scored], the rows that the metric reads.
+        scored: Int[scored], the rows of scored positions.
         scored_prompt: Int[scored], the prompts of the scored rows.
         live: Int[live], the rows where two circuits can differ and the difference can matter. These are all rows until
             ``find_live`` has seen the activations.
-        scored_in_live: Int[scored], where in ``live`` the scored rows are.
+        scored_in_live: Int[scored], the indices of the scored rows in ``live``.
         one_per_prompt: whether every prompt has exactly one scored position.
-        causal: whether a position attends to itself and earlier ones only.
-        weight: Float64[scored], the weights by which a metric's mean sums its values, see ``Dataset.weight``.
-        masks, positions: what ``hidden`` and ``pos_at`` have made.
+        causal: whether a position attends only to itself and to earlier ones.
+        weight: Float64[scored], the weight of each scored position in a metric's mean, see ``Dataset.weight``.
+        masks, positions: the cached results of ``hidden`` and ``pos_at``.
     """
 
     n_prompts: int
@@ -52,7 +52,7 @@ class Rows:
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device, causal: bool = True) -> Rows:
-        """Return the rows of a dataset. All of them count as live."""
+        """Return the rows of a dataset; all of them count as live."""
         n_prompts, n_pos = dataset.clean.shape
         prompt, pos = (t.to(device) for t in dataset.scored_rows)
         per_prompt = dataset.scored.sum(1).to(device)
@@ -72,14 +72,15 @@ class Rows:
 
     @cached_property
     def distance(self) -> Int[Tensor, "pos pos"]:
-        """Return how far behind each query each key is: negative for later keys."""
+        """Return the distance from each query back to each key, negative for later keys: Int[pos pos]."""
         pos = torch.arange(self.n_pos, device=self.pos.device)
         return pos[:, None] - pos
 
     def hidden(self, window: int, at_scored: bool = False) -> Bool[Tensor, "... query pos"]:
-        """Return which keys a query does not see: with a window, it sees so many positions, itself among them.
+        """Return which keys each query does not see, because they are later or outside the window.
 
         Args:
+            window: the number of positions that a query sees, itself among them; 0 for no window.
             at_scored: whether the queries are those of scored rows, Bool[scored 1 pos]; else of all positions.
         """
         if (window, at_scored) not in self.masks:
@@ -89,11 +90,11 @@ class Rows:
         return self.masks[window, at_scored]
 
     def at(self, all_live: bool) -> Int[Tensor, "row"]:
-        """Return all live rows or else the scored ones."""
+        """Return all live rows, or the scored rows."""
         return self.live if all_live else self.scored
 
     def pos_at(self, all_live: bool) -> Int[Tensor, "row"]:
-        """Return the positions of all live rows or else of the scored ones."""
+        """Return the positions of all live rows, or of the scored rows."""
         if all_live not in self.positions:
             self.positions[all_live] = self.pos[self.at(all_live)]
         return self.positions[all_live]
@@ -125,21 +126,24 @@ class Rows:
 
 
 Where = slice | list[int] | Int[Tensor, "_chosen"]
-"""Choose entries along a tensor's first dimension. A GPU wants a slice or its own tensor, for it awaits a list."""
+"""An index along a tensor's first dimension; on a GPU better a slice or a tensor there, since a list makes it wait."""
 
 
 class State(dict[tuple[str, int, int], Tensor]):
-    """Hold activations that a patched forward pass starts from, by (kind, layer, index). No tensor is written to.
+    """Hold the activations that a patched forward pass starts from, by (kind, layer, index).
+
+    No tensor in it is written to.
 
     ``port_in`` and ``mlp_in`` are inputs, Float[row d_model]; ``mlp_out`` has the same shape. ``z`` is a head's
-    attention output, Float[row d_head], and ``scale`` what all heads of a layer multiply it by, Float[row 1], where a
-    norm follows them (its index is 0). Their rows are all live ones or, where only those matter, the scored ones.
-    ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows. Where
-    one norm takes all heads' q together, q and k are those before it.
-    ``final`` is the residual stream that the logits are read from, Float[scored d_model]; its layer and index are 0.
+    attention output, Float[row d_head]. ``scale``, if a norm follows the heads of a layer, is the factor of all their
+    outputs, Float[row 1]; its index is 0. The rows of these are all live rows or, if only those matter, the scored
+    rows.
+    ``port`` is q, k or v after projection and rotation, Float[row d_head]: at every row, or q at the scored rows. If
+    one norm takes all heads' q together, q and k are those before the norm.
+    ``final`` is the final residual stream, Float[scored d_model]; its layer and index are 0.
 
     Attributes:
-        stacks: by kind and layer, those stacks of which activations are views, by the indexes of these.
+        stacks: for each kind and layer, the stacks of which activations are views, by the indices of the activations.
     """
 
     def __init__(self, activations: Mapping[tuple[str, int, int], Tensor] = MappingProxyType({})) -> None:
@@ -155,16 +159,16 @@ class State(dict[tuple[str, int, int], Tensor]):
         return State(self)
 
     def ports(self, layer: int, n_ports: int) -> Float[Tensor, "port row d_head"]:
-        """Stack q, k and v of a layer, in a state that has them at every row."""
+        """Stack q, k and v of all ports in a layer, if the state has them at every row: Float[port row d_head]."""
         return torch.stack([self["port", layer, port] for port in range(n_ports)])
 
     def scaled(self, layer: int, z: Float[Tensor, "... row d_head"]) -> Float[Tensor, "... row d_head"]:
-        """Return heads' ``z`` times the layer's scale; itself where no norm follows."""
+        """Return heads' ``z`` times the layer's scale; return ``z`` unchanged if no norm follows the heads."""
         scale = self.get(("scale", layer, 0))
         return z if scale is None else z * scale
 
     def stack(self, kind: str, layer: int, nodes: tuple[int, ...]) -> Float[Tensor, "node row d"]:
-        """Stack activations of one kind and layer. They become views of the stack, which is there the next time."""
+        """Stack activations of one kind and layer, and keep the stack: the activations become views of it."""
         of_layer = self.stacks.setdefault((kind, layer), {})
         if nodes not in of_layer:
             first, *others = (self[kind, layer, i] for i in nodes)
@@ -184,9 +188,9 @@ class State(dict[tuple[str, int, int], Tensor]):
         self.update(zip(keys, stack.unbind(), strict=True))
 
     def release(self, kind: str, layer: int, leaving: Collection[int]) -> None:
-        """Forget the stacks of activations that are replaced. The others of a stack get one of their own.
+        """Delete the stacks of activations that are replaced, and stack the other activations of these stacks anew.
 
-        Otherwise one view would keep the memory of the whole stack.
+        Otherwise one view would keep the memory of the whole old stack.
         """
         of_layer = self.stacks.get((kind, layer), {})
         for nodes in [nodes for nodes in of_layer if not set(nodes).isdisjoint(leaving)]:
@@ -196,13 +200,13 @@ class State(dict[tuple[str, int, int], Tensor]):
                 self.put(kind, layer, rest, torch.stack([self[kind, layer, i] for i in rest]))
 
     def take_over(self, other: State, layer: int) -> None:
-        """Replace a layer's activations by those of ``other``."""
+        """Replace a layer's activations by those of another state."""
         for key, value in other.items():
             if key[1] == layer and key[0] != "final":
                 self[key] = value
 
     def drop_rows(self, plan: Plan, rows: Rows) -> None:
-        """Keep only the scored rows of activations that matter nowhere else."""
+        """Drop all but the scored rows of activations that matter only there."""
         n_scored, n_heads = len(rows.scored), plan.graph.n_heads
         dropped: dict[tuple[str, int], dict[tuple[str, int, int], Tensor]] = {}
         for (kind, layer, i), value in self.items():
@@ -218,7 +222,7 @@ class State(dict[tuple[str, int, int], Tensor]):
             self.update(activations)
 
     def at_live(self, rows: Rows) -> State:
-        """Return this state, which has every row, with the rows at which each activation is kept."""
+        """Return this state, which has every row, with only the rows at which each activation is kept."""
         whole = slice(None)
         rows_of: dict[str, slice | Tensor] = {"port": whole, "final": rows.scored}
         live = whole if len(rows.live) == rows.n else rows.live
@@ -232,13 +236,13 @@ class State(dict[tuple[str, int, int], Tensor]):
 
 @dataclass
 class Run:
-    """Hold one plain forward pass: what every sender wrote, and the activations behind it."""
+    """Hold one plain forward pass: every sender's output, and the other activations."""
 
     sender: Float[Tensor, "sender row d_model"]
     state: State
 
     def outputs(self, graph: Graph) -> Written:
-        """Return what every sender wrote: a head's z, times its layer's scale, and the output of any other sender."""
+        """Return every sender's output: a head's z times its layer's scale, and the output of any other sender."""
         return [
             self.state.scaled(node.layer, self.state["z", node.layer, node.head_index])
             if node.component == "head"
@@ -257,12 +261,12 @@ def run(
     fixed: Written | None = None,
     position_order: Int[Tensor, "pos"] | None = None,
 ) -> Run:
-    """Run the whole model once. The state of the run has every row.
+    """Run the whole model once, and record its activations at every row.
 
     Args:
         split_embed: whether token and position embeddings are recorded as two senders.
-        fixed: what every sender writes at each position, whatever it reads; biases still act.
-        position_order: permutes the position embeddings (shuffle_tensor in the original).
+        fixed: outputs that replace those of every sender at each position; biases still act. None for no replacement.
+        position_order: the order in which positions take their embeddings (shuffle_tensor in the original).
     """
     graph = weights.architecture.graph(split_embed)
     sender = weights.embed.new_zeros(len(graph.senders), rows.n, weights.architecture.d_model)
@@ -309,7 +313,7 @@ def ablated_run(
     """Run the corrupted prompts as the ablation says, for the activations that replace removed edges.
 
     Args:
-        fixed: see ``fixed_outputs``.
+        fixed: the outputs that ``fixed_outputs`` returns.
     """
     order = ablation.position_order(dataset.clean.shape[1])
     return run(weights, dataset.corrupted, rows, split_embed=split_embed, fixed=fixed, position_order=order)
@@ -318,17 +322,17 @@ def ablated_run(
 def fixed_outputs(
     weights: Weights, dataset: Dataset, ablation: Ablation, split_embed: bool, n_prompts: int
 ) -> Written | None:
-    """Return what an ablation makes every sender write whatever the prompt, Float[pos d]; None where prompts decide.
+    """Return every sender's output in the ablated run, Float[pos d], if all prompts share it; otherwise None.
 
     Args:
-        n_prompts: how many prompts may be computed at once.
+        n_prompts: the number of prompts that are computed at once.
     """
     return ablation.outputs(EngineSenders(weights, dataset, split_embed, n_prompts))
 
 
 @dataclass
 class EngineSenders:
-    """Tell an ablation what the engine's senders write, see ``acdc.ablation.Senders``."""
+    """Give an ablation the outputs of the engine's senders, see ``acdc.ablation.Senders``."""
 
     weights: Weights
     dataset: Dataset
@@ -337,17 +341,17 @@ class EngineSenders:
 
     @property
     def graph(self) -> Graph:
-        """Return the model's graph."""
+        """Return the computational graph of the model."""
         return self.weights.architecture.graph(self.split_embed)
 
     def zeros(self) -> Written:
-        """Return zeros of every sender's shape: Float[pos d]."""
+        """Return zeros in the shape of every sender's output: Float[pos d]."""
         architecture, n_pos = self.weights.architecture, self.dataset.clean.shape[1]
         sizes = (architecture.d_head if n.component == "head" else architecture.d_model for n in self.graph.senders)
         return [self.weights.embed.new_zeros(n_pos, size) for size in sizes]
 
     def on_corrupted(self) -> Iterator[Written]:
-        """Yield what every sender writes on ``n_prompts`` corrupted prompts at a time: Float[prompt pos d]."""
+        """Yield every sender's output on ``n_prompts`` corrupted prompts at a time: Float[prompt pos d]."""
         for tokens in self.dataset.pool.split(self.n_prompts):
             part = Dataset(tokens, tokens, torch.ones_like(tokens, dtype=torch.bool), {})
             rows = Rows.of(part, self.weights.embed.device, self.weights.architecture.causal)
@@ -358,7 +362,7 @@ class EngineSenders:
 def embeddings(
     weights: Weights, tokens: Int[Tensor, "prompt pos"], position_order: Int[Tensor, "pos"] | None = None
 ) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, "row d_model"] | float]:
-    """Return the token and position embeddings of every row; 0.0 for the latter where the residual stream has none."""
+    """Return the token and position embeddings of every row; 0.0 for positions if the residual stream has none."""
     token = weights.embed[tokens.to(weights.embed.device)].flatten(0, 1)
     if weights.architecture.positions != "learned":
         return token, 0.0
@@ -373,9 +377,9 @@ def embeddings(
 def project(
     weights: Weights, layer: int, port: int, x: Float[Tensor, "... row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "... row d_head"]:
-    """Compute a port's q, k or v from its input: norm, projection and, for q and k, what ``place`` does.
+    """Compute a port's q, k or v from its input: norm, projection and, for q and k, the steps of ``place``.
 
-    Where a norm takes all heads' q or k together, ``place_together`` does that when all are known.
+    If a norm takes all heads' q or k together, ``place_together`` does these steps when all heads are known.
     """
     architecture, block = weights.architecture, weights.blocks[layer]
     is_value = port >= architecture.n_heads + architecture.n_kv_heads
@@ -396,7 +400,7 @@ def project(
 
 
 def clipped(architecture: Architecture, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Clip q, k or v where the architecture does."""
+    """Clip q, k or v if the architecture does."""
     return x if architecture.clip is None else x.clamp(-architecture.clip, architecture.clip)
 
 
@@ -407,7 +411,7 @@ def place(
     norm: Float[Tensor, "... d_head"] | None,
     pos: Int[Tensor, "row"],
 ) -> Float[Tensor, "... row d_head"]:
-    """Compute what follows the projection of q or k: its own norm, clipping, the rotation by its position.
+    """Apply the steps after the projection of q or k: its own norm, clipping, and the rotation by its position.
 
     Args:
         norm: the weights of the norm; None without one.
@@ -425,7 +429,7 @@ def place(
 def place_together(
     weights: Weights, layer: int, x: Float[Tensor, "port ... row d_head"], first: int, pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "port ... row d_head"]:
-    """Do what ``place`` does, with a norm that takes the q, or k, of all heads together (OLMo 2).
+    """Apply the steps of ``place``, with a norm that takes the q, or k, of all heads together (OLMo 2).
 
     Args:
         first: the first of these ports.
@@ -438,11 +442,12 @@ def place_together(
 
 
 def scale_after(weights: Weights, layer: int, z: Float[Tensor, "head ... row d_head"]) -> Float[Tensor, "... row 1"]:
-    """Return what every head of a layer multiplies its result by, where a norm follows the heads (Gemma 2, OLMo 2).
+    """Return the factor of every head's output where a norm follows the heads of a layer (Gemma 2, OLMo 2).
 
-    The norm takes the sum of all heads. Head h writes its own result times the norm's weight and this scale, which is
-    one over the root mean square of that sum in the same run. So the senders sum to the residual stream exactly: all
-    edges give the model's logits, and no edges the ablated run's. A change of one head changes what the others write.
+    The norm takes the sum of all heads. The output of a head is its own result times the norm's weight and this factor,
+    which is one over the root mean square of that sum in the same run. So the senders sum to the residual stream
+    exactly: all edges give the model's logits, and no edges the ablated run's. A change of one head changes the outputs
+    of the others.
     """
     total = weights.blocks[layer].all_outputs(z.movedim(0, -2).flatten(-2))
     return layers.rms_scale(weights.architecture, total)
@@ -456,7 +461,7 @@ def project_many(
     x: Float[Tensor, "port state row d_model"],
     pos: Int[Tensor, "row"],
 ) -> Float[Tensor, "port state row d_head"]:
-    """Compute q, k or v of several ports in ascending order, each from its input, see ``project``.
+    """Compute q, k and v of several ports in ascending order, each from its own input, see ``project``.
 
     Args:
         placed: the q and k among the ports; they come first.
@@ -472,7 +477,7 @@ def project_unplaced(
     x: Float[Tensor, "port state row d_model"],
     pos: Int[Tensor, "row"],
 ) -> Float[Tensor, "port state row d_head"]:
-    """Compute what ``project_many`` does up to the projections, before what ``place_many`` does.
+    """Compute the projections of ``project_many``, before the steps of ``place_many``.
 
     Args:
         placed: the q and k among the ports; they come first.
@@ -498,7 +503,7 @@ def place_many(
     x: Float[Tensor, "port state row d_head"],
     pos: Int[Tensor, "row"],
 ) -> Float[Tensor, "port state row d_head"]:
-    """Compute what follows the projections of several ports, see ``place``.
+    """Apply the steps after the projections of several ports, see ``place``.
 
     Args:
         placed: the q and k among the ports; they come first.
@@ -516,7 +521,7 @@ def place_many(
 def project_all(
     weights: Weights, layer: int, resid: Float[Tensor, "row d_model"], pos: Int[Tensor, "row"]
 ) -> Float[Tensor, "port row d_head"]:
-    """Compute the q, k or v of every port of a layer from one residual stream, see ``project``."""
+    """Compute q, k and v of every port in a layer from one residual stream, see ``project``."""
     architecture, block = weights.architecture, weights.blocks[layer]
     n_placed = architecture.n_heads + architecture.n_kv_heads  # q and k; a value has no position
     x = layers.norm(architecture, resid, block.ln1_w, block.ln1_b) if architecture.norm_before else resid
@@ -532,7 +537,7 @@ def project_all(
 def full_attention(
     weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
 ) -> Float[Tensor, "head row d_head"]:
-    """Compute the attention output ``z`` of every head of a layer at every row."""
+    """Compute the attention output ``z`` of every head in a layer at every row."""
     q, k, v = of_heads(weights, layer, ports, rows)
     return attend(weights, layer, slice(None), q, k, v, rows).flatten(1, 2)
 
@@ -540,7 +545,7 @@ def full_attention(
 def full_pattern(
     weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
 ) -> Float[Tensor, "head prompt query key"]:
-    """Compute where every head of a layer attends to at every row."""
+    """Compute the attention pattern of every head in a layer at every row."""
     q, k, _ = of_heads(weights, layer, ports, rows)
     return layers.pattern(q, k, *scoring(weights, layer, slice(None), q, rows))
 
@@ -548,7 +553,7 @@ def full_pattern(
 def of_heads(
     weights: Weights, layer: int, ports: Float[Tensor, "port row d_head"], rows: Rows
 ) -> list[Float[Tensor, "head prompt pos d_head"]]:
-    """Return q, k and v of every head of a layer, after a norm that takes all heads together."""
+    """Return q, k and v of every head in a layer, after a norm that takes all heads together."""
     n_heads, n_kv = weights.architecture.n_heads, weights.architecture.n_kv_heads
     q, k, v = ports.split([n_heads, n_kv, n_kv])
     if weights.architecture.query_key_norm == "all heads":
@@ -568,11 +573,11 @@ def attend(
     rows: Rows,
     at_scored: bool = False,
 ) -> Float[Tensor, "head ... query d_head"]:
-    """Compute the attention of some heads of a layer.
+    """Compute the attention of some heads in a layer.
 
     Args:
-        at_scored: whether there is one query for each of the last but two dimensions, at its scored position; else
-            there are queries at every position.
+        at_scored: whether there is one query for each entry of the third dimension from the end, at its scored
+            position; otherwise there are queries at every position.
     """
     return layers.attend(q, k, v, *scoring(weights, layer, heads, q, rows, at_scored))
 
@@ -585,7 +590,7 @@ def scoring(
     rows: Rows,
     at_scored: bool = False,
 ) -> tuple[Bool[Tensor, "... query key"], Float[Tensor, "..."] | None, float | None]:
-    """Return what is hidden from queries, what is added to their scores, and what caps these, see ``attend``."""
+    """Return the hidden keys, the bias and the cap of attention scores, see ``attend``."""
     architecture, bias = weights.architecture, None
     if weights.slopes is not None:
         distance = rows.distance[rows.pos[rows.scored], None] if at_scored else rows.distance

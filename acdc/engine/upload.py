@@ -1,4 +1,4 @@
-"""Bring numbers to a device in copies that the host does not wait for."""
+"""Copy numbers to a device asynchronously, so that the CPU does not wait for the copies."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from acdc.engine.runs import Where
 
 
 def upload(x: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
-    """Copy a CPU tensor to a device. A GPU fetches it from pinned memory, in the order of its work."""
+    """Copy a CPU tensor to a device, asynchronously from pinned memory for a GPU."""
     if device.type == "cpu":
         return x
     return (x.pin_memory() if device.type == "cuda" and len(x) else x).to(device, non_blocking=True)
 
 
 class Chosen:
-    """Choose entries along a tensor's first dimension: a view where they lie side by side, else a copy.
+    """Select entries along a tensor's first dimension: as a view if they lie side by side, else as a copy.
 
     Attributes:
-        where: their index. It is a list until its ``Shipment`` is sent.
+        where: the index of the entries. It is a list until its ``Shipment`` is sent.
     """
 
     def __init__(self, entries: Sequence[int]) -> None:
@@ -34,15 +34,15 @@ class Chosen:
         self.where: Where = slice(first, first + n) if is_slice else self.entries
 
     def __call__(self, x: Shaped[Tensor, "entry ..."]) -> Shaped[Tensor, "chosen ..."]:
-        """Return the chosen entries."""
+        """Return the selected entries."""
         return x[self.where]
 
 
 class Shipment:
-    """Collect indexes and weights of sums, and bring them to a device together: one copy for each sort.
+    """Collect indices and weights of sums, and copy them to a device together: one copy for each sort.
 
     Attributes:
-        weights: by who reads, Float[receiver term]: ones and zeros. They are there once the shipment is sent.
+        weights: the weights of each read, Float[receiver term], ones and zeros; available once the shipment is sent.
     """
 
     def __init__(self) -> None:
@@ -51,14 +51,14 @@ class Shipment:
         self.weights: dict[Read, Float[Tensor, "receiver term"]] = {}
 
     def choose(self, entries: Sequence[int]) -> Chosen:
-        """Return the choice of these entries, which can be used once the shipment is sent."""
+        """Return the selection of these entries, which can be used once the shipment is sent."""
         chosen = Chosen(entries)
         if not isinstance(chosen.where, slice):
             self.indexes.append(chosen)
         return chosen
 
     def send(self, like: Tensor) -> None:
-        """Bring all to the device of ``like``, the weights in its precision."""
+        """Copy everything to the device of ``like``, the weights in its precision."""
         if self.indexes:
             numbers = [np.array(chosen.entries) for chosen in self.indexes]
             for chosen, where in zip(self.indexes, together(numbers, torch.int64, like.device), strict=True):
@@ -73,6 +73,6 @@ class Shipment:
 def together(
     arrays: list[Int[np.ndarray, "_n"]] | list[Bool[np.ndarray, "_n"]], dtype: torch.dtype, device: torch.device
 ) -> Sequence[Shaped[Tensor, "_n"]]:
-    """Bring arrays to a device in one copy."""
+    """Copy arrays to a device in one copy."""
     flat = torch.from_numpy(np.concatenate(arrays)).to(dtype)
     return upload(flat, device).split([len(array) for array in arrays])

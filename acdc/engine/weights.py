@@ -1,4 +1,4 @@
-"""Hold a model's weights in the form that the engine computes with, and keep them in files of that form."""
+"""Hold a model's weights in the form that the engine computes with, and store them in files of that form."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def rotary_tables(
 
 @dataclass
 class Block:
-    """Hold the weights of one layer. Ports are the q heads, then k, then v: the order of ``Graph.receivers``.
+    """Hold the weights of one layer.
 
-    Norm weights are None without a norm or where they are ones. ``qk_norm_w`` are those of the norms of q and k;
-    ``ln1_post_w`` and ``ln2_post_w`` those of the norms after heads and MLP. A bias of None is zero. ``w_gate`` is None
-    in ungated MLPs, and an attention-only layer has no weights of an MLP. ``black_box`` is an MLP that is none of
-    these, the model's own module.
+    Ports are the q heads, then k, then v, in the order of ``Graph.receivers``. The weights of a norm are None if there
+    is no norm or they are ones. ``qk_norm_w`` are the weights of the norms of q and k; ``ln1_post_w`` and
+    ``ln2_post_w`` those of the norms after heads and MLP. A bias of None is zero. ``w_gate`` is None in ungated MLPs,
+    and an attention-only layer has no weights of an MLP. ``black_box`` is the model's own module, for an MLP of any
+    other form.
     """
 
     ln1_w: Float[Tensor, "d_model"] | None
@@ -74,14 +75,14 @@ class Block:
     def ports_after_scale(self) -> list[Linear]:
         """Return the projection of each port without its bias, with the weight of the norm before it.
 
-        Where ``Architecture.scales_after``, the 64 numbers of a head are divided instead of those of the whole residual
-        stream.
+        If ``Architecture.scales_after``, the numbers of a head are divided by the norm's scale, not those of the whole
+        residual stream.
         """
         return [Linear(w) for w in self.w_after_scale]
 
     @cached_property
     def w_after_scale(self) -> Float[Tensor, "port d_model d_head"]:
-        """Return the weights of ``ports_after_scale``."""
+        """Return the weights of ``ports_after_scale``: Float[port d_model d_head]."""
         return self.w_port if self.ln1_w is None else self.ln1_w[:, None] * self.w_port
 
     @cached_property
@@ -96,15 +97,15 @@ class Block:
 
     @cached_property
     def outputs(self) -> list[Linear]:
-        """Return each head's projection back to the residual stream, without the bias that all share.
+        """Return each head's projection back to the residual stream, without the bias that all heads share.
 
-        The weight of a norm after it is multiplied in; what the norm divides by is not, see ``runs.scale_after``.
+        The weight of a norm after the heads is multiplied in; the norm's scale is not, see ``runs.scale_after``.
         """
         return [Linear(w) for w in self.w_written]
 
     @cached_property
     def w_written(self) -> Float[Tensor, "head d_head d_model"]:
-        """Return the weights of ``outputs``."""
+        """Return the weights of ``outputs``: Float[head d_head d_model]."""
         return self.w_o if self.ln1_post_w is None else self.w_o * self.ln1_post_w
 
     @cached_property
@@ -130,8 +131,9 @@ class Block:
 class Weights:
     """Hold a model's weights.
 
-    ``pos_embed`` is None where no position embeddings are added, the rotations are None where nothing is rotated, and
-    ``slopes``, by which a head's scores fall with distance, where they do not.
+    ``pos_embed`` is None if the model adds no position embeddings. ``rotary_cos`` and ``rotary_sin`` are None if
+    nothing is rotated. ``slopes`` are those of ALiBi, by which a head's attention scores fall with distance; None
+    without ALiBi.
     """
 
     architecture: Architecture
@@ -164,7 +166,7 @@ class Weights:
         return self.rotary_cos[table][pos], self.rotary_sin[table][pos]
 
     def save(self, folder: Path) -> None:
-        """Write ``engine.safetensors`` and ``architecture.json`` into a folder."""
+        """Write the weights to ``engine.safetensors`` and ``architecture.json`` in a folder."""
         tensors: dict[str, Tensor] = {}
         stored = set()
         for name, tensor in self.named():
@@ -179,7 +181,7 @@ class Weights:
 
     @classmethod
     def load(cls, folder: Path) -> Weights:
-        """Read what ``save`` wrote. Tensors are mapped from the file, so that processes share one copy of them.
+        """Read the weights that ``save`` wrote; tensors are mapped from the file, so that processes share one copy.
 
         Black boxes are left out: ``acdc.models.black_box.load_weights`` reads them too.
 
@@ -206,7 +208,7 @@ class Weights:
         return cls(**{**record(cls, ""), "architecture": architecture, "blocks": blocks})
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor by its name: a field of this record, or of a block's after ``blocks.LAYER.``."""
+        """Yield every tensor by its name: a field of this object, or of a block after ``blocks.LAYER.``."""
         records: list[tuple[str, Weights | Block]] = [
             ("", self),
             *((f"blocks.{i}.", block) for i, block in enumerate(self.blocks)),
@@ -216,7 +218,7 @@ class Weights:
             yield from ((prefix + name, value) for name, value in values if isinstance(value, Tensor))
 
     def per_query_head(self) -> Weights:
-        """Return the weights with a key and a value head for each query head: those that several share are repeated."""
+        """Return the weights with a key and a value head for each query head, by repeating those that several share."""
         a = self.architecture
         group = a.n_heads // a.n_kv_heads
         port = torch.arange(a.n_heads + 2 * a.n_kv_heads)

@@ -1,1 +1,1 @@
-"""Find circuits: one method a module, and the driver that runs them."""
+"""Find circuits: one module for each method, and the driver that runs them."""

@@ -1,4 +1,4 @@
-"""Run ACDC, Automatic Circuit DisCovery, as the paper writes it (Conmy et al. 2023, Algorithm 1).
+"""Run ACDC, Automatic Circuit DisCovery, literally as the paper writes it (Conmy et al. 2023, Algorithm 1).
 
 ``acdc`` measures a whole circuit for every edge that it tries. ``acdc.methods.acdc_fast`` makes the same decisions and
 measures many candidates at once; tests compare the two. Order and decisions are those of the original's code.
@@ -23,9 +23,13 @@ def acdc(
     Comments are numbered as the lines of the paper's Algorithm 1.
 
     Args:
-        measure: returns a circuit's metric, which ACDC keeps low.
-        threshold: an edge is removed when the metric rises by strictly less, in the metric's unit.
+        graph: the computational graph of the model.
+        measure: a function that returns a circuit's metric, which ACDC keeps low.
+        threshold: an edge is removed if the metric rises by strictly less than this, in the metric's unit.
         head_order: the order of a layer's heads as senders.
+
+    Returns:
+        The state at the end of the run, with the circuit and a row for every tried edge.
     """
     circuit, trace = Circuit.full(graph), list[Tried]()  # 1: H <- G
     current = measure(circuit)
@@ -44,7 +48,7 @@ def acdc(
 
 
 class Tried(NamedTuple):
-    """Record one tried edge, a row of the trace. ``effect`` is after minus before, in the metric's unit."""
+    """Record one tried edge, a row of the trace; ``effect`` is ``metric_after`` minus ``metric_before``."""
 
     receiver: str
     sender: str
@@ -62,14 +66,15 @@ class Tried(NamedTuple):
 
 @dataclass
 class Progress:
-    """Hold what an ACDC run has found so far, and what it needs to go on with the next layer.
+    """Hold the state of an ACDC run: the circuit so far, the trace, and the next layer.
 
     Attributes:
+        circuit: the circuit of the edges that are not removed so far.
         layer: the next layer to prune; ``n_layers`` stands for the logits, -1 for the end.
         trace: every edge tried so far, in order.
-        evaluations: how many circuits were measured.
+        evaluations: the number of circuits that were measured.
         float_error: how far rounding may have moved the metric, in its unit, see ``acdc.methods.acdc_fast``.
-        remeasured: how many of them were measured coarsely first, and then in full precision (``acdc.engine.mixed``).
+        remeasured: the number of measurements in lower precision that were repeated in full (``acdc.engine.mixed``).
     """
 
     circuit: Circuit
@@ -81,36 +86,36 @@ class Progress:
 
     @classmethod
     def start(cls, graph: Graph) -> Progress:
-        """Return a run that has not begun: all edges are present."""
+        """Return the state at the beginning of a run: all edges are present."""
         return cls(Circuit.full(graph), graph.n_layers)
 
     @property
     def metric(self) -> float | None:
-        """Return the metric after the last decision; None where nothing was tried."""
+        """Return the metric after the last decision; None if no edge was tried."""
         if not self.trace:
             return None
         last = self.trace[-1]
         return last.metric_after if last.removed else last.metric_before
 
     def smallest_margin(self, threshold: float) -> float | None:
-        """Return the smallest distance of a tried edge's effect from the threshold; None where nothing was tried."""
+        """Return the smallest distance of a tried edge's effect from the threshold; None if no edge was tried."""
         return min((abs(row.effect - threshold) for row in self.trace), default=None)
 
     def near_ties(self, threshold: float) -> int:
-        """Count the decisions that rounding may have made: their effect is within ``float_error`` of the threshold."""
+        """Count the decisions that rounding may have reversed: effects within ``float_error`` of the threshold."""
         return sum(abs(row.effect - threshold) < self.float_error for row in self.trace)
 
 
 def receivers_in_order(graph: Graph) -> Iterator[tuple[Node, Kind]]:
-    """Yield every receiver in the original's order, from the logits backwards, with the kind of its edges."""
+    """Yield every receiver with the kind of its edges, in the original's order, from the logits backwards."""
     for layer in reversed(range(graph.n_layers + 1)):
         yield from receivers_of_layer(graph, layer)
 
 
 def receivers_of_layer(graph: Graph, layer: int) -> Iterator[tuple[Node, Kind]]:
-    """Yield the receivers of one layer in the original's order, each with the kind of its edges.
+    """Yield the receivers of one layer with the kind of their edges, in the original's order.
 
-    First the MLP, then the direct edges of v, k and q, then the inputs of v, k and q; heads from high to low.
+    The MLP comes first, then the direct edges of v, k and q, then the inputs of v, k and q; heads go from high to low.
     """
     if layer == graph.n_layers:
         yield graph.receivers[-1], "addition"

@@ -1,7 +1,7 @@
-"""Run ACDC fast, with the decisions of ``acdc.methods.acdc.acdc``. Tests compare the two.
+"""Run ACDC fast, with the decisions of Algorithm 1 as ``acdc.methods.acdc`` makes them.
 
-Many candidates are measured at a time, each with a guess which edges before it stay. A measurement recomputes only what
-the removed edge changes (``acdc.engine.removals``).
+Tests compare the two. Many edges are tried at once, each with a guess of which edges before it stay. A measurement
+recomputes only the activations that the removed edge changes (``acdc.engine.removals``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from acdc.methods.speculation import Speculation
 from acdc.metrics import Metric, MetricKind
 
 N_ROUNDINGS = 16
-"""Roundings of its largest logit that a metric may be off by. In 245 random searches none was off by half of it."""
+"""The bound of a metric's error, in roundings of the largest logit. In 245 random searches no error was half of it."""
 
 
 class Acdc(Search):
@@ -28,9 +28,9 @@ class Acdc(Search):
     Args:
         engine: the model on the discovery prompts.
         kind: the metric to keep low.
-        threshold: an edge is removed when the metric rises by strictly less, in the metric's unit.
-        head_order: the order of a layer's heads as senders; ``descending`` is the original command line's, the paper
-            used ascending for induction.
+        threshold: an edge is removed if the metric rises by strictly less than this, in the metric's unit.
+        head_order: the order of a layer's heads as senders. The original's command line has ``descending``, the paper
+            used ascending order for induction.
     """
 
     unit = "edge"
@@ -43,11 +43,11 @@ class Acdc(Search):
 
     @property
     def done(self) -> int:
-        """Return how many edges are decided, counted in whole layers."""
+        """Return the number of edges that are decided, in whole layers."""
         return self.engine.graph.edges_into(self.progress.layer + 1)
 
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on to the end. Yield how many edges were just decided, and whether a layer is done and can be saved."""
+        """Prune layer after layer; yield the number of edges just decided, and whether a layer is done and savable."""
         progress, graph = self.progress, self.engine.graph
         while progress.layer >= 0:
             removals = removals_of(self.engine, progress.circuit, progress.layer, self.metric, self.threshold)
@@ -68,32 +68,32 @@ class Acdc(Search):
         self.note_rounding(*self.engine.measure(self.metric, self.engine.finals(progress.circuit)))
 
     def note_rounding(self, afresh: float) -> None:
-        """Note how far rounding has carried the metric away from its value computed ``afresh`` for the same circuit."""
+        """Record by how much rounding has moved the metric from its newly computed value for the same circuit."""
         carried = afresh if self.progress.metric is None else self.progress.metric
         floor = N_ROUNDINGS * self.engine.rounding
         self.progress.float_error = max(self.progress.float_error, abs(carried - afresh), floor)
 
     def status(self) -> dict[str, Any]:
-        """Return how many edges were tried and how many of them stay."""
+        """Return the numbers of edges that were tried and that stay, for the progress bar."""
         kept = sum(not row.removed for row in self.progress.trace)
         return {"tried": len(self.progress.trace), "kept": kept}
 
     def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs."""
+        """Return the state of the run for a checkpoint."""
         progress = self.progress
         own = {"layer": progress.layer, "circuit": progress.circuit.to_json(), "evaluations": progress.evaluations}
         own |= {"remeasured": progress.remeasured, "float_error": progress.float_error}
         return own | {"trace": [tuple(row) for row in progress.trace]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` was taken."""
+        """Continue the run from a checkpoint's state."""
         trace = [Tried(*row) for row in state["trace"]]
         circuit = Circuit.from_json(state["circuit"])
         rest = (state[name] for name in ("evaluations", "float_error", "remeasured"))
         self.progress = Progress(circuit, state["layer"], trace, *rest)
 
     def outcome(self) -> Outcome:
-        """Return the circuit and how it came about."""
+        """Return the circuit, and the trace and counts of the run."""
         progress = self.progress
         more = {
             "tried": len(progress.trace),
@@ -106,7 +106,7 @@ class Acdc(Search):
         return Outcome(progress.circuit, progress.metric, progress.evaluations, progress.trace, more=more)
 
     def warning(self) -> str | None:
-        """Return a sentence where rounding may have made a decision; None otherwise."""
+        """Return a warning if rounding may have reversed a decision; None otherwise."""
         ties = self.progress.near_ties(self.threshold)
         if not ties:
             return None
@@ -126,7 +126,7 @@ def acdc_fast(
     head_order: HeadOrder = "descending",
     after_layer: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Prune the whole graph at one threshold. Arguments are those of ``Acdc``."""
+    """Prune the whole graph at one threshold, with the arguments of ``Acdc``."""
     search = Acdc(engine, kind, threshold, head_order=head_order)
     for _, layer_is_done in search.steps():
         if layer_is_done:
@@ -135,7 +135,7 @@ def acdc_fast(
 
 
 def removals_of(engine: Engine, circuit: Circuit, layer: int, metric: list[Metric], threshold: float) -> Removals:
-    """Return what removes edges into a layer's receivers, as the engine may measure candidates."""
+    """Return the object that tries removing edges into a layer's receivers, in the engine's precision."""
     if engine.coarse is None:
         return Removals(engine, circuit, layer, metric)
     return MixedRemovals(engine, circuit, layer, metric, threshold, floor=N_ROUNDINGS * engine.rounding)
@@ -153,14 +153,14 @@ class Step:
         self.index = self.graph.receiver_index[receiver]
 
     def n_edges(self, kind: Kind) -> int:
-        """Return how many edges of a kind enter the receiver in the whole graph."""
+        """Return the number of edges of a kind into the receiver in the whole graph."""
         return 1 if kind == "direct" else int(self.graph.exists[:, self.index].sum())
 
     def prune(self, senders: list[int]) -> None:
-        """Try the senders in order.
+        """Try to remove the edges from these senders, in order.
 
-        A block of them is tried at once, each with a guess which of those before it stay. Decisions count up to the
-        first that was guessed wrong. The senders after it are tried again.
+        A block of them is tried at once, each with a guess of which edges before it stay. Decisions count up to and
+        including the first wrong guess. The senders after it are tried again.
         """
         self.removals.start(self.receiver)
         self.speculation.start()
@@ -174,11 +174,11 @@ class Step:
             senders = senders[len(decisions) :]
 
     def decide(self, block: list[int], stays: list[bool], metrics: list[float]) -> list[bool]:
-        """Decide edges until a guess was wrong, remove those that go, and return which of those decided stay."""
+        """Decide a block's edges up to the first wrong guess, commit removals, and return which decided edges stay."""
         before, decisions, last = self.removals.current, list[bool](), None
         for i, (sender, guess, after) in enumerate(zip(block, stays, metrics, strict=True)):
             if decisions != stays[:i]:
-                # Measured in a circuit that never was. The true effect will be near this one.
+                # A guess before was wrong, so this was measured in another circuit. The true effect will be near it.
                 self.speculation.expect(sender, after - before >= self.threshold)
             else:
                 removed = self.decide_one(Edge(self.graph.senders[sender], self.receiver), before, after)
@@ -190,7 +190,7 @@ class Step:
         return decisions
 
     def prune_direct(self) -> None:
-        """Try the port's direct edge."""
+        """Try to remove the port's direct edge."""
         self.removals.start(self.receiver)
         (after,) = self.removals.try_cutting_direct()
         self.progress.evaluations += 1
@@ -198,7 +198,7 @@ class Step:
             self.removals.commit(0, after)
 
     def decide_one(self, edge: Edge, before: float, after: float) -> bool:
-        """Note one tried edge, and return whether it is removed.
+        """Decide one edge, add it to the trace, and return whether it is removed.
 
         Raises:
             ArithmeticError: the metric is NaN; the message names the edge.

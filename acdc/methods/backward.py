@@ -1,4 +1,4 @@
-"""Change how gradients pass through parts of the model, whose values stay as they are."""
+"""Modify the gradients of parts of the model, without changing their values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 Rules = Mapping[Callable[..., Any], Callable[..., Any]]
-"""By function of torch, what takes its place."""
+"""Replacements of torch's functions."""
 
 
 class Modified(TorchFunctionMode):
-    """Let functions of torch be others inside ``with``."""
+    """Replace functions of torch by others inside a ``with`` block."""
 
     def __init__(self, rules: Rules) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Modified(TorchFunctionMode):
 
 
 def partly(x: Float[Tensor, "..."], part: float | Tensor) -> Float[Tensor, "..."]:
-    """Return x, of whose gradient a part goes on."""
+    """Return x, but multiply its gradient by a factor."""
     return part * x + ((1 - part) * x).detach()
 
 
 def layer_norm(
     x: Float[Tensor, "... d"], shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Float[Tensor, "... d"]:
-    """Apply a layer norm whose standard deviation is a constant."""
+    """Apply a LayerNorm whose standard deviation counts as a constant in the gradient."""
     centred = x - x.mean(-1, keepdim=True)
     scale = (centred.square().mean(-1, keepdim=True) + eps).rsqrt().detach()
     out = centred * scale if weight is None else centred * scale * weight
@@ -49,7 +49,7 @@ def layer_norm(
 def rms_norm(
     x: Float[Tensor, "... d"], shape: Sequence[int], weight: Tensor | None, eps: float
 ) -> Float[Tensor, "... d"]:
-    """Apply an RMS norm whose root mean square is a constant."""
+    """Apply an RMSNorm whose root mean square counts as a constant in the gradient."""
     out = x * (x.square().mean(-1, keepdim=True) + eps).rsqrt().detach()
     return out if weight is None else out * weight
 
@@ -60,4 +60,4 @@ NORMS: Rules = {
     # The scale of an RMS norm where the engine applies it after a projection.
     Tensor.rsqrt: lambda x: x.rsqrt().detach(),
 }
-"""Take what norms divide by for a constant."""
+"""Replacements by which the scales of norms count as constants in the gradient."""

@@ -1,7 +1,7 @@
-"""Run any method of the catalogue: one driver, one checkpoint format.
+"""Run any method of the catalogue, with progress bars, checkpoints and files.
 
-A method that searches is a ``Search``. A method that scores everything once is a ``Score``. Neither knows files or
-progress bars: this module gives both, and returns the outcome as ``acdc.found.Found``.
+A method that searches is a ``Search``. A method that scores all edges or nodes once is a ``Score``. Neither knows files
+or progress bars: this module handles both, and returns the outcome as ``acdc.found.Found``.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from acdc.metrics import Metric, MetricKind
 from acdc.tensor_files import load_torch, save_torch
 
 EVERY_SIZE = 200
-"""Where no more edges or nodes than this have a score, circuits are cut at every size that the scores tell apart."""
+"""The largest number of scored edges or nodes for which there is a circuit of every size that the scores tell apart."""
 CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
 class Outcome:
-    """Hold what a search found.
+    """Hold the outcome of a search: the circuit, its metric and the trace.
 
     Attributes:
-        final_metric: the circuit's metric on the discovery prompts; None where the search measured nothing.
-        evaluations: how many runs of the model it took.
-        trace: rows of what it did, in order.
-        converged: whether it ended because it was done, not because it ran out of steps.
-        more: what else the circuit's file says, by name.
+        circuit: the circuit.
+        final_metric: the circuit's metric on the discovery prompts; None if the search measured nothing.
+        evaluations: the number of runs of the model that the search took.
+        trace: the rows of the trace, in order.
+        converged: whether the search ended because it was done, not because it ran out of steps.
+        more: further entries for the result in the circuit's file, by name.
     """
 
     circuit: Circuit
@@ -57,13 +58,13 @@ class Outcome:
 
 
 class Search(ABC):
-    """Run a method at one value. A run can be stopped and go on later.
+    """Run a method at one value, so that the run can be stopped and resumed: the base class of methods that search.
 
-    It is made with the engine, the metric's class, the value, and the method's settings as keywords.
+    The constructor takes the engine, the metric's class, the value, and the method's settings as keywords.
 
     Attributes:
-        unit: what progress is counted in.
-        total: how much there is to do.
+        unit: the unit in which progress is counted.
+        total: the number of units of the whole run.
     """
 
     unit = "step"
@@ -72,45 +73,45 @@ class Search(ABC):
     @property
     @abstractmethod
     def done(self) -> int:
-        """Return how much is done."""
+        """Return how much of ``total`` is done."""
 
     @abstractmethod
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on to the end. Yield how much was done since the last time, and whether the state can be saved now."""
+        """Run to the end. Yield how much was done since the last time, and whether the state can be saved now."""
 
     def status(self) -> dict[str, Any]:
-        """Return what the progress bar shows."""
+        """Return the entries of the progress bar, such as the loss."""
         return {}
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs: tensors, numbers, texts, lists and dictionaries of them."""
+        """Return the state for a checkpoint: tensors, numbers, texts, lists and dictionaries of them."""
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` was taken."""
+        """Continue the run from a checkpoint's state."""
 
     @abstractmethod
     def outcome(self) -> Outcome:
         """Return the outcome, after the last step."""
 
     def warning(self) -> str | None:
-        """Return a sentence that the user should read before trusting the outcome, or None."""
+        """Return a sentence that the user should read before trusting the outcome; None if there is none."""
         return None
 
 
 class Scored(NamedTuple):
-    """Hold scores, larger in size for what matters more, and how many runs of the model they took."""
+    """Hold scores, of largest absolute value where edges or nodes matter most, and the number of runs they took."""
 
     scores: Scores
     evaluations: int
 
 
 class Score(Protocol):
-    """Score every edge or node once."""
+    """Score every edge or node once: the form of methods that score."""
 
     def __call__(self, engine: Engine, kind: MetricKind, **settings: Any) -> Scored:
-        """Return the scores on the engine's prompts, by a metric."""
+        """Return the scores by a metric on the engine's prompts."""
 
 
 def find(
@@ -119,16 +120,16 @@ def find(
     values: Sequence[str],
     folder: Path | None = None,
 ) -> Iterator[Found]:
-    """Yield the circuits of a search, one for each value. Finished ones are read from their files.
+    """Yield the circuits of a search, one for each value; read those that are finished from their files.
 
-    The last checkpoint of each stays until all are found: where a workflow's job ends early, the workflow deletes the
-    circuits of the values that were done, and the checkpoints bring them back at once.
+    The last checkpoint of each value stays until all circuits are found. If a workflow's job ends early, the workflow
+    deletes the circuits of the values that were done, and the checkpoints bring them back at once.
 
     Args:
-        settings: all that decides the result: ``method``, ``metric``, the method's settings, and fingerprints of model,
-            data and code. Results and checkpoints of other settings are not used.
+        settings: everything that determines the result: ``method``, ``metric``, the method's settings, and fingerprints
+            of model, data and code. Results and checkpoints of other settings are not used.
         values: thresholds of ACDC, regularisations of SP, targets of Edge Pruning, as texts.
-        folder: where each value's circuit, trace and checkpoint go, in a folder of the value's name; None for nowhere.
+        folder: the folder in which each value has a subfolder for its circuit, trace and checkpoint; None for no files.
     """
     folders = [folder / value if folder else None for value in values]
     for value, own in zip(values, folders, strict=True):
@@ -138,7 +139,7 @@ def find(
 
 
 def find_one(engine: Engine, settings: dict[str, Any], value: str, folder: Path | None = None) -> Found:
-    """Return the circuit of one value, see ``find``; its files go into the folder itself."""
+    """Return the circuit of one value, see ``find``; its files go into ``folder`` itself."""
     found = saved(engine, settings, value, folder)
     if folder:
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -146,7 +147,7 @@ def find_one(engine: Engine, settings: dict[str, Any], value: str, folder: Path 
 
 
 def saved(engine: Engine, settings: dict[str, Any], value: str, folder: Path | None) -> Found:
-    """Return the circuit of one value, which is in its folder then; the last checkpoint stays there."""
+    """Return the circuit of one value, read from its folder or found and written there; keep the last checkpoint."""
     method = METHODS[settings["method"]]
     own = settings | {"size_by": method.size_by, "value": value}
     found = finished(folder, own) if folder else None
@@ -159,7 +160,7 @@ def saved(engine: Engine, settings: dict[str, Any], value: str, folder: Path | N
 
 
 def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
-    """Read the circuit of exactly these settings from its folder; None where there is none, or a damaged one."""
+    """Read the circuit of exactly these settings from its folder; None if there is none or it is damaged."""
     if not (folder / Found.FILE).exists() or not (folder / Found.TRACE).exists():
         return None
     try:
@@ -171,7 +172,7 @@ def finished(folder: Path, settings: dict[str, Any]) -> Found | None:
 
 
 def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Path | None) -> Found:
-    """Run a method at one value. It goes on from its checkpoint where the folder has one."""
+    """Run a method at one value, from its checkpoint if the folder has one."""
     own = {setting.name: settings[setting.name] for setting in method.settings}
     made = partial(method.load(), engine, METRICS[settings["metric"]].load(), float(settings["value"]), **own)
     checkpoint, started = folder / CHECKPOINT if folder else None, time.monotonic()
@@ -196,7 +197,7 @@ def search(engine: Engine, method: Method, settings: dict[str, Any], folder: Pat
 
 
 def resumed(made: Callable[[], Search], checkpoint: Path, settings: dict[str, Any]) -> tuple[Search, float]:
-    """Return a run that goes on from its checkpoint where there is a sound one, and the seconds that it took before."""
+    """Return a run that continues from its checkpoint, if there is a sound one, and the seconds that it took before."""
     run = made()
     try:
         if state := load_state(checkpoint, settings):
@@ -213,7 +214,7 @@ def resumed(made: Callable[[], Search], checkpoint: Path, settings: dict[str, An
 
 
 def found_of(settings: dict[str, Any], outcome: Outcome) -> Found:
-    """Return an outcome with the settings that led to it."""
+    """Return an outcome as a found circuit with the settings that led to it."""
     result = {"final_metric": outcome.final_metric, "evaluations": outcome.evaluations, **outcome.more}
     trace = pd.DataFrame([row._asdict() for row in outcome.trace])
     return Found(settings, outcome.circuit, result | {"converged": outcome.converged, "origin": FOUND}, trace)
@@ -222,15 +223,15 @@ def found_of(settings: dict[str, Any], outcome: Outcome) -> Found:
 def score(
     engine: Engine, settings: dict[str, Any], *, fractions: Sequence[float] = (), sizes: Sequence[int] = ()
 ) -> list[Found]:
-    """Score everything once, and return circuits of the best edges or nodes.
+    """Score all edges or nodes once, and return the circuits of largest scores.
 
     Args:
-        settings: as of ``find``.
+        settings: the settings, as in ``find``.
         fractions: the circuits' sizes, as shares of all edges or nodes that have a score, see ``sizes_of``.
         sizes: the circuits' sizes, as numbers of edges or nodes, in place of ``fractions``.
 
     Raises:
-        InputError: by this metric, all of the method's scores are 0.
+        InputError: all scores are 0, because the method needs gradients and the metric is a distance.
     """
     method, metric, started = METHODS[settings["method"]], METRICS[settings["metric"]], time.monotonic()
     check_suits(method, metric)
@@ -262,14 +263,14 @@ def score(
 def scored(
     engine: Engine, method: Method, kind: MetricKind, own: Mapping[str, Any]
 ) -> tuple[Scores, int, dict[str, Any], pd.DataFrame]:
-    """Score everything on an engine's prompts, or on bootstrap resamples of them where the settings ask for some.
+    """Score all edges or nodes on the engine's prompts or, if the settings ask for it, on bootstrap resamples of them.
 
     Args:
         own: the method's settings.
 
     Returns:
-        The scores that rank edges or nodes; how many runs of the model they took; what else the circuits' files say;
-        and a table of the scores, with whether each is consistent where there are resamples.
+        The scores that rank edges or nodes; the number of runs of the model that they took; further entries for the
+        results in the circuits' files; and a table of the scores, which says for resamples whether each is consistent.
     """
     code: Score = method.load()
     of_rule = {setting.name for setting in SELECTION}
@@ -286,16 +287,16 @@ def scored(
 
 
 def is_zero_at_model(engine: Engine, bound: list[Metric]) -> bool:
-    """Return whether a metric is 0 at every scored position of the whole model, as a distance is, whatever it says."""
+    """Return whether a metric is 0 at every scored position of the whole model, as a distance is."""
     finals = engine.finals(Circuit.full(engine.graph))
     values = [engine.values(metric, final).abs().max() for metric, final in zip(bound, finals, strict=True)]
     return max(values).item() <= engine.rounding
 
 
 def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
-    """Return the sizes of circuits: fractions of all edges or nodes or, where there are few, every number.
+    """Return the sizes of circuits: fractions of all scored edges or nodes or, if there are few, all sizes.
 
-    Where there are few, those of equal score come in together, so that no order among them is made up.
+    If there are few, edges or nodes of equal score come in together, so that no order among them is made up.
     """
     values = -np.sort(-ranked.values)
     n = len(values)
@@ -305,21 +306,21 @@ def sizes_of(ranked: Scores, fractions: Sequence[float]) -> list[int]:
 
 
 def progress_bar(run: Search) -> tqdm:
-    """Return the progress bar of a search: a notebook's own, a terminal's, or a line every ten seconds in a log."""
+    """Return the progress bar of a search: a notebook's, a terminal's, or a line every ten seconds in a log."""
     interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10
     return tqdm(total=run.total, initial=run.done, unit=run.unit, mininterval=interval, maxinterval=interval)
 
 
 def save_state(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> None:
-    """Replace a checkpoint in one step, so that a kill leaves the old one or the new one."""
+    """Replace a checkpoint in one step, so that a kill leaves either the old one or the new one."""
     save_torch({"settings": json.dumps(settings), "state": state}, path)
 
 
 def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Read the state to go on from; None where there is no checkpoint, or it is of other settings.
+    """Read the state in a checkpoint; None if there is no checkpoint or it is of other settings.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the checkpoint is damaged.
     """
     if not path.exists():
         return None

@@ -1,15 +1,16 @@
-"""Find circuits by Edge Pruning (Bhaskar et al. 2024, arXiv 2406.16778): masks of edges, trained.
+"""Find circuits by Edge Pruning (Bhaskar et al. 2024, arXiv 2406.16778), which trains masks of edges.
 
-Every addition edge has a mask, the share of it that is not ablated, and so has every sender's output. The share of an
-edge is the product of the two. Masks are drawn anew in each step from hard concrete distributions. Gradient descent
-keeps the metric low, while a Lagrangian drives the share of ablated edges, the sparsity, to a target that rises from 0:
-its two multipliers climb as long as the target is missed. A target above 1 is out of reach and only presses on.
+Every addition edge has a mask, the share of the edge that is not ablated, and so has every sender's output. The share
+of an edge is the product of the two. Masks are drawn anew in each step from hard concrete distributions. Gradient
+descent keeps the metric low, while a Lagrangian drives the share of ablated edges, the sparsity, to a target that rises
+from 0: its two multipliers rise as long as the target is missed. A target above 1 cannot be reached and keeps the
+pressure up.
 
 The steps are those of the authors' code (princeton-nlp/Edge-Pruning at a918efd: src/prune/fpt2_ioi.py and
-src/modeling/modeling_fpt2.py, as run_scripts/ioi_sweep.sh calls them, without a loss of nodes). It differs in three
-things that this code has no need of: there, masks of edges that do not exist take part when masks are made certain;
-the multipliers of the absent loss of nodes count in the norm that gradients are clipped to; and position embeddings do
-not count in the sparsity of nodes.
+src/modeling/modeling_fpt2.py, as run_scripts/ioi_sweep.sh calls them, without a loss of nodes). The authors' code
+differs in three points: masks of edges that do not exist take part when deterministic masks are made; the multipliers
+of the absent loss of nodes count in the norm to which gradients are clipped; and position embeddings do not count in
+the sparsity of nodes.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ from acdc.methods.training import Training
 from acdc.metrics import MetricKind
 
 FIRST_SCORE, FIRST_SPREAD = 10.0, 0.01
-"""The mean and the standard deviation of all scores at the start: nearly all shares are 1 then."""
+"""The mean and the standard deviation of scores at the start, at which nearly all shares are 1."""
 SMALLEST_DRAW = 1e-6
-"""Uniform draws stay this far from 0 and 1, whose logits are infinite."""
+"""The distance of uniform random numbers from 0 and 1, whose logits are infinite."""
 SHARPNESS = 0.8 / BETA
-"""A certain mask is the sigmoid of this times its score, or 0."""
+"""The factor of a score in the sigmoid of a deterministic mask."""
 LARGEST_GRADIENT = 1.0
-"""The gradient of all that is trained is clipped to this norm."""
+"""The norm to which the gradient of all trained tensors is clipped."""
 DECAY = 0.01
-"""AdamW's weight decay in each step, as a share of the learning rate. It brings scores to where draws have slopes."""
+"""AdamW's weight decay in each step, as a share of the learning rate. It moves scores to where draws have gradients."""
 REACHED = 0.01
-"""The target is reached where the sparsity is this near to it."""
+"""The distance of the sparsity from its target within which the target counts as reached."""
 
 Group = Sequence[int] | Bool[np.ndarray, "thing"]
 
@@ -69,18 +70,18 @@ class EdgePruning(Training):
         engine: the model on the discovery prompts.
         kind: the metric to keep low.
         sparsity_target: the share of edges to ablate in the end.
-        steps: how many steps of training to take.
-        learning_rate: AdamW's, of scores; it rises from 0 in the warm-up, then falls to 0.
-        multiplier_learning_rate: the same of the Lagrangian's multipliers.
+        steps: the number of training steps.
+        learning_rate: AdamW's peak learning rate for scores, after a rise from 0 in the warm-up; then it falls to 0.
+        multiplier_learning_rate: the same for the Lagrangian's multipliers.
         warmup: the share of the steps in which learning rates rise.
         target_warmup: the share of the steps in which the target rises.
-        prompts_per_step: how many prompts each step takes, the next ones in order; all, where there are fewer.
-        seed: of the first scores and of the masks that are drawn.
+        prompts_per_step: the number of prompts in each step, the next ones in order; all prompts, if there are fewer.
+        seed: the seed of the first scores and of the masks that are drawn.
 
     Attributes:
         edges: Float64[edge], the score of every addition edge, by sender, then receiver.
         nodes: Float64[sender], the score of every sender's output.
-        multipliers: Float64[2], of how far the sparsity is above the target, and of its square.
+        multipliers: Float64[2], the multipliers of the sparsity's excess over the target, and of its square.
     """
 
     Row = Step
@@ -115,7 +116,7 @@ class EdgePruning(Training):
         self.adam = torch.optim.AdamW([scores, multipliers], weight_decay=DECAY)
 
     def first_scores(self, n: int) -> Float[Tensor, "n"]:
-        """Draw the scores to start from."""
+        """Draw the scores at the start of training."""
         drawn = FIRST_SCORE + FIRST_SPREAD * torch.randn(n, generator=self.draws, dtype=torch.float64)
         return upload(drawn, self.engine.device).requires_grad_()
 
@@ -148,12 +149,12 @@ class EdgePruning(Training):
         self.trace.append(Step(step, metric_value, ablated, target, total))
 
     def noise(self, n: int) -> Float[Tensor, "n"]:
-        """Draw the logits of uniform numbers."""
+        """Draw the logits of uniform random numbers."""
         uniform = SMALLEST_DRAW + (1 - 2 * SMALLEST_DRAW) * torch.rand(n, generator=self.draws, dtype=torch.float64)
         return upload(uniform.logit(), self.engine.device)
 
     def mask(self, edges: Float[Tensor, "edge"], nodes: Float[Tensor, "sender"]) -> Mask:
-        """Return the mask in which every edge has its own share of its sender's share."""
+        """Return the mask in which every edge has its own share times its sender's share."""
         senders, receivers = self.ends
         share = (edges * nodes[senders]).to(self.whole.present.dtype)
         return replace(self.whole, present=self.whole.present.index_put((senders, receivers), share))
@@ -163,14 +164,14 @@ class EdgePruning(Training):
         return self.sparsity_target * (step / self.target_warmup if step < self.target_warmup else 1)
 
     def rate(self, step: int) -> float:
-        """Return the learning rates of a step, as a share of their peak."""
+        """Return the learning rates in a step, as a share of their peak."""
         if step < self.warmup:
             return step / self.warmup
         return (self.total - step) / max(1, self.total - self.warmup)
 
     @property
     def circuit(self) -> Circuit:
-        """Return the circuit of the kept edges whose sender is kept, and the direct edges of ports that one enters."""
+        """Return the circuit of kept edges with kept senders, and of the direct edges of the ports that they enter."""
         graph, present = self.graph, np.zeros_like(self.graph.exists)
         edges, nodes = (score.detach().cpu().numpy() for score in (self.edges, self.nodes))
         receiver = np.nonzero(graph.exists)[1]
@@ -181,7 +182,7 @@ class EdgePruning(Training):
     def converged(self) -> bool:
         """Return whether the sparsity is at its target in the last tenth of the steps.
 
-        Where the target is above 1 and so out of reach: whether it is where it was in the tenth before.
+        For a target above 1, which cannot be reached: whether the sparsity is that of the tenth before.
         """
         if len(self.trace) < 10:
             return False
@@ -189,7 +190,7 @@ class EdgePruning(Training):
         return bool(abs(last - (self.sparsity_target if self.sparsity_target <= 1 else before)) <= REACHED)
 
     def outcome(self) -> Outcome:
-        """Return the circuit without dead edges, and how it came about."""
+        """Return the circuit without dead edges, and the trace of the training."""
         taken = self.circuit
         circuit = self.engine.without_dead(taken)
         (final,) = self.engine.measure(self.engine.metric(self.kind), self.engine.finals(circuit))
@@ -198,7 +199,7 @@ class EdgePruning(Training):
 
 
 def certain(score: Float[np.ndarray, "thing"], groups: Iterable[Group]) -> Float[np.ndarray, "thing"]:
-    """Return the masks to which nothing is drawn: in each group, as many are 0 as are expected to be in a draw."""
+    """Return deterministic masks: in each group as many are 0 as random masks are expected to be."""
     share = expit(SHARPNESS * score)
     for group in groups:
         members = np.arange(len(score))[group]
@@ -208,9 +209,9 @@ def certain(score: Float[np.ndarray, "thing"], groups: Iterable[Group]) -> Float
 
 
 def kept(score: Float[np.ndarray, "thing"], groups: Iterable[Group]) -> Bool[np.ndarray, "thing"]:
-    """Return which things are kept: those of the largest certain masks, as many as all of these sum up to.
+    """Return which scores are kept: those of the largest deterministic masks, as many as the sum of all these masks.
 
-    The authors search for a threshold that keeps so many, and come one off where they stop on its other side.
+    The authors search for a threshold that keeps so many, and may be off by one where their search stops.
     """
     share = certain(score, groups)
     best = np.lexsort((-score, -share))[: round(share.sum())]

@@ -1,9 +1,9 @@
 """Score edges by attribution patching with gradients that do not cancel where softmax and products saturate.
 
-Gradient interaction modifications (GIM, Edin et al. 2025, arXiv 2505.17630) change the backward pass alone: a norm's
-scale counts as a constant; attention's softmax has the slope of a softmax at twice the temperature; and of a product's
-gradient each factor gets its part: half for values, a quarter each for queries and keys, whose product is a factor
-itself. The constants are those of the authors' code (gim-explain 0.1.4).
+Gradient interaction modifications (GIM, Edin et al. 2025, arXiv 2505.17630) change only the backward pass. A norm's
+scale counts as a constant. Attention's softmax has the gradient of a softmax at twice the temperature. The factors of a
+product share its gradient: values get half of it, queries and keys a quarter each, since their product is itself a
+factor. The constants are those of the authors' code (gim-explain 0.1.4).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from acdc.metrics import MetricKind
 
 TEMPERATURE = 2.0
 OF_QUERIES, OF_KEYS, OF_VALUES = 0.25, 0.25, 0.5
-"""The parts of a gradient that go on to attention's inputs."""
+"""The factors of the gradients at attention's queries, keys and values."""
 
 
 def gim(engine: Engine, kind: MetricKind) -> Scored:
-    """Score edges as EAP does, by modified gradients: positive where removing an edge makes the metric worse."""
+    """Score edges as EAP does, by modified gradients. Removing an edge of positive score makes the metric worse."""
     scores = over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING]), GimModel)
     return Scored(scores, evaluations=1)
 
 
 class GimModel(MaskedModel):
-    """Compute what ``MaskedModel`` does, with modified gradients."""
+    """Compute the masked model's logits with GIM's modified gradients."""
 
     def logits(
         self,
@@ -53,7 +53,7 @@ class GimModel(MaskedModel):
 
 
 class Softmax(torch.autograd.Function):
-    """Compute a softmax over the last dimension, with the gradient of one at ``TEMPERATURE``."""
+    """Compute a softmax over the last dimension, with the gradient of a softmax at ``TEMPERATURE``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:

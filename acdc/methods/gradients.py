@@ -1,4 +1,4 @@
-"""Take gradients of a metric in the whole model, a few prompts at a time."""
+"""Compute gradients of a metric in the whole model, a few prompts at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from acdc.graph import AnyScores, Circuit
 from acdc.metrics import Metric
 
 PROMPTS_AT_ONCE = 8
-"""A gradient needs every activation of the masked forward pass: half a gigabyte for two prompts of SmolLM2-135M."""
+"""The number of prompts whose gradients are computed at once. A gradient needs every activation of the masked forward
+pass: half a gigabyte for two prompts of SmolLM2-135M."""
 
 
 def over_prompts(
@@ -25,7 +26,8 @@ def over_prompts(
     """Score an engine's dataset a few prompts at a time, and return the mean of the scores.
 
     Args:
-        kind: of the models that are scored.
+        score: a function that scores some prompts by their masked model.
+        kind: the class of these models.
     """
     total = np.zeros(())
     for model in masked_models(engine, PROMPTS_AT_ONCE, kind):
@@ -37,10 +39,10 @@ def over_prompts(
 def gradients(
     model: MaskedModel, metric: Metric, given: Given = NOTHING
 ) -> tuple[Float[Tensor, "receiver row d_model"], Float[Tensor, "receiver row"]]:
-    """Compute the metric's gradients in the whole model: at receivers' inputs, and by the shares of direct edges.
+    """Compute the metric's gradients in the whole model: at receivers' inputs, and in the shares of direct edges.
 
     Args:
-        given: what senders change in place of what they compute.
+        given: changes of senders' outputs that replace the computed ones, see ``acdc.engine.masked``.
     """
     mask = replace(Mask.of(Circuit.full(model.graph), model.weights.embed), all_present=True)
     n_rows, d_model = model.ablated.sender.shape[1:]

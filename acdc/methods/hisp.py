@@ -1,8 +1,8 @@
 """Score nodes by HISP: head importance score for pruning (Michel et al. 2019, arXiv 1905.10650; Conmy et al. 2023).
 
-Every q, k and v of a head and every MLP has a score: the size of the metric's slope in the share of the node that is
-not ablated, averaged over prompts, and divided by the L2 norm of its layer's scores (the original's sixteen_heads.py).
-The best nodes keep all edges among them, see ``Circuit.among``.
+Every q, k and v of a head and every MLP has a score: the absolute gradient of the metric with respect to the share of
+the node that is not ablated, averaged over prompts, and divided by the L2 norm of its layer's scores (the original's
+sixteen_heads.py). The nodes of largest score keep all edges among them, see ``Circuit.among``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from acdc.methods.gradients import gradients, over_prompts
 from acdc.metrics import MetricKind
 
 SMALLEST_NORM = 1e-6
-"""A layer's scores are divided by no smaller norm (as in the original)."""
+"""The smallest norm by which a layer's scores are divided (as in the original)."""
 
 
 def hisp(engine: Engine, kind: MetricKind) -> Scored:
@@ -33,7 +33,7 @@ def hisp(engine: Engine, kind: MetricKind) -> Scored:
 
 
 def slopes(model: MaskedModel, kind: MetricKind) -> NodeScores:
-    """Average over prompts the size of the metric's slope in the share of each port's value and MLP's output."""
+    """Average over prompts the metric's absolute gradient in the share of each port's value and MLP's output."""
     graph, changes = model.graph, model.changes
     at_receivers, of_shares = gradients(model, model.metric(kind))
     for r, receiver in enumerate(graph.receivers):
@@ -46,5 +46,5 @@ def slopes(model: MaskedModel, kind: MetricKind) -> NodeScores:
 
 
 def by_prompt(model: MaskedModel, of_rows: Float[Tensor, "receiver row"]) -> Float[Tensor, "receiver prompt"]:
-    """Sum over the positions of each prompt."""
+    """Sum over the positions of each prompt: Float[receiver prompt]."""
     return of_rows.unflatten(1, (model.rows.n_prompts, model.rows.n_pos)).sum(-1)

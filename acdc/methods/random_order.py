@@ -1,4 +1,4 @@
-"""Score edges at random, for a control that knows nothing of the model."""
+"""Score edges at random, as a control that does not depend on the model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def random_order(engine: Engine, kind: MetricKind, *, order_seed: int) -> Scored
 
 
 def random_scores(graph: Graph, seed: int) -> EdgeScores:
-    """Return a random score in [0, 1) for every edge."""
+    """Return a random score in [0, 1) for every addition edge."""
     score = np.random.default_rng(seed).random(graph.exists.shape)
     return EdgeScores(graph, np.where(graph.exists, score, np.nan))

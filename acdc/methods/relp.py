@@ -1,8 +1,8 @@
 """Score edges by relevance patching: attribution patching with the coefficients of layer-wise relevance propagation.
 
-RelP (Jafari et al. 2025, arXiv 2508.21258) takes coefficients of three rules in place of gradients: what norms divide
-by is a constant (LN-rule); an activation f(x) has the slope f(x) / x (identity rule); of the gradient of a gated
-product half goes on (half-rule). The rules are those of the authors' code (FarnoushRJ/RelP at aa0e228).
+RelP (Jafari et al. 2025, arXiv 2508.21258) replaces gradients by coefficients of three rules. A norm's scale counts as
+a constant (LN-rule). An activation function f has the gradient f(x) / x (identity rule). The gradient of a gated
+product is halved (half-rule). The rules are those of the authors' code (FarnoushRJ/RelP at aa0e228).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from acdc.methods.gradients import over_prompts
 from acdc.metrics import MetricKind
 
 SMALLEST = 1e-6
-"""What x is kept away from 0 by, where something is divided by it."""
+"""The smallest distance of a divisor x from 0."""
 
 
 def relp(engine: Engine, kind: MetricKind) -> Scored:
-    """Score edges as EAP does, by coefficients of relevance: positive where removing an edge makes the metric worse."""
+    """Score edges as EAP does, by RelP's coefficients. Removing an edge of positive score makes the metric worse."""
     scores = over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING]), RelpModel)
     return Scored(scores, evaluations=1)
 
 
 class RelpModel(MaskedModel):
-    """Compute what ``MaskedModel`` does, with coefficients of relevance for gradients."""
+    """Compute the masked model's logits, with RelP's coefficients in place of gradients."""
 
     def logits(
         self,
@@ -53,7 +53,7 @@ class RelpModel(MaskedModel):
 
 
 def by_identity(f: Callable[..., Tensor], x: Float[Tensor, "..."], **how: Any) -> Float[Tensor, "..."]:
-    """Compute an activation whose slope is f(x) / x."""
+    """Compute an activation function f with the gradient f(x) / x."""
     away = x.detach().sign()
     bottom = x + SMALLEST * away.masked_fill(away == 0, 1)
     return bottom * (f(x, **how) / bottom).detach()

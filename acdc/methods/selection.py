@@ -1,9 +1,8 @@
-"""Take a circuit's edges by their scores.
+"""Select a circuit's edges by their scores.
 
-Nikankin et al. 2025 (arXiv 2510.25786) show that circuits depend on how edges are taken, and propose three rules beside
-taking the largest scores: an edge's share of positive scores, consistency on bootstrap resamples, and an integer linear
-program. They are implemented after the authors' code (technion-cs-nlp/MIB-Shared-Task); where that does something
-else, it is said.
+Nikankin et al. 2025 (arXiv 2510.25786) show that circuits depend on how edges are selected. Beside the largest scores
+they propose three rules: a share of edges of positive score, consistency on bootstrap resamples, and an integer linear
+program. The rules follow the authors' code (technion-cs-nlp/MIB-Shared-Task); docstrings say where they depart from it.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from acdc.errors import InputError
 from acdc.graph import Circuit, EdgeScores, Graph, Scores
 
 CONFIDENCE = 0.95
-"""The confidence of the interval that an edge's mean score lies in, as in the authors' code."""
+"""The confidence level of the interval of an edge's mean score, as in the authors' code."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Hold the circuit that a rule takes.
+    """Hold the circuit that a rule of selection gives.
 
     Attributes:
+        circuit: the circuit.
         converged: whether the circuit is known to be the best by the rule.
-        more: what else the circuit's file says, by name.
+        more: further entries for the result in the circuit's file, by name.
     """
 
     circuit: Circuit
@@ -43,7 +43,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Selection:
-    """Say how edges are taken. The attributes are the settings ``SELECTION`` of the catalogue."""
+    """Select edges by their scores, as the settings ``SELECTION`` of the catalogue say."""
 
     select: str
     positive_share: float
@@ -53,15 +53,15 @@ class Selection:
 
     @classmethod
     def of(cls, own: Mapping[str, Any]) -> Selection:
-        """Return the selection that a method's settings say, with the catalogue's defaults for what they do not."""
+        """Return the selection that a method's settings ask for, with the catalogue's defaults for missing settings."""
         return cls(**{setting.name: own.get(setting.name, setting.default) for setting in SELECTION})
 
     def ranked(self, scores: Scores) -> Scores:
-        """Return the scores that circuits of every size are told apart by: by ``signed`` with their signs."""
+        """Return the scores that rank edges or nodes: for ``signed`` as they are, else their absolute values."""
         return scores if self.select == "signed" else scores.absolute()
 
     def cut(self, scores: Scores, n: int) -> Cut:
-        """Return the circuit of ``n`` edges or nodes, or of no more."""
+        """Return the circuit of at most ``n`` edges or nodes."""
         if self.select == "ratio":
             return Cut(by_ratio(of_edges(scores), n, self.positive_share))
         if self.select == "program":
@@ -70,7 +70,7 @@ class Selection:
 
 
 def of_edges(scores: Scores) -> EdgeScores:
-    """Return scores of edges. Raises InputError where they are of nodes."""
+    """Return scores of edges unchanged; raise InputError for scores of nodes."""
     if not isinstance(scores, EdgeScores):
         raise InputError(
             "select and bootstraps are of methods that score edges: leave them out where nodes have scores"
@@ -82,13 +82,13 @@ def of_edges(scores: Scores) -> EdgeScores:
 
 
 def by_ratio(scores: EdgeScores, n: int, positive_share: float) -> Circuit:
-    """Return the circuit of ``n`` edges, a share of them those of largest positive score, the rest of largest size.
+    """Return the circuit of ``n`` edges: a share of largest positive score, the rest of largest absolute score.
 
     Args:
         positive_share: the paper's ratio; the number of edges is rounded down.
 
-    Where fewer edges have a positive score the rest has their places. The authors' code goes on to the negative scores
-    of least size there, which matter least.
+    If fewer edges have a positive score, the edges of largest absolute score take the free places. The authors' code
+    takes the edges of smallest negative score there, which matter least.
     """
     first = scores.top(math.floor(positive_share * n + 1e-9)).present & (scores.score > 0)
     ranked = np.where(first, np.inf, np.abs(scores.score))
@@ -101,10 +101,10 @@ def by_ratio(scores: EdgeScores, n: int, positive_share: float) -> Circuit:
 def mean_and_consistent(
     resampled: Sequence[EdgeScores],
 ) -> tuple[EdgeScores, Bool[np.ndarray, "sender receiver"]]:
-    """Return the mean of scores on bootstrap resamples, and which edges' interval does not contain 0.
+    """Return the mean of scores over bootstrap resamples, and which edges' confidence interval does not contain 0.
 
-    The interval is the authors': the mean, and on both sides its standard error over the resamples times the normal
-    distribution's quantile. It is narrower with more resamples.
+    The interval is that of the authors' code: the mean, plus and minus its standard error over the resamples times the
+    normal distribution's quantile. It is narrower with more resamples.
     """
     values: Float[np.ndarray, "resample sender receiver"] = np.stack([scores.score for scores in resampled])
     mean, error = values.mean(0), values.std(0, ddof=1) / math.sqrt(len(values))
@@ -113,10 +113,10 @@ def mean_and_consistent(
 
 
 def consistent_first(scores: EdgeScores, consistent: Bool[np.ndarray, "sender receiver"]) -> EdgeScores:
-    """Return scores in which every other edge has a smaller one in size than those that are consistent.
+    """Return the scores, with those of inconsistent edges scaled down below those of all consistent edges.
 
-    So other edges come in when there are no more consistent ones, the largest first, by whichever rule. The authors'
-    code means to do so; for their program it takes 0 for the others' scores, which these come close to.
+    So inconsistent edges come in when all consistent ones are in, the largest first, by whichever rule. The authors'
+    code intends the same; for its program it sets the other scores to 0, to which the scaled ones are close.
     """
     size = np.abs(scores.score)
     others = scores.graph.exists & ~consistent
@@ -130,18 +130,18 @@ def consistent_first(scores: EdgeScores, consistent: Bool[np.ndarray, "sender re
 
 
 def by_program(scores: EdgeScores, n: int, *, seconds: float, gap: float) -> Cut:
-    """Return the connected circuit of at most ``n`` edges whose scores' sizes have the largest sum.
+    """Return the connected circuit of at most ``n`` edges whose absolute scores have the largest sum.
 
-    Connected means that every sender but the embeddings has an edge into one of its ports, and that of the senders that
-    read an edge's receiver one has an edge on. By the graph's order a path leads through every edge then, from an
-    embedding to the logits, and some edge does so.
+    In a connected circuit every edge is on a path from an embedding to the logits. The program demands that every
+    sender but the embeddings has an edge into one of its ports, that for every edge one of the senders that read its
+    receiver sends along an edge, and that some edge enters the logits.
 
-    The paper's program is solved by HiGHS. Where that stops before it has proven the optimum, the circuit is the better
-    one of its own and that of ``greedy``, and has not converged.
+    The paper's program is solved by HiGHS. If the solver stops before it has proven the optimum, the circuit is the
+    better one of the solver's and that of ``greedy``, and has not converged.
 
     Args:
-        seconds: that the solver may take.
-        gap: how far below the largest sum the circuit's may stay, as a share of it.
+        seconds: the time that the solver may take.
+        gap: how far the circuit's sum may stay below the largest sum, as a share of it.
     """
     ranked = scores.absolute()
     candidates = [greedy(ranked, n)]
@@ -156,12 +156,12 @@ def by_program(scores: EdgeScores, n: int, *, seconds: float, gap: float) -> Cut
 
 
 def with_direct(graph: Graph, present: Bool[np.ndarray, "sender receiver"]) -> Circuit:
-    """Return the circuit of addition edges and the direct edge of every port that one enters."""
+    """Return the circuit of addition edges and of the direct edges of all ports that they enter."""
     return Circuit(graph, present, present.any(0) & graph.has_direct)
 
 
 def greedy(ranked: EdgeScores, n: int) -> Circuit:
-    """Return what is connected of the most of the largest scores of which no more than ``n`` are."""
+    """Return the connected part of as many edges of largest score as leave at most ``n`` edges in it."""
     low, high = 0, len(ranked.values) + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -173,16 +173,16 @@ def greedy(ranked: EdgeScores, n: int) -> Circuit:
 
 
 def connected(circuit: Circuit) -> Circuit:
-    """Return the part of a circuit that is connected as ``by_program`` says, whichever heads are coupled."""
+    """Return the connected part of a circuit, as ``by_program`` defines it, without regard to coupled heads."""
     alone = replace(circuit.graph, coupled=False)
     part = Circuit(alone, circuit.present, circuit.direct).reaching_logits().from_embeddings()
     return Circuit(circuit.graph, part.present, part.direct)
 
 
 def solve(ranked: EdgeScores, n: int, seconds: float, gap: float) -> OptimizeResult:
-    """Solve the program. Its variables are whether each edge is in, then whether each sender but the embeddings is.
+    """Solve the integer linear program; its variables say which edges, and which senders but embeddings, are in.
 
-    A sender's variable need not be an integer: what it allows and asks for is the same for all of (0, 1].
+    A sender's variable need not be an integer: all values in (0, 1] allow and demand the same edges.
     """
     limits = constraints(ranked.graph)
     n_edges = len(ranked.values)
@@ -206,7 +206,7 @@ def solve(ranked: EdgeScores, n: int, seconds: float, gap: float) -> OptimizeRes
 
 
 def constraints(graph: Graph) -> csr_array:
-    """Return the rows of the program that make a circuit connected: the product with its variables is at most 0."""
+    """Return the program's rows that make a circuit connected: their product with the variables must be at most 0."""
     sender, receiver = np.nonzero(graph.exists)
     inner = slice(graph.first_sender(0), None)
     leaves = incidence(sender, len(graph.senders))[inner]
@@ -224,12 +224,12 @@ def constraints(graph: Graph) -> csr_array:
 
 
 def incidence(ends: np.ndarray, n_nodes: int) -> csr_array:
-    """Return which edges have each node as their end: a sparse [node edge] of ones."""
+    """Return a sparse [node edge] matrix of ones where a node is the edge's end."""
     return csr_array((np.ones(len(ends)), (ends, np.arange(len(ends)))), shape=(n_nodes, len(ends)))
 
 
 def consumers(graph: Graph) -> csr_array:
-    """Return which receivers each sender reads: a sparse [sender receiver] of ones."""
+    """Return a sparse [sender receiver] matrix of ones where a sender's output depends directly on a receiver."""
     pairs = [(graph.sender_index[n], r) for r, node in enumerate(graph.receivers) for n in graph.consumers(node)]
     senders, receivers = np.array(pairs).T
     return csr_array((np.ones(len(pairs)), (senders, receivers)), shape=(len(graph.senders), len(graph.receivers)))

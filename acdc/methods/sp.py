@@ -1,11 +1,11 @@
 """Find circuits by SP, subnetwork probing (Cao et al. 2021, arXiv 2104.03514).
 
 Conmy et al. 2023 adapt it to nodes and ablations. Every q, k and v of a head and every MLP has a mask: the share in
-[0, 1] of the node that is not ablated. It is drawn anew in each step from a hard concrete distribution (Louizos et al.
-2018, arXiv 1712.01312). Gradient descent moves the distributions so that the metric is low and, by a regularisation,
-few nodes are kept. The kept nodes keep all edges among them, see ``Circuit.among``. (The original's
+[0, 1] of the node that is not ablated. Masks are drawn anew in each step from hard concrete distributions (Louizos et
+al. 2018, arXiv 1712.01312). Gradient descent trains the distributions so that the metric is low and, by a
+regularisation, few nodes are kept. The kept nodes keep all edges among them, see ``Circuit.among``. (The original's
 subnetwork_probing/train.py and MaskedHookPoint take 10,000 steps of Adam with a learning rate of 0.001, and every
-prompt in each.)
+prompt in each step.)
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from acdc.metrics import MetricKind
 FIRST_SCORE = log(5)
 """Every node's score at the start: the logit of (0.9 + 0.1) / (1.1 + 0.1), so that the median share is about 1."""
 SMALLEST_DRAW = 1e-4
-"""Uniform draws stay this far from 0 and 1, whose logits are infinite."""
+"""The distance of uniform random numbers from 0 and 1, whose logits are infinite."""
 SETTLED = 0.05
-"""The loss has settled where its last move is at most this share of its way so far."""
+"""The loss has settled if its last move is at most this share of its whole move."""
 
 
 class Step(NamedTuple):
@@ -53,13 +53,13 @@ class Sp(Training):
         engine: the model on the discovery prompts.
         kind: the metric to keep low.
         regularisation: the weight of the expected share of kept nodes, in the metric's unit.
-        steps: how many steps of training to take.
-        learning_rate: Adam's.
-        prompts_per_step: how many prompts each step takes, the next ones in order; all, where there are fewer.
-        seed: of the masks that are drawn.
+        steps: the number of training steps.
+        learning_rate: the learning rate of Adam.
+        prompts_per_step: the number of prompts in each step, the next ones in order; all prompts, if there are fewer.
+        seed: the seed of the masks that are drawn.
 
     Attributes:
-        score: Float64[node], of all receivers but the logits. The median share of a node is 1/2 where its score is 0.
+        score: Float64[node], the scores of all receivers but the logits. A node of score 0 has the median share 1/2.
     """
 
     Row = Step
@@ -110,7 +110,7 @@ class Sp(Training):
 
     @property
     def scores(self) -> NodeScores:
-        """Return the score of every node. A node is kept where it is above 0, in more than half of all draws."""
+        """Return the score of every node; nodes of score above 0, whose share is above 1/2 in most draws, are kept."""
         return NodeScores(self.graph, np.append(self.score.detach().cpu().numpy(), np.nan))
 
     @property
@@ -120,10 +120,10 @@ class Sp(Training):
 
     @property
     def converged(self) -> bool:
-        """Return whether the loss has settled; False where there are too few steps to tell.
+        """Return whether the loss has settled; False if there are too few steps to tell.
 
-        It has settled where its mean moved little from the fourth to the last fifth of all steps, measured by its way
-        since the first fifth.
+        The loss has settled if its mean moved little from the fourth to the last fifth of all steps, relative to the
+        move since the first fifth.
         """
         if len(self.trace) < 5:
             return False
@@ -131,13 +131,13 @@ class Sp(Training):
         return bool(abs(last - fourth) <= SETTLED * abs(last - first))
 
     def outcome(self) -> Outcome:
-        """Return the circuit and how it came about."""
+        """Return the circuit, and the trace of the training."""
         (final,) = self.engine.measure(self.engine.metric(self.kind), self.engine.finals(self.circuit))
         return Outcome(self.circuit, final, len(self.trace), self.trace, self.converged)
 
 
 def draw(score: Float[Tensor, "node"], draws: torch.Generator) -> Float[Tensor, "node"]:
-    """Draw the shares of nodes, each from its distribution."""
+    """Draw the share of every node from its distribution: Float[node]."""
     uniform = torch.rand(score.shape, generator=draws, dtype=score.dtype).clamp(SMALLEST_DRAW, 1 - SMALLEST_DRAW)
     return shares_at(upload(uniform.logit(), score.device), score)
 

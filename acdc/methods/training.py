@@ -1,4 +1,4 @@
-"""Run methods that are trained: a number of steps of gradient descent on random draws."""
+"""Run methods that are trained by gradient descent on random draws."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from acdc.methods.driver import Search
 
 
 class Training(Search):
-    """Train for ``total`` steps.
+    """Train for ``total`` steps: the base class of methods that are trained.
 
     Attributes:
         Row: the class of the trace's rows, which have a ``loss``.
-        learnt: what is trained, by name.
+        learnt: the trained tensors, by name.
         adam: the optimiser.
         draws: the generator of the next step's random numbers.
         trace: a row for every step that is done.
@@ -31,11 +31,11 @@ class Training(Search):
 
     @property
     def done(self) -> int:
-        """Return how many steps are done."""
+        """Return the number of steps that are done."""
         return len(self.trace)
 
     def steps(self) -> Iterator[tuple[int, bool]]:
-        """Go on to the end. The state can be saved at every fiftieth of the way, and at the end."""
+        """Train to the last step. Yield after each step, and allow to save the state at every fiftieth of the way."""
         every = max(1, self.total // 50)
         while self.done < self.total:
             self.step()
@@ -46,16 +46,16 @@ class Training(Search):
         """Train one step, and add its row to the trace."""
 
     def status(self) -> dict[str, Any]:
-        """Return the loss of the last step."""
+        """Return the loss of the last step, for the progress bar."""
         return {"loss": f"{self.trace[-1].loss:.3g}"}
 
     def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs."""
+        """Return the state of the training for a checkpoint."""
         learnt, trace = {name: value.detach() for name, value in self.learnt.items()}, [list(row) for row in self.trace]
         return {**learnt, "adam": self.adam.state_dict(), "draws": self.draws.get_state(), "trace": trace}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` was taken."""
+        """Continue the training from a checkpoint's state."""
         for name, value in self.learnt.items():
             value.data.copy_(state[name])
         self.adam.load_state_dict(state["adam"])

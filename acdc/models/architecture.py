@@ -1,4 +1,4 @@
-"""Describe a model's architecture in one record, without torch."""
+"""Describe a model's architecture in one object; torch is not needed."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ Positions = Literal["learned", "rotary", "shortformer", "alibi"]
 Activation = Literal["gelu", "gelu_new", "relu", "relu2", "silu"]
 QueryKeyNorm = Literal["each head", "all heads", "each head, rotated"]
 KvHeads = Literal["grouped", "per_query_head"]
-"""Whether heads that share a key and a value are one port, as they are one weight, or a port each, as in EAP-IG."""
+"""Whether query heads that share a key and a value share its ports, as they share its weights, or each has its own
+ports, as in EAP-IG."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Declare what differs between transformers whose heads and MLPs add to one residual stream.
+    """Describe how a transformer differs from others whose heads and MLPs add to one residual stream.
 
     Attributes:
-        d_mlp: 0 for attention-only models.
-        positions: ``shortformer`` adds position embeddings to the normed inputs of q and k only (Press et al. 2021);
-            ``alibi`` lowers attention scores with distance (Press et al. 2022).
-        activation: None for attention-only models, and where ``black_box``.
-        parallel: whether an MLP reads what its layer's heads read, not what they write (Pythia, GPT-J).
-        causal: whether a position sees itself and earlier ones only; else every position sees every other.
-        rotary_dim: how many dimensions of a head are rotated; they are the first ones.
+        d_mlp: the width of the MLPs' hidden layers; 0 for attention-only models.
+        positions: how positions enter. ``shortformer`` adds position embeddings to the normed inputs of q and k only
+            (Press et al. 2021); ``alibi`` lowers attention scores with distance (Press et al. 2022).
+        activation: the activation function of MLPs; None for attention-only models, and if ``black_box``.
+        parallel: whether an MLP reads the residual stream before its layer's heads write to it (Pythia, GPT-J).
+        causal: whether a position sees only itself and earlier ones; otherwise every position sees every other.
+        rotary_dim: the number of dimensions of a head that are rotated, the first ones.
         rotary_adjacent: whether rotations pair dimensions (0, 1), (2, 3), ... (TransformerLens native) or else
             (i, i + rotary_dim / 2) (Llama).
-        rotations: for each layer, which of the model's tables it rotates by, -1 for none; empty where all layers rotate
-            by the only one.
-        windows: for each layer, how many positions a query sees, itself among them, 0 for all; empty where all
-            layers see all.
-        norm_before: whether heads and MLPs read the residual stream through a norm (OLMo 2 does not).
-        norm_after: whether what a layer's heads write together goes through a norm, and what its MLP writes, see
+        rotations: for each layer, the index of its table of rotations, -1 for none; empty if all layers use the only
+            table.
+        windows: for each layer, the number of positions that a query sees, itself among them, 0 for all; empty if
+            queries in all layers see all.
+        norm_before: whether heads and MLPs read the residual stream through a norm (not so in OLMo 2).
+        norm_after: whether the sum of a layer's heads goes through a norm, and the output of its MLP, see
             ``acdc.engine.runs.scale_after``.
-        query_key_norm: what a norm of q and of k takes together; None without such norms.
-        attention_cap, logit_cap: c, where scores or logits x become c tanh(x / c); None where they stay.
-        clip: c, where q, k and v are clipped to [-c, c]; None where they are not.
-        black_box: whether MLPs are the model's own modules, such as mixtures of experts.
+        query_key_norm: whether norms of q and k take each head by itself or all heads together; None without norms.
+        attention_cap, logit_cap: c, where attention scores or logits x become c tanh(x / c); None for no cap.
+        clip: c, where q, k and v are clipped to [-c, c]; None for no clipping.
+        black_box: whether MLPs are computed by the model's own modules, such as mixtures of experts.
     """
 
     n_layers: int
@@ -74,29 +75,29 @@ class Architecture:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Architecture:
-        """Return the architecture of a JSON object of its fields. Raises TypeError for a field that it has not."""
+        """Return the architecture that a JSON object of its fields describes; raise TypeError for an unknown field."""
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return cls(**fields)
 
     def rotation(self, layer: int) -> int | None:
-        """Return which table of rotations a layer uses; None where it does not rotate."""
+        """Return the index of the table of rotations that a layer uses; None if the layer does not rotate q and k."""
         table = self.rotations[layer] if self.rotations else 0
         return table if self.positions == "rotary" and table >= 0 else None
 
     def window(self, layer: int) -> int:
-        """Return how many positions a layer's queries see; 0 for all."""
+        """Return the number of positions that a layer's queries see; 0 for all."""
         return self.windows[layer] if self.windows else 0
 
     @property
     def embeds_positions(self) -> bool:
-        """Return whether the model has embeddings of positions, wherever they are added."""
+        """Return whether the model has position embeddings, wherever they are added."""
         return self.positions in ("learned", "shortformer")
 
     @property
     def scales_after(self) -> bool:
         """Return whether the norm before the ports can divide their results in place of their inputs.
 
-        That is so of an RMS norm, which divides a row by one number, if nothing is added behind it.
+        An RMS norm divides a row by one number, so it can, if nothing is added after the norm.
         """
         return self.norm_before and self.norm == "rms" and self.positions != "shortformer"
 
@@ -110,7 +111,7 @@ class Architecture:
         return replace(self, n_kv_heads=self.n_heads)
 
     def graph(self, split_embed: bool = False) -> Graph:
-        """Return the model's graph. Raises InputError where token and position embeddings cannot be told apart."""
+        """Return the model's graph; raise InputError if token and position embeddings cannot be two senders."""
         if split_embed:
             self.check_learned("split_embed")
         has_mlp = self.d_mlp > 0
@@ -118,7 +119,7 @@ class Architecture:
         return Graph(*shape, coupled=self.is_coupled)
 
     def check_learned(self, setting: str) -> None:
-        """Raise InputError where the residual stream has no position embeddings, which ``setting`` needs."""
+        """Check that the residual stream has position embeddings, which ``setting`` needs; raise InputError if not."""
         if self.positions != "learned":
             raise InputError(
                 f"{setting} needs position embeddings in the residual stream and this model has {self.positions} ones:"

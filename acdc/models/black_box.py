@@ -1,4 +1,4 @@
-"""Run an MLP that the engine has no form for, such as a mixture of experts, as the model's own module."""
+"""Run an MLP of a form that the engine does not compute, such as a mixture of experts, by the model's own module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BlackBox(torch.nn.Module):
     """Call a Hugging Face module on rows of the residual stream.
 
     Args:
-        module: takes Float[prompt pos d_model] and returns as much, alone or first of several.
+        module: a module that takes Float[prompt pos d_model] and returns the same shape, alone or first of several.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -28,7 +28,7 @@ class BlackBox(torch.nn.Module):
 
 
 def load_weights(folder: Path) -> Weights:
-    """Read a model's weights as ``Weights.load`` does and, where it has black boxes, these from the model itself."""
+    """Read a model's weights as ``Weights.load`` does, and its black boxes, if it has any, from the model itself."""
     weights = Weights.load(folder)
     if weights.architecture.black_box:
         # They are imported here: jobs of other models need neither Transformers nor TransformerLens.

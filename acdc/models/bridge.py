@@ -1,4 +1,4 @@
-"""Load TransformerLens models from folders, and make them of Hugging Face models."""
+"""Load TransformerLens models from folders, and make them from Hugging Face models."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from acdc.models.reset import RESET, reset
 from acdc.models.tokenizer import NO_CODE, load_tokenizer
 
 PROCESSED = "processed"
-"""The file whose presence says that weights are to be processed, see ``load_bridge``."""
+"""The file that marks a folder whose weights are processed when they are loaded, see ``load_bridge``."""
 NATIVE = "TransformerLensNative"
 SHORTFORMER = "shortformer"
 
 
 def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
-    """Load the model in ``folder``: a Hugging Face folder, or one that ``save_native`` wrote.
+    """Load the model in a folder that is in the Hugging Face format or that ``save_native`` wrote.
 
-    The weights are processed where there is a file ``PROCESSED`` beside them: LayerNorm is folded into the weights that
+    The weights are processed if there is a file ``PROCESSED`` beside them: LayerNorm is folded into the weights that
     read from it, the weights that write to the residual stream and the unembedding are centred, value biases are folded
-    into the output's. That was TransformerLens 1.x's default. It changes neither the model's outputs nor, under
-    corrupted ablation, any circuit's. Under zero ablation it does, for a folded value bias is no longer part of what a
-    head writes.
+    into the output's bias. That was TransformerLens 1.x's default. It changes neither the model's outputs nor, under
+    corrupted ablation, any circuit's. Under zero ablation it changes circuits, since a folded value bias is no longer
+    part of a head's output.
 
-    Then the weights are permuted where a file ``RESET`` says how, see ``acdc.models.reset``.
+    Then the weights are permuted if there is a file ``RESET``, see ``acdc.models.reset``.
 
     Args:
-        process: False leaves the weights as they are, file or not.
+        process: whether to heed the file ``PROCESSED``; False leaves the weights as they are.
 
     Raises:
-        InputError: the folder holds no model, or its weights cannot be permuted as they should.
+        InputError: the folder holds no model, or its weights cannot be permuted as ``RESET`` says.
     """
     check_folder(folder)
     if (folder / NATIVE_CONFIG).exists():
@@ -63,10 +63,10 @@ def load_bridge(folder: Path, *, process: bool = True) -> TransformerBridge:
 
 
 def mark_processed(folder: Path) -> None:
-    """Say that a model's weights are to be processed when they are loaded, see ``load_bridge``.
+    """Mark a model's folder so that its weights are processed when they are loaded, see ``load_bridge``.
 
     Raises:
-        InputError: the model is a shortformer. Its positions go past LayerNorm, so that folding it changes the model.
+        InputError: the model is a Shortformer. Its positions bypass LayerNorm, so folding LayerNorm changes the model.
     """
     native = folder / NATIVE_CONFIG
     if native.exists() and json.loads(native.read_text())["positional_embedding_type"] == SHORTFORMER:
@@ -75,11 +75,11 @@ def mark_processed(folder: Path) -> None:
 
 
 def load_hugging_face(folder: Path) -> PreTrainedModel:
-    """Load a Hugging Face folder as Transformers does, in float32.
+    """Load a model in the Hugging Face format by Transformers, in float32.
 
     Raises:
-        InputError: Transformers does not load it, or only with code that comes with the model, which is not run, or
-            with random weights for those that the folder lacks.
+        InputError: Transformers cannot load the model, or only by running code that comes with it, or the folder lacks
+            weights, which Transformers would draw at random.
     """
     with loading(folder):
         model, loaded = AutoModelForCausalLM.from_pretrained(
@@ -94,16 +94,16 @@ def load_hugging_face(folder: Path) -> PreTrainedModel:
 
 
 def of_hugging_face(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
-    """Return a bridge of a Hugging Face model, which stays as it is. Both share the weights where they are float32."""
+    """Return a bridge of a Hugging Face model, which stays as it is and shares its float32 weights."""
     bridge = boot(private(model), tokenizer)
     compatible(bridge)
     return bridge.requires_grad_(False).eval()
 
 
 def of_bridge(bridge: TransformerBridge) -> TransformerBridge:
-    """Return a bridge of the same model as the given one, which stays as it is, for the engine to read and to check.
+    """Return a bridge of the same model as the given one, which stays as it is.
 
-    It has no gradients, no dropout and none of the hooks that come and go, and is in compatibility mode. Weights that
+    The new bridge has no gradients, no dropout and no temporary hooks, and is in compatibility mode. Weights that
     TransformerLens has processed stay processed.
     """
     copied = private(bridge)
@@ -122,14 +122,14 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def private(module: Module) -> Module:
-    """Return a copy of a module in float32, without gradients and dropout. It shares the tensors that are float32."""
+    """Return a copy of a module in float32, without gradients and dropout, that shares the float32 tensors."""
     shared: dict[int, Any] = {id(b): b for b in module.buffers()}
     shared |= {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
     return copy.deepcopy(module, shared).float().eval()
 
 
 def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
-    """Make a bridge of a Hugging Face model, which becomes a part of it."""
+    """Make a bridge of a Hugging Face model, which becomes a part of the bridge."""
     # TransformerLens knows a model by this list, which only models that were saved have.
     model.config.architectures = [type(model).__name__]
     # The quicker ways to run a mixture of experts do not compute in float64.
@@ -151,7 +151,7 @@ def compatible(bridge: TransformerBridge, process: bool = False) -> None:
     """Put a bridge into compatibility mode, in which all models have the same hook points.
 
     Raises:
-        InputError: TransformerLens cannot do so with this model.
+        InputError: TransformerLens has no compatibility mode for this model.
     """
     try:
         bridge.enable_compatibility_mode(no_processing=not process)
@@ -160,13 +160,13 @@ def compatible(bridge: TransformerBridge, process: bool = False) -> None:
 
 
 def unknown_words() -> PreTrainedTokenizerFast:
-    """Return a tokenizer that knows no word, for models that have none."""
+    """Return a tokenizer with no word, for models that have no tokenizer."""
     only = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     return PreTrainedTokenizerFast(tokenizer_object=only, unk_token="<unk>")
 
 
 def boot_native(config: dict[str, Any]) -> TransformerBridge:
-    """Make an untrained TransformerLens native model. Unlike TransformerLens, this knows shortformer positions too."""
+    """Make an untrained TransformerLens native model; Shortformer positions, which TransformerLens lacks, work too."""
     is_shortformer = config.get("positional_embedding_type") == SHORTFORMER
     known = config | ({"positional_embedding_type": "standard"} if is_shortformer else {})
     # TransformerLens adds this method after the class, where no type checker sees it.
@@ -180,8 +180,8 @@ def make_shortformer(bridge: TransformerBridge) -> None:
     """Move a native model's learned position embeddings from the residual stream to the inputs of q and k.
 
     They are added there after the norm, and v does not see them (Press et al. 2021; TransformerLens 1.x calls it
-    shortformer). Permanent hooks do it, whatever other hooks come and go. Position embeddings must stay as they were
-    trained, so no norm may be folded into W_Q and W_K.
+    shortformer). Permanent hooks add them, so that other hooks can come and go. Position embeddings must stay as they
+    were trained, so no norm may be folded into W_Q and W_K.
     """
     bridge.pos_embed.hook_out.add_perma_hook(lambda x, hook: torch.zeros_like(x))
     for block in bridge.blocks:
@@ -194,13 +194,13 @@ def make_shortformer(bridge: TransformerBridge) -> None:
 def add_positions(
     bridge: TransformerBridge, attention: Any, weight: str, x: Float[Tensor, "prompt pos head d_head"], hook: Any
 ) -> Float[Tensor, "prompt pos head d_head"]:
-    """Add to q or k, as a hook, what position embeddings in their input make of them."""
+    """Add to q or k, as a hook, the projection of the position embeddings in their input."""
     positions = bridge.pos_embed.W_pos[: x.shape[1]]
     return x + torch.einsum("pm,hmd->phd", positions, getattr(attention, weight))
 
 
 def save_native(bridge: TransformerBridge, config: dict[str, Any], folder: Path) -> None:
-    """Write a ``boot_native`` model so that ``load_bridge`` finds it."""
+    """Write a model of ``boot_native`` to a folder that ``load_bridge`` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: t.contiguous() for name, t in bridge.state_dict().items()}, folder / "model.safetensors")
     (folder / NATIVE_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""Convert a TransformerLens model into what the engine computes with: an ``Architecture`` and ``Weights``."""
+"""Convert a TransformerLens model to the engine's ``Architecture`` and ``Weights``."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ NOT_COVERED = {
     "ModernBertDecoderForCausalLM": "its MLPs are gated by one half of a wider projection",
     "JetMoeForCausalLM": "its attention is a mixture of experts",
 }
-"""Architectures that differ from what the engine computes in a way that no setting tells."""
+"""Architectures that differ from the engine's computation in a way that no setting tells, with the difference."""
 
 UNSCALED_ATTENTION = "GPTNeoForCausalLM"
-"""The architecture that divides attention scores by nothing."""
+"""The architecture that does not divide attention scores by the square root of ``d_head``."""
 QUERY_KEY_NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"), ("query_layernorm", "key_layernorm"))
 """Names of norms of q and k (Qwen3, StableLM, HunYuan)."""
 NORMED_AFTER_ROTATION = "HunYuanDenseV1ForCausalLM"
 """The architecture whose norms of q and k come after the rotation."""
 ACTIVATION_SETTINGS = ("hidden_activation", "hidden_act", "activation_function", "activation")
-"""Where the configs of Hugging Face name the activation."""
+"""The settings of Hugging Face configs that name the activation function."""
 UNNAMED_ACTIVATIONS = {"BloomForCausalLM": "gelu_new", "MptForCausalLM": "gelu"}
 """Activations of architectures whose config names none."""
 ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu", "swish": "silu"}
@@ -78,11 +78,11 @@ COVERED_IN_NATIVE = COVERED | {
     "attn_scores_soft_cap": NO_CAP,
     "output_logits_soft_cap": NO_CAP,
 }
-"""The same of TransformerLens native models, which have no module or config that says more."""
+"""Settings of native models, with the values that the engine covers; native models have no module or other config."""
 
 
 def architecture_of(bridge: TransformerBridge) -> Architecture:
-    """Return what the engine must know of a model.
+    """Return the architecture of a model, as the engine computes it.
 
     Raises:
         InputError: the engine does not cover the model; the message names the setting.
@@ -119,7 +119,7 @@ def architecture_of(bridge: TransformerBridge) -> Architecture:
 
 
 def mlp_width(bridge: TransformerBridge, black_box: bool) -> int:
-    """Return the width of an MLP's hidden layer, 0 without MLPs. TransformerLens's setting has another for OPT."""
+    """Return the width of the MLPs' hidden layers, 0 without MLPs; TransformerLens's setting is wrong for OPT."""
     config: Any = bridge.cfg
     if config.attn_only or black_box:
         return 0 if config.attn_only else config.d_mlp
@@ -127,18 +127,18 @@ def mlp_width(bridge: TransformerBridge, black_box: bool) -> int:
 
 
 def cap(setting: float | None) -> float | None:
-    """Return a soft cap; None for the settings that say that there is none."""
+    """Return a soft cap; None if the setting means that there is none."""
     return None if setting in NO_CAP else setting
 
 
 def clip_of(bridge: TransformerBridge) -> float | None:
-    """Return the largest q, k or v that a model's attention lets pass; None where it clips nothing."""
+    """Return the bound to which a model's attention clips q, k and v; None if it clips nothing."""
     config = hugging_face_config(bridge)
     return getattr(getattr(config, "attn_config", config), "clip_qkv", None) or None
 
 
 def is_black_box(bridge: TransformerBridge) -> bool:
-    """Return whether a model's MLPs are none that the engine has a form for."""
+    """Return whether a model's MLPs are of a form that the engine does not compute."""
     config: Any = bridge.cfg
     if hugging_face_config(bridge) is None or config.attn_only:
         return False
@@ -146,7 +146,7 @@ def is_black_box(bridge: TransformerBridge) -> bool:
 
 
 def check_modules_covered(bridge: TransformerBridge) -> None:
-    """Raise InputError for what the modules and the config of a Hugging Face model have and the engine does not."""
+    """Check that the engine covers the modules and the config of a Hugging Face model; raise InputError if not."""
     if hugging_face_config(bridge) is None:
         return
     for reason in reasons_against(bridge):
@@ -155,7 +155,7 @@ def check_modules_covered(bridge: TransformerBridge) -> None:
 
 
 def reasons_against(bridge: TransformerBridge) -> Iterator[str]:
-    """Yield what of a Hugging Face model the engine does not cover."""
+    """Yield the reasons why the engine does not cover a Hugging Face model."""
     if bridge.cfg.architecture in NOT_COVERED:
         yield NOT_COVERED[bridge.cfg.architecture]
     blocks = getattr(bridge, "blocks", [])
@@ -179,7 +179,7 @@ def reasons_against(bridge: TransformerBridge) -> Iterator[str]:
 
 
 def check_norms_after(blocks: Any, kind: str | None) -> None:
-    """Raise InputError for norms after attention and MLP that are not RMS norms after both, without biases."""
+    """Check that norms after attention and MLP are RMS norms in all layers, without biases; raise InputError if not."""
     names = ("ln1_post", "ln2_post")
     norms = [norm for block in blocks for name in names if (norm := getattr(block, name, None)) is not None]
     if not norms:
@@ -192,7 +192,7 @@ def check_norms_after(blocks: Any, kind: str | None) -> None:
 
 
 def check_covered(bridge: TransformerBridge) -> None:
-    """Raise InputError for a setting that the engine does not cover; the message names it."""
+    """Check that the engine covers all settings of a model; raise InputError that names the setting if not."""
     config: Any = bridge.cfg
     check_modules_covered(bridge)
     for name, covered in (COVERED_IN_NATIVE if config.architecture == NATIVE else COVERED).items():
@@ -209,10 +209,10 @@ def check_covered(bridge: TransformerBridge) -> None:
 
 
 def activation_of(bridge: TransformerBridge) -> Activation:
-    """Return the activation of a model's MLPs: that of its Hugging Face config, where TransformerLens may have another.
+    """Return the activation function of a model's MLPs, by its Hugging Face config before TransformerLens's setting.
 
     Raises:
-        InputError: the engine does not cover it.
+        InputError: the engine does not cover the activation.
     """
     name = activation_name(bridge)
     if name not in get_args(Activation):
@@ -221,7 +221,7 @@ def activation_of(bridge: TransformerBridge) -> Activation:
 
 
 def activation_name(bridge: TransformerBridge) -> str:
-    """Return the name of a model's activation, whether the engine covers it or not."""
+    """Return the name of a model's activation function, whether or not the engine covers it."""
     config, by_default = hugging_face_config(bridge), UNNAMED_ACTIVATIONS.get(bridge.cfg.architecture)
     named = (getattr(config, setting, None) for setting in ACTIVATION_SETTINGS)
     name = next((name for name in named if isinstance(name, str)), by_default or bridge.cfg.act_fn)
@@ -230,12 +230,12 @@ def activation_name(bridge: TransformerBridge) -> str:
 
 @dataclass(frozen=True)
 class Scales:
-    """Hold what a model multiplies by beside its weights. The engine's weights carry it.
+    """Hold the factors by which a model multiplies beside its weights, and which the engine's weights include.
 
     Attributes:
-        embed: of the token embeddings (Gemma, Granite).
-        residual: of what heads and MLPs write (Granite).
-        logits: of the logits (Cohere, Granite).
+        embed: the factor of the token embeddings (Gemma, Granite).
+        residual: the factor of the outputs of heads and MLPs (Granite).
+        logits: the factor of the logits (Cohere, Granite).
     """
 
     embed: float = 1.0
@@ -244,7 +244,7 @@ class Scales:
 
 
 def scales_of(bridge: TransformerBridge) -> Scales:
-    """Return what a model multiplies by beside its weights, as its Hugging Face config and modules say."""
+    """Return the factors by which a model multiplies beside its weights, from its Hugging Face config and modules."""
     config: Any = hugging_face_config(bridge)
     if config is None:
         return Scales()
@@ -257,7 +257,7 @@ def scales_of(bridge: TransformerBridge) -> Scales:
 
 
 def query_scale(bridge: TransformerBridge, attention: Any) -> float:
-    """Return what q is multiplied by beyond one over the square root of ``d_head``, as an attention's module says."""
+    """Return the factor of q beyond one over the square root of ``d_head``, from the attention's module."""
     if bridge.cfg.architecture == UNSCALED_ATTENTION:
         return sqrt(bridge.cfg.d_head)
     scaling = getattr(getattr(attention, "original_component", None), "scaling", None)
@@ -270,12 +270,12 @@ def times(x: Tensor, factor: float) -> Tensor: ...
 @overload
 def times(x: None, factor: float) -> None: ...
 def times(x: Tensor | None, factor: float) -> Tensor | None:
-    """Multiply a weight, without a copy where nothing changes."""
+    """Multiply a weight by a factor, without a copy if nothing changes."""
     return x if x is None or factor == 1.0 else x * factor
 
 
 def weights_of(bridge: TransformerBridge) -> Weights:
-    """Return the model's weights as the engine takes them, without a copy of those that have that form already.
+    """Return the model's weights in the engine's form, without copies of those that have that form already.
 
     Raises:
         InputError: the engine does not cover the model.
@@ -306,14 +306,14 @@ def weights_of(bridge: TransformerBridge) -> Weights:
 
 
 def check_finite(weights: Weights) -> None:
-    """Raise InputError where a weight is NaN or infinite, as those of a damaged file are."""
+    """Check that every weight is finite, as in a sound file; raise InputError if not."""
     for name, tensor in weights.named():
         if not tensor.isfinite().all():
             raise InputError(f"the model's weights are damaged: {name} has entries that are no numbers; get it again")
 
 
 def check_shapes(weights: Weights, name: str) -> None:
-    """Raise InputError where a weight has another shape than the architecture says (OPT-350m's embeddings)."""
+    """Check that weights have the architecture's shapes; raise InputError if not (OPT-350m's embeddings)."""
     a = weights.architecture
     model = {"embed": (None, a.d_model), "pos_embed": (None, a.d_model), "unembed": (a.d_model, None)}
     n_ports = a.n_heads + 2 * a.n_kv_heads
@@ -331,16 +331,16 @@ def check_shapes(weights: Weights, name: str) -> None:
 
 
 def normed_embedding(bridge: TransformerBridge, embed: Tensor) -> Float[Tensor, "d_vocab d_model"]:
-    """Return token embeddings after the norm that some models have there (BLOOM): it is the same at every position."""
+    """Return token embeddings after the norm that some models apply to them (BLOOM), the same at every position."""
     norm = getattr(bridge, "embed_ln", None)
     return embed if norm is None else getattr(norm, "original_component", norm)(embed)
 
 
 def norms_of_queries_and_keys(attention: Any) -> list[Any]:
-    """Return an attention's norms of q and of k; nothing without such norms.
+    """Return an attention's norms of q and of k; an empty list without such norms.
 
     Raises:
-        InputError: it has other norms.
+        InputError: the attention has other norms.
     """
     modules = dict(getattr(attention, "original_component", attention).named_children())
     norms = {name: module for name, module in modules.items() if "norm" in name}
@@ -353,7 +353,7 @@ def norms_of_queries_and_keys(attention: Any) -> list[Any]:
 
 
 def query_key_norm(bridge: TransformerBridge) -> QueryKeyNorm | None:
-    """Return what the norms of q and k take together; None without such norms."""
+    """Return whether norms of q and k take each head or all heads together; None without such norms."""
     norms = norms_of_queries_and_keys(bridge.blocks[0].attn)
     if not norms:
         return None
@@ -366,10 +366,10 @@ def query_key_norm(bridge: TransformerBridge) -> QueryKeyNorm | None:
 def query_key_weights(
     attention: Any, architecture: Architecture, offset: float
 ) -> Float[Tensor, "qk_port d_head"] | None:
-    """Return the weights of the norms of q and k by head; None without such norms.
+    """Return the weights of the norms of q and k for every head; None without such norms.
 
     Args:
-        offset: see ``norm_offset``.
+        offset: the number that is added to the weights, see ``norm_offset``.
     """
     norms = norms_of_queries_and_keys(attention)
     counts = (architecture.n_heads, architecture.n_kv_heads)
@@ -378,7 +378,7 @@ def query_key_weights(
 
 
 def head_norms(norm: Any, n_heads: int, d_head: int) -> Float[Tensor, "head d_head"]:
-    """Return the weights of a norm of q or k for every head. They have one for all, or one each (StableLM)."""
+    """Return a norm's weights for every head: the same for all heads or, in StableLM, each head's own."""
     each = getattr(norm, "norms", None)
     if each is not None:
         return torch.stack([one.weight for one in each])
@@ -386,28 +386,28 @@ def head_norms(norm: Any, n_heads: int, d_head: int) -> Float[Tensor, "head d_he
 
 
 def mlp_norm(block: Any) -> Any:
-    """Return the norm before a block's MLP. Some parallel blocks share one with their heads (GPT-J, Phi)."""
+    """Return the norm before a block's MLP, which some parallel blocks share with their heads (GPT-J, Phi)."""
     return getattr(block, "ln2", None) or getattr(block, "ln1", None)
 
 
 def norm_offset(bridge: TransformerBridge) -> float:
-    """Return what a model adds to the weights of its norms (Gemma adds 1)."""
+    """Return the number that a model adds to the weights of its norms (Gemma adds 1)."""
     return 1.0 if getattr(bridge.cfg, "rmsnorm_uses_offset", False) else 0.0
 
 
 def norm_weights(norm: Any, offset: float) -> tuple[Tensor | None, Tensor | None]:
-    """Return a norm's weight and bias; None for what it does not have."""
+    """Return the weight and the bias of a norm; None for one that it lacks."""
     weight = getattr(norm, "weight", None)
     return weight + offset if offset and weight is not None else weight, getattr(norm, "bias", None)
 
 
 def block_weights(block: Any, architecture: Architecture, residual: float, query: float, offset: float) -> Block:
-    """Return the weights of one block, see ``weights_of``.
+    """Return the weights of one block in the engine's form, see ``weights_of``.
 
     Args:
-        residual: see ``Scales``.
-        query: see ``query_scale``.
-        offset: see ``norm_offset``.
+        residual: the factor of outputs, see ``Scales``.
+        query: the factor of q, see ``query_scale``.
+        offset: the number that is added to weights of norms, see ``norm_offset``.
     """
     attention = block.attn
     projections = [getattr(attention, f"W_{port}") for port in "QKV"]

@@ -1,4 +1,4 @@
-"""Know which files a model has, in a folder or in a repository, before any of them is loaded. No torch."""
+"""Check which files a model has, in a folder or in a repository, before any is loaded; torch is not needed."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from acdc.models.tokenizer import NO_CODE
 
 CONFIG = "config.json"
 NATIVE_CONFIG = "native.json"
-"""The file whose presence marks a folder that ``save_native`` wrote: the model's config."""
+"""The config file that marks a folder of ``save_native``."""
 WEIGHTS = "*.safetensors"
 INDEX = "model.safetensors.index.json"
 """The file that says which shard holds which weights; models in one file have none."""
 LEGACY_WEIGHTS = "*final.pth"
 
 TRAINED, TRAINED_WEIGHTS = "trained", ".safetensors"
-"""Where, below the package's assets, models are that were trained here, and how the names of their weights end."""
+"""The folder in the assets with models that were trained for the package, and the suffix of their files of weights."""
 
 
 def trained_weights(name: str) -> Path:
-    """Return the weights of a model that was trained here; without such a model there is no such file."""
+    """Return the path of the weights of a model that was trained for the package, which need not exist."""
     return Path(str(asset(TRAINED, f"{name}{TRAINED_WEIGHTS}")))
 
 
 def trained_names() -> list[str]:
-    """Return the names of the models that were trained here."""
+    """Return the names of the models that were trained for the package."""
     files = sorted(file.name for file in asset(TRAINED).iterdir())
     return [name.removesuffix(TRAINED_WEIGHTS) for name in files if name.endswith(TRAINED_WEIGHTS)]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InputError where ``folder`` holds no model; the message says what is missing."""
+    """Check that a folder holds a model; raise InputError that says what is missing if not."""
     if not folder.is_dir():
         raise InputError(f"model folder {folder} does not exist: check the path in the config")
     if not any((folder / name).exists() for name in (NATIVE_CONFIG, CONFIG)):
@@ -46,11 +46,11 @@ def check_folder(folder: Path) -> None:
 
 
 def check_weights(folder: Path, names: Collection[str]) -> None:
-    """Raise InputError where a Hugging Face model has no weights that are read, or not all of them.
+    """Check that a Hugging Face model has weights, and all its shards; raise InputError if not.
 
     Args:
-        folder: of its config and of the index of its shards, where there is one.
-        names: of all of the model's files, be they in the folder or still to be downloaded.
+        folder: the folder of its config and, if there is one, the index of its shards.
+        names: the names of all files of the model, in the folder or still to be downloaded.
     """
     if not any(fnmatch(name, WEIGHTS) for name in names):
         others = [name for name in names if fnmatch(name, "*.bin") or fnmatch(name, "*.gguf")]
@@ -62,7 +62,7 @@ def check_weights(folder: Path, names: Collection[str]) -> None:
 
 
 def shards(folder: Path) -> list[str]:
-    """Return the files of a model's weights that its index names; none where it has no index."""
+    """Return the files of weights that a model's index names; an empty list if it has no index."""
     if not (folder / INDEX).exists():
         return []
     with reading(folder / INDEX, "get the model again"):
@@ -75,7 +75,7 @@ def is_legacy(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return what a model's config.json says. Raises InputError where it is damaged."""
+    """Read a model's config.json; raise InputError if it is damaged."""
     with reading(folder / CONFIG, "get the model again"):
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
@@ -84,7 +84,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_config(folder: Path) -> None:
-    """Raise InputError where Transformers does not know the model, by its config alone."""
+    """Check by its config alone that Transformers knows a model; raise InputError if not."""
     from transformers import AutoConfig
 
     with loading(folder):
@@ -93,7 +93,7 @@ def check_config(folder: Path) -> None:
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turn what Transformers raises of a model into one sentence that names its folder."""
+    """Turn any error of Transformers into an InputError that names the model's folder."""
     try:
         yield
     except Exception as error:  # whatever a library raises for a model that it does not know, or for broken files

@@ -1,7 +1,7 @@
-"""Download models and files of prompts from the Hugging Face hub, each once, and say what goes wrong. No torch.
+"""Download models and files of prompts from the Hugging Face hub, with one sentence for each way to fail.
 
-Files are kept in the hub's own cache, which Transformers shares. So what came whole is not downloaded again after a
-failure, and without a network what is cached is used.
+Files are kept in the hub's own cache, which Transformers shares. So whole files are not downloaded again after a
+failure, and without a network the cached files are used. Torch is not needed.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 SMALL = ("*.json", "*.model", "*.txt")
-"""The files to download first: config and tokenizer, by which a model is refused before its weights come."""
+"""The files to download first: config and tokenizer, by which a model may be refused before weights are downloaded."""
 LARGE = (WEIGHTS, LEGACY_WEIGHTS)
-"""The files to download then: weights. No other formats of them, no checkpoints, nothing of folders."""
+"""The files to download next: weights in formats that can be loaded, outside of folders."""
 
 LOG_IN = "log in by `hf auth login` or set HF_TOKEN"
 NO_ACCESS = ("there is no such repository, or it is private", f"check the name and, for a private one, {LOG_IN}")
@@ -67,27 +67,29 @@ REASONS: dict[type[BaseException], tuple[str, str]] = {
     ConnectionError: UNREACHABLE,
     ssl.SSLError: UNREACHABLE,
 }
-"""What errors of the network mean and what to do, the more special kinds first."""
+"""The meaning of errors of the network, and the remedy, special kinds before general ones."""
 STATUS: dict[int, tuple[str, str]] = {
     401: ("it refuses access", f"check the name and, where HF_TOKEN is set, the token, or {LOG_IN}"),
     403: ("it refuses access", LOG_IN),
     429: ("it takes no more requests for now", f"wait some minutes, or {LOG_IN}"),
 }
-"""The same for answers of the hub whose kind is in their status alone."""
+"""The meaning of an HTTP status of the hub, and the remedy."""
 
 
 def downloaded(name: str, revision: str, instead: str) -> Path:
-    """Return the folder of a model's files, in the hub's cache, downloaded where they are not there.
+    """Return the folder of a model in the hub's cache, after downloading the files that are missing there.
 
-    Files that come are compared with what the hub states of them. A folder whose files were is taken as it is: of a
-    commit the hub is not asked again, of a branch only for its commit. Where the hub does not answer, what is cached is
-    used.
+    Downloaded files are compared with the digests that the hub states. A folder that was compared once is used as it
+    is: the hub is not asked again about a commit, and about a branch only for its commit. If the hub does not answer,
+    the cached files are used.
 
     Args:
-        instead: what the user can do where the hub can not be reached, for the message.
+        name: the name of the repository, ``owner/name``.
+        revision: the branch, tag or commit.
+        instead: what the user can do if the hub cannot be reached, for the message.
 
     Raises:
-        InputError: the hub can not be reached or has no such model, or it is none that can be loaded.
+        InputError: the hub cannot be reached or has no such model, or the model cannot be loaded.
     """
     repository = Repository(name, revision, instead)
     folder = repository.cached()
@@ -107,9 +109,9 @@ def downloaded(name: str, revision: str, instead: str) -> Path:
 
 
 def file_of_dataset(name: str, revision: str, file: str) -> Path:
-    """Return a file of a dataset's repository, in the hub's cache, downloaded where it is not there.
+    """Return the path of a dataset's file in the hub's cache, after downloading it if it is missing there.
 
-    Of a commit the hub is not asked again, of a branch only for its commit.
+    The hub is not asked again about a commit, and about a branch only for its commit.
 
     Raises:
         InputError: the hub can not be reached, or has no such dataset, revision or file.
@@ -127,7 +129,9 @@ class Repository:
     """Name a repository of the hub at a revision.
 
     Attributes:
-        instead: what the user can do where the hub can not be reached.
+        name: the name of the repository, ``owner/name``.
+        revision: the branch, tag or commit.
+        instead: what the user can do if the hub cannot be reached, for the message.
     """
 
     name: str
@@ -138,13 +142,13 @@ class Repository:
         return f"model {self.name} (revision {self.revision})"
 
     def cached(self) -> Path | None:
-        """Return the folder in the hub's cache; None where there is none."""
+        """Return the repository's folder in the hub's cache; None if there is none."""
         with saying(str(self), self.instead), suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(self.name, CONFIG, revision=self.revision, local_files_only=True)).parent
         return None
 
     def as_cached(self, folder: Path | None, why: InputError) -> Path:
-        """Return the cached folder though the hub says nothing of it. Raises the reason where it is no whole model."""
+        """Return the cached folder when the hub does not answer; raise the given error if it holds no whole model."""
         if folder is None:
             raise why
         try:
@@ -158,14 +162,14 @@ class Repository:
         return folder
 
     def stated(self) -> tuple[str | None, dict[str, RepoSibling]]:
-        """Return the commit and, by name, what the hub states of its files; no folders in the repository."""
+        """Return the commit, and the hub's facts about each file by name, for files outside of folders."""
         timeout = constants.HF_HUB_ETAG_TIMEOUT
         with saying(str(self), self.instead):
             info = model_info(self.name, revision=self.revision, files_metadata=True, timeout=timeout)
         return info.sha, {file.rfilename: file for file in info.siblings or [] if "/" not in file.rfilename}
 
     def fill(self, folder: Path, files: Mapping[str, RepoSibling]) -> None:
-        """Download the files that the folder lacks: those by which the model may be refused, then the weights."""
+        """Download the files that the folder lacks: config and tokenizer, then, if the model can be loaded, weights."""
         for name in matching(files, SMALL):
             self.get(name, folder.name)
             compare(folder, name, fingerprint.of_file(folder / name), files[name])
@@ -174,13 +178,13 @@ class Repository:
             self.get(name, folder.name)
 
     def get(self, file: str, revision: str) -> Path:
-        """Download a file where the cache has it not, and return its path there."""
+        """Download a file if the cache lacks it, and return its path there."""
         with saying(f"{file} of {self}", self.instead):
             return Path(hf_hub_download(self.name, file, revision=revision))
 
 
 def others(_: str, names: list[str]) -> list[str]:
-    """Return the files in a folder of the cache that other programs put there, or we beside the model's."""
+    """Return the files in a folder of the cache that are not the model's, to leave them out of a copy."""
     wanted = matching(names, (*SMALL, *LARGE))
     return [name for name in names if name not in wanted or name == fingerprint.DIGESTS]
 
@@ -191,7 +195,7 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> list[str]:
 
 
 def check(folder: Path, names: Collection[str]) -> None:
-    """Raise InputError where a model's config and the names of its files tell that it can not be loaded."""
+    """Check by its config and the names of its files that a model can be loaded; raise InputError if not."""
     if not is_legacy(folder):
         check_config(folder)
         check_weights(folder, names)
@@ -200,7 +204,7 @@ def check(folder: Path, names: Collection[str]) -> None:
 
 
 def check_digests(folder: Path, files: Mapping[str, RepoSibling]) -> None:
-    """Compare all of a folder with what the hub states of it, and note that it was done. Raises as ``compare``."""
+    """Compare all files of a folder with the hub's digests, and write a list of them; raise as ``compare`` does."""
     known = fingerprint.digests(folder)
     for line in known.splitlines():
         sha256, _, name = line.partition("  ")
@@ -211,10 +215,10 @@ def check_digests(folder: Path, files: Mapping[str, RepoSibling]) -> None:
 
 
 def compare(folder: Path, name: str, sha256: str, stated: RepoSibling) -> None:
-    """Compare a file with what the hub states of it; the hub's own library compares the size alone.
+    """Compare a file with the digest that the hub states; the hub's own library compares only the size.
 
     Raises:
-        InputError: it differs. It is removed, so that it is downloaded again.
+        InputError: the file differs. It is removed, so that it is downloaded again.
     """
     if not is_as_stated(folder / name, sha256, stated):
         (folder / name).resolve().unlink()  # in the cache it is a link
@@ -225,7 +229,7 @@ def compare(folder: Path, name: str, sha256: str, stated: RepoSibling) -> None:
 
 
 def is_as_stated(path: Path, sha256: str, stated: RepoSibling) -> bool:
-    """Return whether a file is what the hub states: of large ones the SHA-256, of others the digest that Git has."""
+    """Return whether a file has the digest that the hub states: the SHA-256 of a large file, else Git's digest."""
     if stated.lfs is not None:
         return sha256 == stated.lfs.sha256
     if stated.blob_id is None:
@@ -236,7 +240,7 @@ def is_as_stated(path: Path, sha256: str, stated: RepoSibling) -> bool:
 
 @contextmanager
 def named(folder: Path, name: str) -> Iterator[None]:
-    """Name a model in the sentence of an error, in place of the folder that holds its files for the time being."""
+    """Name a model in error messages, in place of the folder that holds its files for the time being."""
     try:
         yield
     except InputError as error:
@@ -247,11 +251,11 @@ def named(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def saying(what: str, instead: str) -> Iterator[None]:
-    """Turn what libraries raise of the hub into one sentence.
+    """Turn any error of a library that uses the hub into one sentence.
 
     Args:
-        what: is downloaded.
-        instead: what the user can do where the remedy does not help.
+        what: what is downloaded, for the message.
+        instead: what the user can do if the remedy does not help, for the message.
     """
     try:
         yield
@@ -266,7 +270,7 @@ def saying(what: str, instead: str) -> Iterator[None]:
 
 
 def explained(error: Exception) -> tuple[str, str]:
-    """Return what an error of the network, the hub or the disk means, and the remedy."""
+    """Return the meaning of an error of the network, the hub or the disk, and the remedy."""
     chain = list(causes(error))
     for kind, said in REASONS.items():
         if any(isinstance(cause, kind) for cause in chain):
@@ -285,7 +289,7 @@ def explained(error: Exception) -> tuple[str, str]:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those that it was raised for, up to the first."""
+    """Yield an error and the errors that caused it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

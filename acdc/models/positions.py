@@ -1,4 +1,4 @@
-"""Read out of a TransformerLens model what it does with positions: rotations, windows, slopes, the longest prompt."""
+"""Determine how a TransformerLens model uses positions: rotations, windows, slopes, the longest prompt."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ADJACENT_ROTARY = (
 )
 """Architectures that rotate dimensions (0, 1), (2, 3), ... of a head though their config does not say so."""
 WINDOWS = ("sliding_window", "window_size")
-"""Where configs say how many positions a query sees (Mistral; GPT-Neo in every second layer)."""
+"""The settings of configs for the number of positions that a query sees (Mistral; GPT-Neo in every second layer)."""
 WINDOWED = ("sliding_attention", "local")
-"""List the types of layers whose queries see a window only, as configs name them."""
+"""The types of layers, as in configs, whose queries see only a window."""
 ROTATED_IN_WINDOWS = ("Cohere2ForCausalLM", "Exaone4ForCausalLM")
-"""Architectures whose layers without a window do not rotate, where others have one."""
+"""Architectures in which, if some layers have a window, only those rotate q and k."""
 
 
 def rope(config: Any) -> tuple[str, dict[str, Any]]:
@@ -39,10 +39,10 @@ def rope(config: Any) -> tuple[str, dict[str, Any]]:
 
 
 def context(bridge: TransformerBridge) -> int:
-    """Return how many positions a prompt may have.
+    """Return the largest number of positions in a prompt.
 
-    A model of kind ``longrope`` rotates otherwise in prompts beyond its original context. The engine has the rotations
-    of shorter ones.
+    A model of kind ``longrope`` has other rotations in prompts beyond its original context. The engine has those of
+    shorter prompts.
     """
     config: Any = bridge.cfg
     kind, parameters = rope(config)
@@ -51,14 +51,14 @@ def context(bridge: TransformerBridge) -> int:
 
 
 def layer_types(bridge: TransformerBridge) -> list[str]:
-    """Return what a model's config calls each layer's attention; nothing where it does not tell layers apart."""
+    """Return the name of each layer's type of attention in the config; an empty list if layers have no types."""
     config = hugging_face_config(bridge)
     named = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or []
     return [kind for kind in named if isinstance(kind, str)]
 
 
 def windows(bridge: TransformerBridge) -> tuple[int, ...]:
-    """Return how many positions the queries of each layer see, 0 for all; nothing where all layers see all."""
+    """Return the number of positions that queries of each layer see, 0 for all; an empty tuple if all see all."""
     config, kinds = hugging_face_config(bridge), layer_types(bridge)
     size = next((size for name in WINDOWS if (size := getattr(config, name, None))), 0)
     kinds = kinds or [WINDOWED[0]] * bridge.cfg.n_layers
@@ -67,7 +67,7 @@ def windows(bridge: TransformerBridge) -> tuple[int, ...]:
 
 
 def rotary_module(bridge: TransformerBridge) -> torch.nn.Module | None:
-    """Return the module of a Hugging Face model that computes its rotations; None where attention itself does."""
+    """Return the module of a Hugging Face model that computes rotations; None if attention itself does."""
     if bridge.cfg.architecture == NATIVE:
         return None
     modules = bridge.original_model.named_modules()
@@ -75,13 +75,13 @@ def rotary_module(bridge: TransformerBridge) -> torch.nn.Module | None:
 
 
 def table_names(module: torch.nn.Module | None) -> list[str]:
-    """Return the names of a module's tables of rotations, where it has one for each type of layer (Gemma 3)."""
+    """Return the names of a module's tables of rotations, if it has one for each type of layer (Gemma 3)."""
     kinds = getattr(module, "rope_type", None)
     return list(kinds) if isinstance(kinds, dict) else []
 
 
 def rotations(bridge: TransformerBridge) -> tuple[int, ...]:
-    """Return by which table each layer rotates, -1 for none; nothing where all rotate by the only one."""
+    """Return the index of each layer's table of rotations, -1 for none; an empty tuple if all use the only table."""
     names, kinds = table_names(rotary_module(bridge)), layer_types(bridge)
     tables = [names.index(kind) for kind in kinds] if names else [0] * bridge.cfg.n_layers
     found = tuple(table if rotates(bridge, layer) else -1 for layer, table in enumerate(tables))
@@ -110,7 +110,7 @@ def rotary_of(
 
 
 def in_pairs(table: Float[Tensor, "n_ctx rotary_dim"], architecture: Architecture) -> Tensor:
-    """Return a table of rotations in the architecture's pairs of dimensions, whatever the model's module has."""
+    """Return a table of rotations in the architecture's pairs of dimensions, whichever pairs the model's module has."""
     is_adjacent = torch.equal(table[:, ::2], table[:, 1::2])
     one_of_each = table[:, ::2] if is_adjacent else table[:, : table.shape[1] // 2]
     return one_of_each.repeat_interleave(2, -1) if architecture.rotary_adjacent else one_of_each.repeat(1, 2)
@@ -119,11 +119,11 @@ def in_pairs(table: Float[Tensor, "n_ctx rotary_dim"], architecture: Architectur
 def rotation(bridge: TransformerBridge) -> dict[str, Any]:
     """Return the architecture's settings of rotary positions.
 
-    Hugging Face's ``rope_parameters`` go before TransformerLens's own settings, which keep their defaults for models
-    such as Llama and Pythia, whatever the model has.
+    Hugging Face's ``rope_parameters`` take precedence over TransformerLens's own settings, which keep their defaults
+    for models such as Llama and Pythia, whatever the model has.
 
     Raises:
-        InputError: rotations are scaled, and the model has no module that says how.
+        InputError: rotations are scaled, and the model has no module that computes them.
     """
     config: Any = bridge.cfg
     kind, parameters = rope(config)
@@ -140,9 +140,9 @@ def rotation(bridge: TransformerBridge) -> dict[str, Any]:
 
 
 def slopes_of(bridge: TransformerBridge) -> Float[Tensor, "head"]:
-    """Return how much each head's scores fall with one position of distance (ALiBi, Press et al. 2022).
+    """Return by how much each head's attention scores fall per position of distance (ALiBi, Press et al. 2022).
 
-    The libraries' own tables of biases say it. Falcon divides its biases like its scores.
+    The slopes come from the libraries' own tables of biases. Falcon divides its biases like its scores.
     """
     config, n_heads = hugging_face_config(bridge), bridge.cfg.n_heads
     if bridge.cfg.architecture == "MptForCausalLM":
@@ -155,6 +155,6 @@ def slopes_of(bridge: TransformerBridge) -> Float[Tensor, "head"]:
 
 
 def position_embeddings(bridge: TransformerBridge, n_ctx: int) -> Float[Tensor, "n_ctx d_model"]:
-    """Return a model's position embeddings. OPT's first rows are for no position."""
+    """Return a model's position embeddings, without OPT's first rows, which are for no position."""
     rows = bridge.pos_embed.W_pos
     return rows[len(rows) - bridge.cfg.n_ctx :][:n_ctx]

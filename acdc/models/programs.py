@@ -1,4 +1,4 @@
-"""Run a model by its own programs, Transformers and TransformerLens, for the engine to be compared with."""
+"""Run a model by its own programs, Transformers and TransformerLens, to compare the engine with them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from acdc.models.files import NATIVE_CONFIG
 from acdc.models.reset import RESET
 
 TRIED = (2, 16)
-"""Prompts and positions of the random tokens that a model is tried on when it is converted."""
+"""The numbers of prompts and positions of random tokens on which a model is tried when it is converted."""
 
 
 def programs_of(folder: Path) -> dict[str, Callable[[], Program]]:
-    """Return functions that load the programs which compute the model in a folder, by name.
+    """Return functions that load the programs of the model in a folder, by name.
 
-    TransformerLens computes every model. A Hugging Face model is run by Transformers too. TransformerLens's own models
-    have no other program; where their weights are processed, the unprocessed model is run too. Processing centres the
-    unembedding, so the logits of what is not processed are centred for the comparison. A reset network is a
-    TransformerLens model with other weights, and only that.
+    TransformerLens runs every model, and Transformers also runs a Hugging Face model. TransformerLens's own models have
+    no other program; if their weights are processed, the unprocessed model is run too. Processing centres the
+    unembedding, so the logits of an unprocessed model are centred for the comparison. A reset network is run only by
+    TransformerLens.
     """
     programs: dict[str, Callable[[], Program]] = {}
     is_processed, is_native = (folder / PROCESSED).exists(), (folder / NATIVE_CONFIG).exists()
@@ -41,7 +41,7 @@ def programs_of(folder: Path) -> dict[str, Callable[[], Program]]:
 
 
 def run_by_transformers(folder: Path, is_processed: bool) -> Program:
-    """Return Transformers' own forward pass, with centred logits where the model's weights are to be processed."""
+    """Return Transformers' own forward pass, with centred logits if the model's weights are to be processed."""
     run = forward_of(load_hugging_face(folder))
     return centred(run) if is_processed else run
 
@@ -52,12 +52,12 @@ def forward_of(model: PreTrainedModel) -> Program:
 
 
 def run_unprocessed(folder: Path) -> Program:
-    """Return a TransformerLens model without the processing of its weights, with centred logits."""
+    """Return a TransformerLens model without processed weights, with centred logits."""
     return centred(load_bridge(folder, process=False))
 
 
 def centred(program: Program) -> Program:
-    """Return a program whose logits have a mean of 0 over the vocabulary."""
+    """Return a program with its logits centred to mean 0 over the vocabulary."""
 
     def run(tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_vocab"]:
         logits = program(tokens)
@@ -67,10 +67,10 @@ def centred(program: Program) -> Program:
 
 
 def try_model(folder: Path, weights: Weights) -> None:
-    """Compare a converted model with its programs on random tokens, before any prompts are made.
+    """Compare a converted model with its programs on random tokens.
 
     Raises:
-        InputError: the engine computes another model.
+        InputError: the engine's logits differ from a program's by more than rounding.
     """
     n_prompts, n_pos = TRIED
     shape = (2 * n_prompts, min(n_pos, weights.architecture.n_ctx))

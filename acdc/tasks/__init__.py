@@ -1,4 +1,4 @@
-"""Define tasks: prompts, metrics and, where one is known, the circuit.
+"""Define tasks: prompts, metrics and, if one is known, the circuit.
 
 A module ``acdc/tasks/<name>.py``, or a file ``workflow/extensions/<name>.py``, that defines ``TASK`` is a task. No list
 names them: ``load`` imports by name.
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """Describe a task: its prompts, its metrics, and the circuits that are known.
+    """Define a task: its prompts, its metrics, and its known circuits.
 
     Attributes:
-        make_dataset: ``(tokenizer, n_prompts, seed, **options) -> Dataset`` of exactly ``n_prompts`` distinct prompts,
-            in random order, so that any split of them is a fair one. Options have defaults; the config gives them under
-            ``options``. The tokenizer is the model's (a Hugging Face fast tokenizer) or None for a model without one.
-            Raises InputError where the prompts cannot be made: too few exist, an answer is not one token, lengths
-            differ.
-        metrics: names in the catalogue.
-        bos: what ``auto`` means for the token that marks the beginning: None for what the tokenizer does, False for
-            none (of prompts that are a paper's, or whose targets have an entry a position).
-        made_for: the models of ``acdc/models/toy`` that the task is made for; empty where any model will do.
-        n_distinct: how many distinct prompts there are, whatever the tokenizer; None where that depends on it.
-        known_circuits: by the model's name in the config, then by a name that says where the circuit is from:
-            ``graph -> Circuit``. Figures show the first one.
-        known_heads: by the model's name in the config, what returns the classes of published heads by their names.
+        make_dataset: a function ``(tokenizer, n_prompts, seed, **options) -> Dataset`` of exactly ``n_prompts``
+            distinct prompts, in random order, so that any split of them is fair. Options have defaults; the config
+            gives them under ``options``. The tokenizer is the model's (a Hugging Face fast tokenizer), or None for a
+            model without one. The function raises InputError if the prompts cannot be made: too few exist, an answer is
+            not one token, or lengths differ.
+        metrics: the names of its metrics in the catalogue.
+        known_circuits: functions ``graph -> Circuit``, by the model's name in the config, then by a name that says
+            where the circuit is from. Figures show the first one.
+        known_heads: functions that return the published class of each head, by the model's name in the config.
+        bos: whether ``auto`` puts a beginning-of-sequence token: None for what the tokenizer does, False for none (for
+            prompts of a paper, or prompts whose targets have an entry per position).
+        made_for: the models of ``acdc/models/toy`` that the task is made for; empty for any model.
+        n_distinct: the number of distinct prompts, whatever the tokenizer; None if it depends on the tokenizer.
     """
 
     make_dataset: Callable[..., Dataset]
@@ -60,7 +60,7 @@ def load(name: str, module: Path | None = None) -> Task:
     """Return the task of that name.
 
     Args:
-        module: the file that assigns ``TASK``, of a task that is neither in the package nor an extension.
+        module: the file that assigns ``TASK``, for a task that is neither in the package nor an extension.
 
     Raises:
         InputError: there is neither a module nor an extension of that name, or the file assigns no task.
@@ -78,7 +78,7 @@ def load(name: str, module: Path | None = None) -> Task:
 
 
 def of_file(path: Path) -> Task:
-    """Return the task that a file assigns to ``TASK``.
+    """Return the task that a Python file assigns to ``TASK``.
 
     Raises:
         InputError: there is no such file, it does not load, or it assigns no task.
@@ -99,17 +99,22 @@ def of_prompts(
     answers: Answers = "whole",
     test: tuple[Path, int] | None = None,
 ) -> Task:
-    """Return the task of a file of prompts: a seed puts its distinct rows into an order, of which it takes the first.
+    """Return the task of a file of prompts: its distinct rows in a random order that a seed determines.
 
     Args:
-        columns: what the file calls them, see ``acdc.prompt_files.read``.
-        unfit: whether rows that do not fit the model's tokenizer are refused, or left out with a warning. Rows that
-            lack an entry are likewise refused or left out.
-        answers: whether they are one token as they stand after the prompt, or stand for their first tokens.
-        test: a second file, from which the last so many prompts of a dataset are taken, without rows of the first.
+        name: the task's name.
+        path: the file.
+        columns: the file's own names of the four columns, see ``acdc.prompt_files.read``.
+        unfit: whether rows that do not fit the model's tokenizer, and rows that lack an entry, are refused, or left out
+            with a warning.
+        answers: whether answers are one token as they stand after the prompt, or are encoded by themselves and their
+            first tokens taken.
+        test: a second file, and the number of prompts at a dataset's end that are taken from it, without rows of the
+            first file.
 
     Raises:
-        InputError: a file cannot be read, see there, or the second has too few prompts that are not in the first.
+        InputError: a file cannot be read, see ``acdc.prompt_files.read``, or the second has too few prompts that are
+            not in the first.
     """
     skip_empty = unfit == "leave_out"
     rows = distinct_prompts(path, columns, skip_empty=skip_empty)
@@ -142,11 +147,11 @@ def dataset_of(
     options: Mapping[str, object],
     bos: Bos = "auto",
 ) -> Dataset:
-    """Return the dataset of a task, with the token for the beginning or without.
+    """Return the dataset of a task, with or without a beginning-of-sequence token.
 
     Raises:
-        InputError: the task has no such option, cannot make the prompts or makes another number of them, or ``bos`` is
-            not possible.
+        InputError: the task has no such option, cannot make the prompts or makes another number of them, or the
+            beginning-of-sequence token that ``bos`` asks for is not possible.
     """
     check_options(name, task, options)
     check_suits(name, task, tokenizer, n_prompts)
@@ -157,14 +162,14 @@ def dataset_of(
 
 
 def check_options(name: str, task: Task, options: Mapping[str, object]) -> None:
-    """Raise InputError for an option that the task's ``make_dataset`` does not have, or of another type."""
+    """Check that a task has the given options, and that they are of the right type; raise InputError if not."""
     known = list(inspect.signature(task.make_dataset).parameters.values())[declared.N_GIVEN :]
     types = {one.name: inspect.formatannotation(one.annotation).strip("'") for one in known}
     declared.check_options(name, types, options)
 
 
 def check_suits(name: str, task: Task, tokenizer: PreTrainedTokenizerBase | None, n_prompts: int) -> None:
-    """Raise InputError where a task is made for other models, or more prompts are asked for than a dataset may have."""
+    """Check that a task suits the model's tokenizer and that a dataset may be so large; raise InputError if not."""
     if task.made_for and tokenizer is not None:
         raise InputError(
             f"task {name} is made for the model that acdc/models/toy/{task.made_for[0]}.py builds, which reads numbers,"
@@ -175,16 +180,16 @@ def check_suits(name: str, task: Task, tokenizer: PreTrainedTokenizerBase | None
 
 
 def known_circuits(name: str, model: str, module: Path | None = None) -> Mapping[str, Callable[[Graph], Circuit]]:
-    """Return the circuits that are known of a task and a model. Raises InputError where none is."""
+    """Return the known circuits of a task for a model; raise InputError if there are none."""
     known = load(name, module).known_circuits
     declared.check_known(name, known, model)
     return known[model]
 
 
 def metrics_of(name: str, module: Path | None = None) -> dict[str, type[Metric]]:
-    """Return the metrics of a task by name: its own, and those that name the task in the catalogue.
+    """Return the metrics of a task by name: its own, and those in the catalogue that name the task.
 
-    A task without a module, whose datasets come from a rule, has the metrics of text.
+    A task without a module, whose datasets come from a rule, has the metrics of tasks of text.
     """
     try:
         own = load(name, module).metrics
@@ -197,5 +202,5 @@ def metrics_of(name: str, module: Path | None = None) -> dict[str, type[Metric]]
 
 
 def check_metrics(name: str, metrics: Iterable[str], module: Path | None = None) -> None:
-    """Raise InputError for a metric that the task does not have."""
+    """Check that a task has the given metrics; raise InputError if not."""
     declared.check_metrics(name, metrics_of(name, module), metrics)

@@ -1,7 +1,7 @@
-"""Complete docstrings (Heimersheim and Janiak 2023; Conmy et al. 2023, table 1).
+"""Define the task docstring: complete docstrings (Heimersheim and Janiak 2023; Conmy et al. 2023, table 1).
 
-A function's arguments are documented one after another; what follows the last ":param" is the next argument. The
-corrupted ("baseline") prompt has other arguments both in the definition and in the docstring (``random_random``).
+A function's arguments are documented one after another; the next argument follows the last ":param". The corrupted
+("baseline") prompt has other arguments both in the definition and in the docstring (``random_random``).
 Words, draws and seeds are those of acdc/docstring/prompts.py at bc99ace8, so that with seed 0 the first 100 prompts
 are the paper's 50 + 50.
 """
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 N_MATCHING, N_BEFORE, N_AFTER = 3, 2, 1
-"""How many arguments the docstring is about, and how many others are before and after them in the definition."""
+"""The numbers of arguments that the docstring is about, and of others before and after them in the definition."""
 N_DESCRIBING, N_ABOUT = 2, 3
-"""How many words describe an argument, and the function."""
+"""The numbers of words that describe an argument, and the function."""
 PARAM = "    :param"
 
 
 class Doc(NamedTuple):
-    """Hold what differs between a clean and a corrupted prompt: arguments of the definition and of the docstring."""
+    """Hold the arguments in a prompt's definition and in its docstring, which differ between clean and corrupted."""
 
     definition: list[str]
     documented: list[str]
@@ -52,7 +52,7 @@ def text(function: str, about: Sequence[str], descriptions: Sequence[Sequence[st
 
 
 class Prompt(NamedTuple):
-    """Hold a clean prompt, its corrupted one, the next argument, and others."""
+    """Hold a clean prompt, its corrupted prompt, the next argument, and incorrect arguments."""
 
     clean: str
     corrupted: str
@@ -61,7 +61,7 @@ class Prompt(NamedTuple):
 
 
 def draw(seed: int, arguments: list[str], nouns: list[str]) -> Prompt:
-    """Draw one prompt. Arguments that were drawn for corruptions of other kinds are incorrect too."""
+    """Draw one prompt; arguments that were drawn for corruptions of other kinds are incorrect answers too."""
     rng = random.Random(seed)
     documented = N_MATCHING - 1
     sizes = (1, N_MATCHING, documented, documented, N_MATCHING, N_BEFORE, N_AFTER)
@@ -77,7 +77,7 @@ def draw(seed: int, arguments: list[str], nouns: list[str]) -> Prompt:
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the token that TransformerLens 1.x put before every prompt, in a list; none where there is none."""
+    """Return a list of the token that TransformerLens 1.x put before every prompt; empty if there is none."""
     token = tokenizer.bos_token_id
     return [] if token is None else [token]
 
@@ -86,7 +86,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     """Make a dataset of the prompts of seeds ``seed``, ``seed + 1``, ...; the paper's begin at 0.
 
     Returns:
-        ``targets``: ``correct``, the next argument; ``incorrect``, 13 others.
+        A dataset whose target ``correct`` is the next argument, and ``incorrect`` 13 other arguments.
 
     Raises:
         InputError: there is no tokenizer, or it splits arguments so that prompts differ in length.
@@ -108,7 +108,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
 
 def same_length(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
-    """Encode texts of one length: Int[prompt pos]. Raises InputError where two differ in length."""
+    """Encode texts that must have one length: Int[prompt pos]. Raise InputError if two differ in length."""
     rows = [beginning(tokenizer) + encode(tokenizer, each) for each in texts]
     if len({len(row) for row in rows}) > 1:
         raise InputError(

@@ -1,8 +1,8 @@
-"""Say a later year (greater-than: Hanna et al. 2023, arXiv 2305.00586; Conmy et al. 2023, table 1).
+"""Define the task greater_than: predict a later year (Hanna et al. 2023, arXiv 2305.00586; Conmy et al. 2023, table 1).
 
 "The war lasted from the year 1732 to 17" is followed by two digits above 32. The corrupted ("baseline") prompt has 01
-for them. Nouns, years, draws and seed are those of acdc/greaterthan/utils.py at bc99ace8, so that 200 prompts of seed
-54 are the paper's 100 + 100.
+in place of 32. Nouns, years, draws and seed are those of acdc/greaterthan/utils.py at bc99ace8, so that 200 prompts of
+seed 54 are the paper's 100 + 100.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def usable_years(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     """Return the years that are two tokens, century and two digits, without each century's first and last one.
 
     Raises:
-        InputError: the tokenizer has none; only GPT-2's is known to have them.
+        InputError: the tokenizer has no such years; only GPT-2's is known to have them.
     """
     years = []
     for century in CENTURIES:
@@ -50,11 +50,11 @@ def usable_years(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset. ``seed`` 54 is the paper's. As there, prompts are drawn with replacement.
+    """Make a dataset of prompts drawn with replacement, as in the paper, whose ``seed`` is 54.
 
     Returns:
-        ``targets``: ``answers``, the 100 tokens of two digits; ``right``, which of them are later than the year.
-        ``labels``: ``YY``, the year's two digits.
+        A dataset whose target ``answers`` is the 100 tokens of two digits, and ``right`` says which of them are later
+        than the year. The year's two digits have the label ``YY``.
 
     Raises:
         InputError: there is no tokenizer, or none like GPT-2's.

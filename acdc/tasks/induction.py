@@ -1,4 +1,4 @@
-"""Repeat what followed a token the first time (induction: Conmy et al. 2023, table 1).
+"""Define the task induction: predict the token that followed the same token before (Conmy et al. 2023, table 1).
 
 The paper's sequences, from the model's training text, and its mask of the positions to score are files on the
 Hugging Face hub (ArthurConmy/redwood_attn_2l: validation_data.pt, mask_repeat_candidates.pkl). Local copies of them are
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SHUFFLE_SEED = 42
 STRETCH = 20
-"""How many tokens in a row a substitute sequence repeats."""
+"""The number of successive tokens that a substitute sequence repeats at once."""
 
 
 def make_dataset(
@@ -39,18 +39,18 @@ def make_dataset(
     mask: str | None = None,
     n_vocabulary: int = 50257,
 ) -> Dataset:
-    """Make a dataset, scored where a token and its successor occurred before, all positions alike (``mean_over``).
+    """Make a dataset, scored where a token and its successor occurred before, with equal weight of all these positions.
 
     Args:
-        seed: of the substitute sequences; the paper's are taken in their order.
+        seed: the seed of the substitute sequences; the paper's are taken in their order.
         n_tokens: the length of a sequence.
-        shuffled_among: how many sequences in a row are shuffled for the corrupted ones, always by the paper's seed. The
-            paper's halves of 50 never mix.
+        shuffled_among: the number of sequences in a row that are shuffled to make the corrupted ones, always by the
+            paper's seed. The paper's halves of 50 never mix.
         sequences, mask: files that torch saved: Int[sequence pos] and Bool[sequence pos].
         n_vocabulary: the number of tokens that the substitute is drawn from.
 
     Returns:
-        ``targets``: ``next``, the token after each position.
+        A dataset whose target ``next`` is the token after each position; ``mean_over`` is ``positions``.
 
     Raises:
         InputError: a file is given without the other, is missing or of another shape, or there are too few sequences.
@@ -81,7 +81,7 @@ def make_dataset(
 
 
 def read(path: str) -> Tensor:
-    """Load a tensor that torch saved, and nothing but tensors. Raises InputError where there is no file."""
+    """Read a tensor that torch saved, and run no code in the file; raise InputError if there is no file."""
     if not Path(path).exists():
         raise InputError(f"task induction: there is no file {path}: check the task's options")
     return load_torch(Path(path), "check the task's options", "file that torch saved")
@@ -97,7 +97,7 @@ def shuffled(n_prompts: int, among: int) -> Int[Tensor, "prompt"]:
 
 
 def repeating(n_prompts: int, n_tokens: int, n_vocabulary: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Draw sequences: random tokens in the first half, stretches of the first half in the second."""
+    """Draw sequences whose first half is random tokens, and whose second half is stretches of the first."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(n_vocabulary, (n_prompts, n_tokens), generator=generator)
     for start in range(n_tokens // 2, n_tokens, STRETCH):
@@ -108,7 +108,7 @@ def repeating(n_prompts: int, n_tokens: int, n_vocabulary: int, seed: int) -> In
 
 
 def repeated(tokens: Int[Tensor, "prompt pos"]) -> Bool[Tensor, "prompt pos"]:
-    """Return where a token and the one after it stood together before."""
+    """Return the positions of tokens that occurred before with the same successor: Bool[prompt pos]."""
     pairs = torch.stack([tokens[:, :-1], tokens[:, 1:]], -1)  # [prompt pos 2]
     same = (pairs[:, :, None] == pairs[:, None]).all(-1).tril(-1).any(-1)  # [prompt pos]
     return torch.cat([same, torch.zeros_like(same[:, :1])], 1)

@@ -1,4 +1,4 @@
-"""Identify the indirect object (Wang et al. 2022, arXiv 2211.00593; Conmy et al. 2023, table 1).
+"""Define the task ioi: identify the indirect object (Wang et al. 2022, arXiv 2211.00593; Conmy et al. 2023, table 1).
 
 "Then, Mary and John went to the shop. John gave a book to" is followed by the indirect object, " Mary". The
 corrupted ("baseline") prompt names three other people, so that nobody is repeated and no answer is named (ABC).
@@ -39,7 +39,7 @@ TEMPLATES = (
 
 
 def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
-    """Return the names that are one token after a space. Others would misalign clean and corrupted prompts.
+    """Return the names that are one token after a space, so that clean and corrupted prompts are aligned.
 
     Raises:
         InputError: fewer than five names are left, two for the clean prompt and three for the corrupted one.
@@ -56,14 +56,15 @@ def usable_names(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
 def make_dataset(
     tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int, n_templates: int = len(TEMPLATES)
 ) -> Dataset:
-    """Make a dataset of which half names the indirect object first (ABBA), half second (BABA).
+    """Make a dataset of prompts, half with the indirect object first (ABBA), half with it second (BABA).
 
     Args:
-        n_templates: how many of ``TEMPLATES`` are used, from the first on.
+        n_templates: the number of ``TEMPLATES`` that are used, the first ones.
 
     Returns:
-        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject. ``labels``: ``IO``, and ``S1`` and
-        ``S2``, the subject's two mentions; where they stand in the clean prompt, other names stand in the corrupted.
+        A dataset whose target ``correct`` is the indirect object, and ``incorrect`` the subject. The indirect object
+        has the label ``IO``, and the subject's two mentions ``S1`` and ``S2``; in the corrupted prompt these labels are
+        at other names in the same places.
 
     Raises:
         InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.
@@ -73,11 +74,12 @@ def make_dataset(
 
 
 class Names(NamedTuple):
-    """The names that a prompt can have.
+    """Hold the names that a prompt can have.
 
     Attributes:
-        first, second: the indirect object and the subject in the order in which the clean prompt has them.
-        others: three that it has not.
+        io, subject: the indirect object and the subject.
+        first, second: the same names in their order in the clean prompt.
+        others: three names that the clean prompt does not have.
     """
 
     io: str
@@ -95,11 +97,11 @@ def made(
     n_templates: int,
     corrupted: Callable[[Names], tuple[str, str, str]],
 ) -> list[Prompt]:
-    """Make prompts of which half names the indirect object first (ABBA), half second (BABA).
+    """Make prompts, half with the indirect object first (ABBA), half with it second (BABA).
 
     Args:
-        n_templates: how many of ``TEMPLATES`` are used, from the first on.
-        corrupted: the names in the corrupted prompt: the first, the second and the giver.
+        n_templates: the number of ``TEMPLATES`` that are used, the first ones.
+        corrupted: a function that returns the corrupted prompt's names: the first, the second and the giver.
 
     Raises:
         InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.

@@ -1,8 +1,9 @@
-"""Identify the indirect object in the prompts that the paper's code makes (Conmy et al. 2023, section 4).
+"""Define the task ioi_paper: identify the indirect object in the prompts of the paper's code (Conmy et al. 2023).
 
-One template, ABBA: "Then, Mary and John went to the store. John gave a drink to" is followed by " Mary". The
-corrupted ("baseline") prompt has other names, the two of John no longer the same (ABC). Names, draws and seeds are
-those of acdc/ioi/ioi_dataset.py at bc99ace8, so that the first 200 prompts are the paper's 100 + 100.
+There is one template, in the order ABBA: "Then, Mary and John went to the store. John gave a drink to" is followed by
+" Mary". The corrupted ("baseline") prompt has other names, and different ones for the two mentions of John (ABC).
+Names, draws and seeds are those of acdc/ioi/ioi_dataset.py at bc99ace8, so that the first 200 prompts are the paper's
+100 + 100.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {obje
 PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
 OBJECTS = ("ring", "kiss", "bone", "basketball", "computer", "necklace", "drink", "snack")
 IO_SEED, SUBJECT_SEED, FIRST_SUBJECT_SEED = ((seed + 345467) % 5432 for seed in (1, 2, 3))
-"""The seeds that the original makes from those that its experiments name."""
+"""The seeds that the original computes from the seeds that its experiments name."""
 
 
 class Scene(NamedTuple):
-    """Hold who and what a prompt names. In a clean prompt ``giver`` is ``second``."""
+    """Hold the names, place and object of a prompt; in a clean prompt ``giver`` is ``second``."""
 
     first: str
     second: str
@@ -45,7 +46,7 @@ class Scene(NamedTuple):
 
     @property
     def spans(self) -> dict[str, Span]:
-        """Return where each of the words stands in the prompt."""
+        """Return the span of each of the words in the prompt."""
         return filled(TEMPLATE, self._asdict())[1]
 
 
@@ -65,8 +66,7 @@ def clean_scenes(n_prompts: int, seed: int, names: list[str]) -> list[Scene]:
 def corrupted_scenes(scenes: list[Scene], names: list[str]) -> list[Scene]:
     """Replace the indirect object, then the subject, then the subject's first mention, by other names.
 
-    As in the paper, only the first of these draws avoids the names that are there, so a few prompts keep a name or
-    repeat one.
+    As in the paper, only the first of these draws avoids the scene's names, so a few prompts keep a name or repeat one.
     """
     rng = np.random.RandomState(IO_SEED)
     others = [another(rng, names, scene) for scene in scenes]
@@ -87,8 +87,8 @@ def another(rng: np.random.RandomState, names: list[str], scene: Scene) -> str:
 def renamed(scene: Scene, name: str, once: bool = False) -> Scene:
     """Replace the subject's first mention and, unless ``once``, its last one by ``name``.
 
-    The original looks for the first mention of the subject's name. Where the indirect object has the same name, it
-    finds that.
+    The original looks for the first mention of the subject's name. If the indirect object has the same name, it finds
+    that mention.
     """
     place = "first" if scene.first == scene.giver else "second"
     scene_after = scene._replace(**{place: name})
@@ -96,10 +96,11 @@ def renamed(scene: Scene, name: str, once: bool = False) -> Scene:
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset. ``seed`` 0 is the paper's.
+    """Make a dataset of the paper's prompts, whose ``seed`` is 0.
 
     Returns:
-        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.
+        A dataset whose target ``correct`` is the indirect object, and ``incorrect`` the subject. Labels are those of
+        ``acdc.tasks.ioi``.
 
     Raises:
         InputError: there is no tokenizer, or it is not GPT-2's and splits names.

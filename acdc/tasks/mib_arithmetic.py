@@ -1,4 +1,4 @@
-"""Add or subtract, as in MIB's circuit track (Mueller et al. 2025, arXiv 2504.13151).
+"""Define the task mib_arithmetic: add or subtract, as in MIB's circuit track (Mueller et al. 2025, arXiv 2504.13151).
 
 "41+27=" is followed by "68". The corrupted prompt is another problem of the same kind ("random_counterfactual"), whose
 result is the incorrect answer. MIB's own prompts are in mib-bench/arithmetic_addition and arithmetic_subtraction.
@@ -29,7 +29,7 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
         operator: + or -.
 
     Returns:
-        ``targets``: ``correct``, the result; ``incorrect``, that of the corrupted prompt.
+        A dataset whose target ``correct`` is the result, and ``incorrect`` the result of the corrupted prompt.
 
     Raises:
         InputError: there is no such operator or no tokenizer, results are not one token, or fewer prompts exist than
@@ -52,10 +52,10 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
 
 def solved(tokenizer: PreTrainedTokenizerBase | None, operator: str) -> list[tuple[str, int]]:
-    """Return the problems whose result is one token, with it; of operands of as many tokens, so that all are aligned.
+    """Return aligned problems whose result is one token, each with its result.
 
     Raises:
-        InputError: there are not two of different results.
+        InputError: there are no two problems with different results.
     """
     length = len(encode(tokenizer, str(OPERANDS[0])))
     operands = [n for n in OPERANDS if len(encode(tokenizer, str(n))) == length]

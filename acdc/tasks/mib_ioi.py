@@ -1,7 +1,8 @@
-"""Identify the indirect object, with the counterfactual of MIB's circuit track (Mueller et al. 2025, arXiv 2504.13151).
+"""Define the task mib_ioi: identify the indirect object, with the counterfactual of MIB (Mueller et al. 2025).
 
-Prompts are those of ``acdc.tasks.ioi``. In the corrupted one it is the indirect object who gives ("s2_io_flip"): "Then,
-Mary and John went to the shop. Mary gave a book to". MIB's own prompts are in its data set, mib-bench/ioi.
+Clean prompts are those of ``acdc.tasks.ioi``. In the corrupted prompt the indirect object is the giver ("s2_io_flip"):
+"Then, Mary and John went to the shop. Mary gave a book to". The circuit track is that of arXiv 2504.13151; its own
+prompts are in mib-bench/ioi.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 def make_dataset(
     tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int, n_templates: int = len(TEMPLATES)
 ) -> Dataset:
-    """Make a dataset of which half names the indirect object first (ABBA), half second (BABA).
+    """Make a dataset of prompts, half with the indirect object first (ABBA), half with it second (BABA).
 
     Args:
-        n_templates: how many of ``acdc.tasks.ioi.TEMPLATES`` are used, from the first on.
+        n_templates: the number of ``acdc.tasks.ioi.TEMPLATES`` that are used, the first ones.
 
     Returns:
-        ``targets``: ``correct``, the indirect object; ``incorrect``, the subject.
+        A dataset whose target ``correct`` is the indirect object, and ``incorrect`` the subject.
 
     Raises:
         InputError: there is no tokenizer, it knows too few names, or fewer prompts exist than are asked for.

@@ -1,8 +1,9 @@
-"""Copy a colour's letter, as in MIB's circuit track (Mueller et al. 2025, arXiv 2504.13151; Wiegreffe et al. 2025).
+"""Define the task mib_mcqa: answer with the letter of a colour, as in MIB's circuit track (Mueller et al. 2025).
 
 "Question: The box is brown. What color is the box?" and four choices, A to D, are followed by the letter of "brown".
-The corrupted prompt has other letters for the same choices ("symbol_counterfactual"); the one that is right there is
-the incorrect answer. MIB's own prompts are in its data set, mib-bench/copycolors_mcqa.
+The corrupted prompt has other letters for the same choices ("symbol_counterfactual"); its right letter is the incorrect
+answer. The task is from Wiegreffe et al. 2025, and the circuit track from arXiv 2504.13151; its own prompts are in
+mib-bench/copycolors_mcqa.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
     """Make a dataset of questions with four choices.
 
     Returns:
-        ``targets``: ``correct``, the letter of the right choice; ``incorrect``, its letter in the corrupted prompt.
+        A dataset whose target ``correct`` is the letter of the right choice, and ``incorrect`` the letter of that
+        choice in the corrupted prompt.
 
     Raises:
         InputError: there is no tokenizer, it splits letters, or fewer prompts exist than are asked for.
@@ -50,16 +52,16 @@ def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed
 
 
 def question(thing: str, colors: Sequence[str], right: int, letters: Sequence[str]) -> str:
-    """Return a question and its choices."""
+    """Write a question and its choices."""
     choices = "".join(f"\n{letter}. {color}" for letter, color in zip(letters, colors, strict=True))
     return f"Question: The {thing} is {colors[right]}. What color is the {thing}?{choices}\nAnswer:"
 
 
 def other_letters(tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
-    """Return the letters beyond those of clean prompts that are one token, before a choice and as an answer.
+    """Return the letters beyond those of clean prompts that are one token, both before a choice and as an answer.
 
     Raises:
-        InputError: there are fewer than a prompt needs.
+        InputError: there are fewer letters than a prompt needs.
     """
     places = ("?\n", ""), ("Answer:", " ")
     found = [

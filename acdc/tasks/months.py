@@ -1,4 +1,4 @@
-"""Say the month after the one given (Redwood Research, "Automatic patching for discovering circuits").
+"""Define the task months: predict the next month (Redwood Research, "Automatic patching for discovering circuits").
 
 "Last month it was February so this month it is" is followed by " March". The corrupted ("baseline") prompt has
 as many tokens and no month.
@@ -27,15 +27,16 @@ MONTHS = (
 
 
 def month_after(month: str) -> str:
-    """Return the next month."""
+    """Return the month after a month."""
     return MONTHS[(MONTHS.index(month) + 1) % 12]
 
 
 def make_dataset(tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset of one prompt a month.
+    """Make a dataset with one prompt for each month.
 
     Returns:
-        ``targets``: ``correct``, the next month; ``incorrect``, the given month.
+        A dataset whose target ``correct`` is the next month, and ``incorrect`` the given month, whose label is
+        ``month``.
 
     Raises:
         InputError: there is no tokenizer, more than twelve prompts are asked for, or the tokenizer splits a

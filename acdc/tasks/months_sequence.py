@@ -1,4 +1,4 @@
-"""Say the month that continues a sequence, which may pass from December to January: see ``acdc.sequences``."""
+"""Define the task months_sequence: continue a sequence of months, which may pass from December to January."""
 
 from acdc.known import from_file
 from acdc.sequences import Continuation

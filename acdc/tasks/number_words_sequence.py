@@ -1,4 +1,4 @@
-"""Say the number word that continues a sequence from one to twelve: see ``acdc.sequences``."""
+"""Define the task number_words_sequence: continue a sequence of number words from one to twelve."""
 
 from acdc.known import from_file
 from acdc.sequences import Continuation

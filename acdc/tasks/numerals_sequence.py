@@ -1,4 +1,4 @@
-"""Say the numeral that continues a sequence from 1 to 12: see ``acdc.sequences``."""
+"""Define the task numerals_sequence: continue a sequence of numerals from 1 to 12."""
 
 from acdc.known import from_file
 from acdc.sequences import Continuation

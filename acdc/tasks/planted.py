@@ -1,7 +1,7 @@
-"""Answer with a successor: the task of the model with a planted circuit, see ``acdc.models.toy.planted``.
+"""Define the task planted, for the model with a planted circuit in ``acdc.models.toy.planted``.
 
-A prompt has seven different tokens, then one of the second to sixth again. The answer is the successor of the token
-that followed it the first time. The corrupted ("baseline") prompt is another one of the same form.
+A prompt has seven different tokens, and then one of the second to sixth again. The answer is the successor of the token
+that followed that one the first time. The corrupted ("baseline") prompt is another prompt of the same form.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from acdc.text import check_count
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset.
+    """Make a dataset of distinct prompts, each with a corrupted prompt whose answer is another one.
 
     Returns:
-        ``targets``: ``correct``; ``incorrect``, the answer of the corrupted prompt, which is another one.
+        A dataset whose target ``correct`` is the answer, and ``incorrect`` the answer of the corrupted prompt.
 
     Raises:
         InputError: more prompts are asked for than exist, or none.
@@ -55,7 +55,7 @@ def draw(rng: random.Random) -> tuple[int, ...]:
 
 
 def answer(prompt: tuple[int, ...]) -> int:
-    """Return the successor of the token that followed the last token the first time."""
+    """Return a prompt's answer: the successor of the token that followed the last token the first time."""
     return (prompt[prompt.index(prompt[-1]) + 1] + 1) % model.N_TOKENS
 
 

@@ -1,6 +1,6 @@
-"""Say the share of tokens so far that are "x": the paper's tracr task ``proportion`` (Conmy et al. 2023, section 4).
+"""Define the paper's tracr task ``proportion``: compute the share of "x" among the tokens so far (Conmy et al. 2023).
 
-Prompts are strings of four of the letters w, x, y, z. So are the corrupted ("baseline") prompts.
+Prompts, clean and corrupted ("baseline"), are strings of four of the letters w, x, y, z (section 4 of the paper).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KNOWN = {"tracr_proportion": {"published": from_file("tracr_proportion"), "compi
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset, see ``acdc.models.toy.rasp.dataset``."""
+    """Make a dataset of strings of four letters, see ``acdc.models.toy.rasp.dataset``."""
     strings = list(product(PROGRAM.vocabulary, repeat=4))
     return dataset.make_dataset("tracr_proportion", PROGRAM, strings, n_prompts, seed)
 

@@ -1,4 +1,4 @@
-"""Reverse a string, "BOS 1 2 3" to "3 2 1": the paper's tracr task ``reverse`` (Conmy et al. 2023, section 4).
+"""Define the paper's tracr task ``reverse``: reverse a string, "BOS 1 2 3" to "3 2 1" (Conmy et al. 2023, section 4).
 
 Prompts are the six orders of three tokens. The corrupted ("baseline") prompts are the same in another order.
 """
@@ -17,7 +17,7 @@ from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset, see ``acdc.models.toy.rasp.dataset``."""
+    """Make a dataset of the six orders of three tokens, see ``acdc.models.toy.rasp.dataset``."""
     return dataset.make_dataset("tracr_reverse", PROGRAM, list(permutations(PROGRAM.vocabulary)), n_prompts, seed)
 
 

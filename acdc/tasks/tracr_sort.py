@@ -1,6 +1,6 @@
-"""Sort a string without repetitions: "BOS 3 1 5 2" gives "1 2 3 5". Not in the paper.
+"""Define the tracr task sort, which is not in the paper: sort a string without repetitions.
 
-Prompts have four of five tokens in any order. The known circuit is read off the weights.
+"BOS 3 1 5 2" gives "1 2 3 5". Prompts have four of five tokens in any order. The known circuit is read off the weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from acdc.tasks import Task
 
 
 def make_dataset(tokenizer: Any | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset, see ``acdc.models.toy.rasp.dataset``."""
+    """Make a dataset of strings of four different tokens, see ``acdc.models.toy.rasp.dataset``."""
     return dataset.make_dataset("tracr_sort", PROGRAM, list(permutations(PROGRAM.vocabulary, 4)), n_prompts, seed)
 
 

@@ -1,4 +1,4 @@
-"""Say how often the last letter stands in a string: the task of the model ``trained_count``."""
+"""Define the task of the model ``trained_count``: count how often the last letter occurs in a string."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say who gets something: the task of the model ``trained_ioi``."""
+"""Define the task of the model ``trained_ioi``: identify the indirect object."""
 
 from __future__ import annotations
 

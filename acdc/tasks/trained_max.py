@@ -1,4 +1,4 @@
-"""Say the larger of two numbers: the task of the model ``trained_max``."""
+"""Define the task of the model ``trained_max``: name the larger of two numbers."""
 
 from __future__ import annotations
 

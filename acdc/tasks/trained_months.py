@@ -1,4 +1,4 @@
-"""Say the next month: the task of the model ``trained_months``."""
+"""Define the task of the model ``trained_months``: name the next month."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Add two digits modulo 7: the task of the model ``trained_sum``."""
+"""Define the task of the model ``trained_sum``: add two digits modulo 7."""
 
 from __future__ import annotations
 

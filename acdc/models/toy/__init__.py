@@ -1,1 +1,1 @@
-"""Build small models on the spot: planted, compiled from RASP, trained, or random."""
+"""Build small models: with a planted circuit, compiled from RASP, trained, or random."""

@@ -1,6 +1,6 @@
 """Build a small model whose circuit is known by construction.
 
-It continues a repeated token: in "... a b ... a" it finds what followed ``a`` the first time, ``b``, and
+It continues a repeated token: in "... a b ... a" it finds the token that followed ``a`` the first time, ``b``, and
 answers with its successor in the vocabulary. The residual stream has one subspace for each kind of information.
 The weights that matter are written by hand:
 
@@ -25,7 +25,7 @@ N_TOKENS, N_POS, N_HEADS, N_JUNK = 12, 8, 4, 16
 NOISE = 0.02
 PREVIOUS_HEAD, INDUCTION_HEAD, SUCCESSOR_MLP = Node(0, "head", 1), Node(1, "head", 2), Node(1, "mlp")
 SHARPNESS = 10.0
-"""The scale of attention scores and of the answer's logit, at which a softmax is all but one-hot."""
+"""The scale of attention scores and of the answer's logit, at which a softmax is nearly one-hot."""
 
 SIZES = {"token": N_TOKENS, "position": N_POS, "previous": N_TOKENS, "copied": N_TOKENS, "answer": N_TOKENS}
 STARTS = torch.tensor([0, *SIZES.values()]).cumsum(0).tolist()
@@ -72,9 +72,9 @@ def build(folder: Path) -> None:
 
 
 def known_circuit(graph: Graph) -> Circuit:
-    """Return the edges that carry what differs between clean and corrupted prompts of the task ``planted``.
+    """Return the edges that carry differences between clean and corrupted prompts of the task ``planted``.
 
-    Edges into q and k of the previous-token head are not among them, for positions are the same in both.
+    Edges into q and k of the previous-token head are not among them, since positions are the same in both.
     """
     embed, logits = graph.senders[0], graph.receivers[-1]
 
@@ -94,14 +94,14 @@ def known_circuit(graph: Graph) -> Circuit:
 
 
 def write_embeddings(tensors: dict[str, torch.Tensor]) -> None:
-    """Write tokens and positions to their subspaces, and read logits from the answer's."""
+    """Write the weights that embed tokens and positions in their subspaces, and that read logits from the answer's."""
     tensors["embed.weight"][:, SUBSPACE["token"]] = torch.eye(N_TOKENS)
     tensors["pos_embed.weight"][:, SUBSPACE["position"]] = torch.eye(N_POS)
     tensors["unembed.weight"][:, SUBSPACE["answer"]] = SHARPNESS * torch.eye(N_TOKENS)
 
 
 def write_head(tensors: dict[str, torch.Tensor], head: Node, reads: dict[str, torch.Tensor], writes: str) -> None:
-    """Write a head: q, k and v as ``reads``, Float[d_head d_model]. The value goes to ``writes`` unchanged."""
+    """Write the weights of a head: q, k and v as in ``reads``, Float[d_head d_model], and an output to ``writes``."""
     d_head = CONFIG["d_head"]
     rows = slice(head.head_index * d_head, (head.head_index + 1) * d_head)
     for name, weight in reads.items():
@@ -121,19 +121,19 @@ def reader(subspace: str, shift: int = 0, scale: float = 1.0) -> torch.Tensor:
 
 
 def write_previous_token_head(tensors: dict[str, torch.Tensor]) -> None:
-    """Write the head that copies each token to the next position."""
+    """Write the weights of the head that copies each token to the next position."""
     reads = {"q": reader("position", scale=SHARPNESS), "k": reader("position", 1, SHARPNESS), "v": reader("token")}
     write_head(tensors, PREVIOUS_HEAD, reads, "previous")
 
 
 def write_induction_head(tensors: dict[str, torch.Tensor]) -> None:
-    """Write the head that attends to the position after an earlier occurrence of the token."""
+    """Write the weights of the head that attends to the position after an earlier occurrence of the token."""
     reads = {"q": reader("token", scale=SHARPNESS), "k": reader("previous", scale=SHARPNESS), "v": reader("token")}
     write_head(tensors, INDUCTION_HEAD, reads, "copied")
 
 
 def write_successor_mlp(tensors: dict[str, torch.Tensor]) -> None:
-    """Write the MLP: unit i fires when token i was copied, and writes token i + 1. Its bias cuts off noise."""
+    """Write the weights of the successor MLP: unit i is active if token i was copied, and writes token i + 1."""
     prefix = f"blocks.{SUCCESSOR_MLP.layer}.mlp"
     tensors[f"{prefix}.in.weight"][:] = reader("copied", scale=2.0)
     tensors[f"{prefix}.in.bias"][:] = -1.0

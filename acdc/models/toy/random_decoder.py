@@ -1,4 +1,4 @@
-"""Make random decoders that know whole words: every task runs on them in seconds, none is solved."""
+"""Make random decoders whose tokenizer has whole words, so that every task runs on them in seconds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LLAMA: dict[str, Any] = {
     "max_position_embeddings": 64,
     "initializer_range": 0.3,
 }
-"""Sizes by the names that Llama's config has for them, and those of most decoders after it."""
+"""The sizes of a model, by the names in the configs of Llama and of most later decoders."""
 
 
 def save_random(kind: type[PreTrainedConfig], folder: Path, **sizes: Any) -> None:
-    """Write a random model of a kind, and the tokenizer of all tasks' words, to ``folder``."""
+    """Write a random model of a kind, and a tokenizer with the words of all tasks, to ``folder``."""
     tokenizer = task_tokenizer()
     config = kind(vocab_size=len(tokenizer), **sizes)
     with torch.random.fork_rng(devices=[]):

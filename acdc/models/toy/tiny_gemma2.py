@@ -1,4 +1,4 @@
-"""Build a random Gemma 2 of three layers: windows, caps, and norms after heads and MLPs."""
+"""Build a random Gemma 2 of three layers, with windows, caps, and norms after heads and MLPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build a random Llama 3.1 of three layers: its rotations are scaled."""
+"""Build a random Llama 3.1 of three layers, whose rotations are scaled."""
 
 from __future__ import annotations
 

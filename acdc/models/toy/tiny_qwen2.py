@@ -1,4 +1,4 @@
-"""Build a random Qwen 2.5 of three layers: its q, k and v have biases."""
+"""Build a random Qwen 2.5 of three layers, whose q, k and v have biases."""
 
 from __future__ import annotations
 

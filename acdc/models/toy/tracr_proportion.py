@@ -1,4 +1,4 @@
-"""Build a compiled model that says what share of the tokens so far are "x": the paper's tracr task ``proportion``."""
+"""Build the compiled model of the paper's tracr task ``proportion``: the share of "x" among the tokens so far."""
 
 import operator
 

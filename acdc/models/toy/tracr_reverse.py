@@ -1,4 +1,4 @@
-"""Build a compiled model that reverses a string: the paper's tracr task ``reverse`` (Conmy et al. 2023, section 4)."""
+"""Build the compiled model of the paper's tracr task ``reverse``, which reverses a string (Conmy et al. 2023)."""
 
 import operator
 

@@ -1,7 +1,8 @@
-"""Build a model that says how often the last letter stands in a string: RASP's ``Width(Select(tokens, tokens, ==))``.
+"""Build a model trained to count how often the last letter occurs: RASP's ``Width(Select(tokens, tokens, ==))``.
 
-As in compiled models, a head attends to the same letters and to the beginning, and an MLP reads the count off how much
-goes to the beginning. The values that the head moves are the same in all prompts. The circuit was trained in.
+As in compiled models, a head attends to the same letters and to BOS, and an MLP reads the count off the share of
+attention on BOS. The values that the head moves are the same in all prompts. The model was trained to have this
+circuit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ N_LETTERS = 4
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts: after the beginning four letters, of which any share is the last one."""
+    """Draw prompts of BOS and four letters, of which a random share is the last letter."""
     letters = any_of(program.ids(LETTERS), (n, N_LETTERS), generator)
     is_last = torch.rand(n, N_LETTERS, generator=generator) < torch.rand(n, 1, generator=generator)
     letters = torch.where(is_last, letters[:, -1:], letters)
@@ -24,17 +25,17 @@ def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
 
 
 def draw_like(program: Program, prompts: Tokens, generator: torch.Generator) -> Tokens:
-    """Draw prompts of the same letters: the last one of each stands in the other."""
+    """Draw prompts of the same letters, so that the last letter of each prompt occurs in the other."""
     return torch.cat([prompts[:, :1], in_any_order(prompts[:, 1:], generator)], 1)
 
 
 def count(query: Tokens, key: Tokens) -> Value:
-    """Return how often the last letter stands."""
+    """Return how often the last letter occurs."""
     return (key == query[:, -1:]).sum(1)
 
 
 def numeral(n: Value) -> Value:
-    """Return the token of a count; there is none of 0."""
+    """Return the token of a count from 1 on."""
     return n - 1
 
 

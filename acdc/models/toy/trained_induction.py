@@ -1,8 +1,7 @@
-"""Build an attention-only model of two layers that learned induction by itself: nothing but its loss was trained.
+"""Build an attention-only model of two layers that learned induction by itself: only its loss was trained.
 
-Its sequences are those of the task ``induction``: random tokens, then stretches of them again. What follows a token
-that stood before can be told, all else cannot. So a previous-token head and an induction head form (Olsson et al.
-2022).
+Its sequences are those of the task ``induction``: random tokens, then stretches of them again. Only the token that
+follows a repeated token can be predicted. So a previous-token head and an induction head form (Olsson et al. 2022).
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ def config() -> dict[str, Any]:
 
 
 def draw(n: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Draw sequences, and the token after each."""
+    """Draw sequences with one more token at the end, the last target."""
     return repeating(n, N_POS + 1, N_TOKENS, seed)
 
 
 def train(n_steps: int = N_STEPS, seed: int = 0) -> Iterator[tuple[Network, dict[str, Any]]]:
-    """Train the model to say the next token, and yield it with rows of its log, see ``training.train``."""
+    """Train the model to predict the next token, and yield it with rows of its log, see ``training.train``."""
     network = Network.new(config(), torch.Generator().manual_seed(seed))
     step_of = optimisation(network, n_steps)
     for step in range(1, n_steps + 1):
@@ -50,8 +49,8 @@ def measure(network: Network) -> dict[str, Any]:
     """Measure a model on sequences that no training has.
 
     Returns:
-        The loss where a token and the one after it stood before, and elsewhere; and by head its scores as a
-        previous-token head and as an induction head.
+        The loss at positions whose token and next token occurred together before, and at all others; and for each head
+        its scores as a previous-token head and as an induction head.
     """
     tokens, twice = draw(N_HELD_OUT, 10**6), random_twice(N_HELD_OUT, 10**6)
     clean, scored = tokens[:, :-1], repeated(tokens)[:, :-1]
@@ -67,20 +66,20 @@ def measure(network: Network) -> dict[str, Any]:
 
 
 def random_twice(n: int, seed: int) -> Int[Tensor, "prompt pos"]:
-    """Draw sequences of random tokens, each of them once, and then the same again."""
+    """Draw sequences of random tokens without repetition, each repeated once."""
     order = torch.rand(n, N_TOKENS, generator=torch.Generator().manual_seed(seed)).argsort(1)
     return order[:, : N_POS // 2].repeat(1, 2)
 
 
 def previous(attention: Float[Tensor, "prompt query key"]) -> float:
-    """Return the share of attention that goes to the token before, the mean over positions (Olsson et al. 2022)."""
+    """Return the share of attention on the token before, averaged over positions (Olsson et al. 2022)."""
     return attention.diagonal(-1, 1, 2).mean().item()
 
 
 def induction(attention: Float[Tensor, "prompt query key"]) -> float:
-    """Return the share of attention that goes to what followed the token the first time, in sequences ``random_twice``.
+    """Return the share of attention on the token after the same token's first occurrence.
 
-    It is the mean over the second time (Olsson et al. 2022).
+    The sequences are those of ``random_twice``. The share is averaged over the repetition (Olsson et al. 2022).
     """
     half = attention.shape[1] // 2
     return attention.diagonal(1 - half, 1, 2)[:, 1:].mean().item()

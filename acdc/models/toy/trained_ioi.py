@@ -1,7 +1,7 @@
-"""Build a model that names who gets something: indirect object identification, in a circuit that was trained in.
+"""Build a model trained to identify the indirect object, by a circuit like GPT-2's.
 
-A duplicate-token head finds which of two names stands twice, an S-inhibition head moves that to the end, and a name
-mover copies the other name: the three steps of GPT-2's circuit (Wang et al. 2022), one head each.
+A duplicate-token head finds which of two names is repeated, an S-inhibition head moves that to the end, and a name
+mover copies the other name. These are three steps of GPT-2's circuit (Wang et al. 2022), with one head each.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ NAMES = "Anna Ben Carl Dora Emil Fritz Greta Hans"
 OBJECTS = "ball book drink ring coat pen lamp key"
 TEMPLATE = "When {} and {} met {} gave a {} to"
 FIRST, SECOND, AGAIN = 1, 3, 5
-"""Where names stand in a prompt."""
+"""The positions of names in a prompt."""
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts: two names, the first or the second again, and an object."""
+    """Draw prompts of two names, the first or the second name again, and an object."""
     return filled(program, without_repetition(program.ids(NAMES), (n, 2), generator), generator)
 
 
@@ -39,7 +39,7 @@ def draw_like(program: Program, prompts: Tokens, generator: torch.Generator) -> 
 
 
 def filled(program: Program, names: Tokens, generator: torch.Generator) -> Tokens:
-    """Return prompts of two names each, the rest drawn at random."""
+    """Return prompts of two given names each, with the rest drawn at random."""
     n = len(names)
     again = names.gather(1, torch.randint(2, (n, 1), generator=generator))
     columns = iter([names[:, :1], names[:, 1:], again, any_of(program.ids(OBJECTS), (n, 1), generator)])
@@ -49,13 +49,13 @@ def filled(program: Program, names: Tokens, generator: torch.Generator) -> Token
 
 
 def which_is_again(query: Tokens, key: Tokens) -> Value:
-    """Return which of the two names stands again: 0 or 1."""
+    """Return the index of the name that is repeated: 0 or 1."""
     again = query[:, AGAIN]
     return torch.where(key[:, FIRST] == again, 0, torch.where(key[:, SECOND] == again, 1, UNDEFINED))
 
 
 def other_name(again: Value, tokens: Tokens) -> Value:
-    """Return the name that does not stand again."""
+    """Return the name that is not repeated."""
     name = torch.where(again == 0, tokens[:, SECOND], tokens[:, FIRST])
     return torch.where(again == UNDEFINED, UNDEFINED, name)
 

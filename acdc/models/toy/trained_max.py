@@ -1,4 +1,4 @@
-"""Build a model that says the larger of two of five numbers: its circuit, two heads and an MLP, was trained in."""
+"""Build a model trained to name the larger of two of five numbers, by a circuit of two heads and an MLP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ N_POS, FIRST, SECOND = 5, 1, 3
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts: five numbers, of which the second and the fourth count."""
+    """Draw prompts of five numbers, of which the second and the fourth count."""
     return any_of(program.ids(NUMBERS), (n, N_POS), generator)
 
 

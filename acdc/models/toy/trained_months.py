@@ -1,4 +1,4 @@
-"""Build a model that says the next month: its circuit, a head and the last MLP, was trained in."""
+"""Build a model trained to name the next month, by a circuit of a head and the last MLP."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from acdc.tasks.months import MONTHS
 NAMES = "Anna Ben Carl Dora Emil Fritz Greta Hans"
 AFTER = "so a month later it was"
 MONTH = 5
-"""Where the month stands in a prompt."""
+"""The position of the month in a prompt."""
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts: "When Anna met Ben in March so a month later it was"."""
+    """Draw prompts such as "When Anna met Ben in March so a month later it was"."""
     names = without_repetition(program.ids(NAMES), (n, 2), generator)
     months = any_of(program.ids(" ".join(MONTHS)), (n, 1), generator)
     begin = torch.full((n, 1), program.begin)
@@ -24,12 +24,12 @@ def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
 
 
 def month(tokens: Tokens) -> Value:
-    """Return which month a prompt names: 0 to 11."""
+    """Return the index of the month that a prompt names: 0 to 11."""
     return (tokens[:, MONTH, None] == PROGRAM.ids(" ".join(MONTHS))).int().argmax(1)
 
 
 def next_month(number: Value) -> Value:
-    """Return the token of the month after."""
+    """Return the token of the next month."""
     return PROGRAM.ids(" ".join(MONTHS))[(number + 1) % len(MONTHS)]
 
 

@@ -1,4 +1,4 @@
-"""Build a model that adds two of five digits, modulo 7: its circuit, a head and an MLP, was trained in."""
+"""Build a model trained to add two of five digits modulo 7, by a circuit of a head and an MLP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ N_POS, FIRST = 5, 1
 
 
 def draw(program: Program, n: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts: five digits, of which the second and the last count."""
+    """Draw prompts of five digits, of which the second and the last count."""
     return any_of(program.ids(DIGITS), (n, N_POS), generator)
 
 
@@ -22,7 +22,7 @@ def first(tokens: Tokens) -> Value:
 
 
 def added(tokens: Tokens, digit: Value) -> Value:
-    """Return the sum of a digit and the last one."""
+    """Return the sum modulo 7 of a digit and the last digit."""
     return (tokens[:, -1] + digit) % len(DIGITS.split())
 
 

@@ -16,11 +16,11 @@ UNKNOWN, PAD = "<unk>", "<pad>"
 
 
 def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrainedTokenizerFast:
-    """Build a tokenizer with two tokens a word, without and with the space before it, as in byte-level BPE.
+    """Build a tokenizer with two tokens for each word, without and with the space before it, as in byte-level BPE.
 
     Args:
-        words: letters and digits only, or one punctuation mark.
-        split: a word to cut in two after its third letter, to test what happens then.
+        words: the words, each of letters and digits only or one punctuation mark.
+        split: a word to cut in two after its third letter, for tests of such tokenizers.
     """
     cut = {split[:3], split[3:]} if split else set()
     known = sorted({*words, *cut} - {split})
@@ -34,7 +34,7 @@ def word_tokenizer(words: Iterable[str], split: str | None = None) -> PreTrained
 
 
 def task_words() -> set[str]:
-    """Return all words that prompts and answers of the tasks ioi, months and months_sequence are made of."""
+    """Return all words in prompts and answers of the tasks ioi, months and months_sequence."""
     names = [file.name.removesuffix(".txt") for file in asset("words").iterdir() if file.name.endswith(".txt")]
     lists = {word for name in names for word in words(name)}
     templates = " ".join([*ioi.TEMPLATES, months.CLEAN, months.CORRUPTED, "done in."])
@@ -42,5 +42,5 @@ def task_words() -> set[str]:
 
 
 def task_tokenizer(split: str | None = None) -> PreTrainedTokenizerFast:
-    """Build the tokenizer of the three tasks' words: some 900 tokens."""
+    """Build the tokenizer of these tasks' words, about 900 tokens."""
     return word_tokenizer(task_words(), split)

@@ -1,13 +1,14 @@
-"""Write programs in RASP, as much of it as the project needs, and run them.
+"""Define the part of RASP that the project needs, and run RASP programs without a model.
 
-RASP (Weiss et al. 2021) writes what a transformer computes as operations on sequences. A program becomes weights by
-``acdc.models.toy.rasp.compiler``, as in tracr (Lindner et al. 2023). ``run`` here computes the same without weights.
+RASP (Weiss et al. 2021) describes a transformer's computation as operations on sequences. The module
+``acdc.models.toy.rasp.compiler`` compiles a program to weights, as in tracr (Lindner et al. 2023). ``run`` computes the
+same without weights.
 
     length = Width(Select(Tokens(), Tokens(), lambda key, query: True))
     opposite = Zip(lambda n, i: n - i - 1, length, Indices())
     reverse = Aggregate(Select(Indices(), opposite, operator.eq), Tokens())
 
-Every expression is a *sequence*: one value at each position. A model sees the token that marks the beginning (BOS) at
+Every expression is a *sequence*: one value at each position. A model sees the beginning-of-sequence token (BOS) at
 position 0. A program does not: its tokens and indices leave BOS out.
 """
 
@@ -33,10 +34,10 @@ class Indices:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Apply ``function`` to every value.
+    """Apply ``function`` to every value of a sequence.
 
-    Where ``numerical``, the model holds the result as one number, along one direction, so that its mean can be taken.
-    Otherwise it is categorical: there is a direction for every value that can occur.
+    If ``numerical``, the model holds the result as one number, along one direction, so that its mean can be taken.
+    Otherwise the result is categorical: there is a direction for every value that can occur.
     """
 
     function: Callable[[Value], Value]
@@ -46,7 +47,7 @@ class Map:
 
 @dataclass(frozen=True, eq=False)
 class Zip:
-    """Apply ``function`` to two categorical sequences' values at every position (RASP's sequence map)."""
+    """Apply ``function`` to the values of two categorical sequences at every position (RASP's sequence map)."""
 
     function: Callable[[Value, Value], Value]
     first: Expression
@@ -55,7 +56,7 @@ class Zip:
 
 @dataclass(frozen=True, eq=False)
 class Select:
-    """Select the positions that each one attends to: those where ``predicate(key, query)``. Both are categorical."""
+    """Select for each query position the key positions where ``predicate(key, query)``; both are categorical."""
 
     keys: Expression
     queries: Expression
@@ -64,7 +65,7 @@ class Select:
 
 @dataclass(frozen=True, eq=False)
 class Aggregate:
-    """Average over the selected positions, or take a categorical sequence's value at the one selected position."""
+    """Average a sequence over the selected positions, or take a categorical sequence's value at the only one."""
 
     selector: Select
     of: Expression
@@ -81,7 +82,7 @@ Expression = Tokens | Indices | Map | Zip | Aggregate | Width
 
 
 def run(program: Expression, tokens: Sequence[Value]) -> list[Value]:
-    """Return the program's value at every position of ``tokens``, computed as the program is written.
+    """Return the value of a program at every position of ``tokens``, computed without a model.
 
     Raises:
         ValueError: a categorical sequence is aggregated over several positions.

@@ -44,7 +44,7 @@ Weights = dict[Direction, float]
 
 @dataclass(frozen=True)
 class Unit:
-    """Hold a hidden unit of an MLP: it writes the ReLU of what it reads."""
+    """Hold a hidden unit of an MLP, which writes the ReLU of what it reads."""
 
     reads: Weights
     writes: Weights
@@ -52,7 +52,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Head:
-    """Hold an attention head: the positions it selects, the score of BOS, and which directions it copies to which."""
+    """Hold an attention head: the positions it selects, the score of BOS, and the directions that it copies."""
 
     selector: Select
     bos_score: float
@@ -61,7 +61,7 @@ class Head:
 
 @dataclass
 class Layer:
-    """Hold a layer. Its heads read what earlier layers wrote; its MLP reads what its heads wrote too."""
+    """Hold a layer, whose heads read earlier layers' outputs and whose MLP reads its heads' outputs too."""
 
     heads: list[Head] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Program:
     """Compile a RASP program for strings of up to ``max_length`` tokens of a vocabulary.
 
     Attributes:
-        tokens: the model's, with BOS and PAD, sorted by their text as in tracr; a token's id is its index.
+        tokens: the model's tokens, with BOS and PAD, sorted by their text as in tracr; a token's id is its index.
         layers: the layers that compute the program.
 
     Raises:
@@ -94,13 +94,13 @@ class Program:
         return [[ids[token] for token in ((BOS, *string) if bos else string)] for string in strings]
 
     def domain(self, expression: Expression) -> list[Value]:
-        """Return every value that a categorical sequence can have, in order."""
+        """Return all values that a categorical sequence can have, in order."""
         if expression not in self._domain:
             self._domain[expression] = sorted(set(self.possible(expression)), key=order)
         return self._domain[expression]
 
     def possible(self, expression: Expression) -> Iterable[Value]:
-        """Return every value that a categorical sequence can have, in any order, with repetitions."""
+        """Return all values that a categorical sequence can have, in any order, with repetitions."""
         match expression:
             case Tokens():
                 return self.vocabulary
@@ -121,7 +121,7 @@ class Program:
         return [(expression, value) for value in values]
 
     def ready(self, expression: Expression) -> int:
-        """Place an expression as early as it can be computed, and return from what time on the stream has it.
+        """Place an expression as early as it can be computed, and return the time from which the stream has its value.
 
         Time 2 l is before layer l; 2 l + 1 is between its heads and its MLP.
         """
@@ -130,7 +130,7 @@ class Program:
         return self._ready[expression]
 
     def place(self, expression: Expression) -> int:
-        """Add the heads and units that compute an expression, and return from what time on the stream has it."""
+        """Add the heads and units for an expression, and return the time from which the stream has its value."""
         match expression:
             case Map(_, of):
                 return self.place_units(self.ready(of), self.map_units(expression))
@@ -146,25 +146,25 @@ class Program:
         raise TypeError(f"{expression!r} is no expression of RASP")
 
     def place_head(self, time: int, head: Head) -> int:
-        """Add a head, not before ``time``, and return when its output is there."""
+        """Add a head at or after a time, and return the time from which the stream has its output."""
         time = max(time, self.ready(head.selector.keys), self.ready(head.selector.queries))
         layer = -(-time // 2)
         self.layer(layer).heads.append(head)
         return 2 * layer + 1
 
     def place_units(self, time: int, units: Iterable[Unit]) -> int:
-        """Add hidden units, not before ``time``, and return when their output is there."""
+        """Add hidden units at or after a time, and return the time from which the stream has their output."""
         layer = time // 2
         self.layer(layer).units.extend(units)
         return 2 * layer + 2
 
     def layer(self, index: int) -> Layer:
-        """Return a layer, and make it where it is new."""
+        """Return a layer, after adding it if it is new."""
         self.layers += [Layer() for _ in range(index + 1 - len(self.layers))]
         return self.layers[index]
 
     def map_units(self, expression: Map) -> Iterator[Unit]:
-        """Yield a unit for each value, but not for the number 0 as a result, which nothing has to write."""
+        """Yield a unit for each value; the number 0 as a result needs no unit."""
         for value in self.domain(expression.of):
             result = expression.function(value)
             if not expression.numerical:
@@ -182,7 +182,7 @@ class Program:
     def width_units(self, expression: Width, share: Direction) -> Iterator[Unit]:
         """Yield units that write the largest width, and one less for every step that the share of BOS takes.
 
-        At BOS, which reads only itself, width 0 is left. The last unit takes it away.
+        At BOS, which attends only to itself, width 0 would be written. The last unit cancels it.
         """
         if 1 / self.max_length - 1 / (self.max_length + 1) <= 2 / STEEPNESS:
             raise ValueError(f"widths up to {self.max_length} are too many to be told apart")
@@ -269,7 +269,7 @@ class Program:
         return {"in.weight": reads, "out.weight": writes.T}
 
     def vector(self, weights: Weights) -> Float[Tensor, "d_model"]:
-        """Return a vector of the residual stream, by its components along directions."""
+        """Return a vector of the residual stream from its components along directions."""
         out = torch.zeros(len(self.basis))
         for direction, weight in weights.items():
             out[self.basis[direction]] = weight
@@ -292,5 +292,5 @@ class Program:
 
 
 def order(value: Value) -> tuple:
-    """Return the key that sorts numbers by size and texts by letters."""
+    """Return a key that sorts numbers by size and texts by letters."""
     return (isinstance(value, str), value)

@@ -1,4 +1,4 @@
-"""Make prompts for compiled models."""
+"""Make prompts for models that are compiled from RASP."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from acdc.text import check_count
 def make_dataset(
     task: str, program: Program, strings: Sequence[Sequence[Value]], n_prompts: int, seed: int, *, bos: bool = True
 ) -> Dataset:
-    """Make a dataset of some strings in random order, each with another string for its corrupted ("baseline") prompt.
+    """Make a dataset of strings in random order, each with another string as its corrupted ("baseline") prompt.
 
-    No string is the corrupted one of two (the paper's corrupted prompts are the clean ones in another order). Every
+    No string is the corrupted prompt of two (the paper's corrupted prompts are the clean ones in another order). Every
     position but the first is scored, as in the original's tracr_task/utils.py.
 
     Args:
-        strings: all that exist, of one length.
+        strings: all strings that exist, of one length.
         bos: whether strings are put after BOS, and targets hold the program's outputs.
 
     Returns:
-        ``targets``, where strings are put after BOS: ``outputs`` of the clean prompts and ``corrupted_outputs``, both
-        Float[prompt pos d_vocab_out].
+        A dataset. If strings are put after BOS, its targets are ``outputs`` for the clean prompts and
+        ``corrupted_outputs`` for the corrupted ones, both Float[prompt pos d_vocab_out].
 
     Raises:
         InputError: more prompts are asked for than there are strings, or none.
@@ -53,7 +53,7 @@ def make_dataset(
 
 
 def derangement(rng: random.Random, n: int) -> list[int]:
-    """Draw a permutation that leaves nothing where it was."""
+    """Draw a permutation that leaves no element in its place."""
     while True:
         order = rng.sample(range(n), n)
         if all(i != j for i, j in enumerate(order)):
@@ -61,7 +61,7 @@ def derangement(rng: random.Random, n: int) -> list[int]:
 
 
 def outputs(program: Program, string: Sequence[Value]) -> Float[Tensor, "pos d_vocab_out"]:
-    """Return the program's values on a string as logits, 0 at BOS."""
+    """Return the program's values on a string as logits, 0 at BOS: Float[pos d_vocab_out]."""
     values = run(program.expression, string)
     if is_numerical(program.expression):
         rows = [[value] for value in values]

@@ -15,13 +15,13 @@ NOTHING = 1e-6
 
 
 def wired_circuit(weights: Mapping[str, Tensor], graph: Graph) -> Circuit:
-    """Return the edges whose sender writes a direction that the receiver reads, as far as they reach the logits.
+    """Return the edges whose sender writes a direction that the receiver reads, if they lead on to the logits.
 
-    This is for models like tracr's, where every direction of the residual stream means one thing. In others everything
-    reads everything. Directions that no input changes count too.
+    This is for models like tracr's, where every direction of the residual stream means one thing. In other models every
+    receiver reads every sender. Directions that no input changes count too.
 
     Args:
-        weights: state of a TransformerLens native model.
+        weights: the state of a TransformerLens native model.
     """
     writes = np.stack([written_by(weights, graph, sender) for sender in graph.senders])  # [sender d_model]
     reads = np.stack([read_by(weights, graph, receiver) for receiver in graph.receivers])  # [receiver d_model]
@@ -30,7 +30,7 @@ def wired_circuit(weights: Mapping[str, Tensor], graph: Graph) -> Circuit:
 
 
 def written_by(weights: Mapping[str, Tensor], graph: Graph, sender: Node) -> Bool[np.ndarray, "d_model"]:
-    """Return the directions that a sender can write."""
+    """Return which directions a sender can write: Bool[d_model]."""
     embeds = {"tok_embed": ["embed"], "pos_embed": ["pos_embed"], "embed": ["embed", "pos_embed"]}
     if sender.component in embeds:
         return np.logical_or.reduce([some(weights[f"{name}.weight"], 0) for name in embeds[sender.component]])
@@ -40,7 +40,7 @@ def written_by(weights: Mapping[str, Tensor], graph: Graph, sender: Node) -> Boo
 
 
 def read_by(weights: Mapping[str, Tensor], graph: Graph, receiver: Node) -> Bool[np.ndarray, "d_model"]:
-    """Return the directions that a receiver reads. Queries that match no key do not count, nor keys without queries."""
+    """Return which directions a receiver reads, without queries that match no key, and keys that match no query."""
     if receiver.component == "logits":
         return some(weights["unembed.weight"], 0)
     if receiver.component == "mlp":
@@ -52,7 +52,7 @@ def read_by(weights: Mapping[str, Tensor], graph: Graph, receiver: Node) -> Bool
 
 
 def copies(weights: Mapping[str, Tensor], graph: Graph, head: Node) -> Tensor:
-    """Return the map from what a head reads, where it attends, to what it writes: Float[written read]."""
+    """Return the map from a head's input, where it attends, to its output: Float[written read]."""
     d_head = len(weights[f"blocks.{head.layer}.attn.v.weight"]) // graph.n_heads
     out = weights[f"blocks.{head.layer}.attn.o.weight"][:, head.head_index * d_head : (head.head_index + 1) * d_head]
     return out @ of_head(weights, graph, head, "v")
@@ -64,5 +64,5 @@ def of_head(weights: Mapping[str, Tensor], graph: Graph, head: Node, name: str) 
 
 
 def some(matrix: Tensor, axis: int) -> Bool[np.ndarray, "n"]:
-    """Return whether anything along an axis is not 0."""
+    """Return whether any entry along an axis is not 0."""
     return (matrix.abs() > NOTHING).any(axis).numpy()

@@ -1,1 +1,1 @@
-"""Train small transformers to hold a known circuit: strict interchange intervention training, edge by edge."""
+"""Train small transformers to have a known circuit, by strict interchange intervention training on edges."""

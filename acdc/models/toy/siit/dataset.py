@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def make_dataset(program: Program, tokenizer: PreTrainedTokenizerBase | None, n_prompts: int, seed: int) -> Dataset:
-    """Make a dataset of distinct prompts, each with another prompt of another answer as its corrupted ("baseline") one.
+    """Make a dataset of distinct prompts, each with a corrupted ("baseline") prompt whose answer is another one.
 
     Returns:
-        ``targets``: ``correct``; ``incorrect``, the answer of the corrupted prompt.
+        A dataset whose target ``correct`` is the answer, and ``incorrect`` the answer of the corrupted prompt.
 
     Raises:
         InputError: more prompts are asked for than exist, or none; or the model has no tokenizer and prompts are texts.
@@ -39,7 +39,7 @@ def make_dataset(program: Program, tokenizer: PreTrainedTokenizerBase | None, n_
 
 
 def distinct(program: Program, n_prompts: int, generator: torch.Generator) -> Tokens:
-    """Draw prompts until so many are distinct."""
+    """Draw ``n_prompts`` distinct prompts."""
     found: dict[tuple[int, ...], None] = {}
     while len(found) < n_prompts:
         found |= dict.fromkeys(map(tuple, program.draw(program, n_prompts, generator).tolist()))
@@ -47,7 +47,7 @@ def distinct(program: Program, n_prompts: int, generator: torch.Generator) -> To
 
 
 def others(program: Program, clean: Tokens, generator: torch.Generator) -> Tokens:
-    """Draw, for each prompt, one whose answer is another."""
+    """Draw for each prompt another one with another answer."""
     answers, drawn = program.answers(clean), program.draw(program, len(clean), generator)
     while (again := program.answers(drawn) == answers).any():
         drawn[again] = program.draw(program, int(again.sum()), generator)

@@ -1,4 +1,4 @@
-"""Keep trained models beside the package's code: weights, the log of their training, and digests of both."""
+"""Store trained models in the package: weights, the log of their training, and digests of both."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ Row = dict[str, Any]
 DIGESTS = "sha256.txt"
 N_COMPARED = 1000
 AS_GOOD = 0.03
-"""How much a measure of a model that is trained again may differ: other machines round otherwise."""
+"""The largest difference in a measure between a model and the same one trained again, since rounding differs."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Know a model that was trained here, and how to train it again.
+    """Describe a model that was trained for the package, and how to train it again.
 
     Attributes:
-        config: returns the config of TransformerLens's native models.
-        train: yields the model in training, with rows of its log.
-        measure: returns what is claimed of a model.
-        prompts: draws prompts to compare two models on: how many, by a seed.
-        tokenizer: returns the tokenizer; None for models that read numbers.
+        name: the model's name.
+        config: a function that returns the config of the TransformerLens native model.
+        train: a function that trains a model, and yields it with rows of its log.
+        measure: a function that returns the measures of a model by name.
+        prompts: a function of a number and a seed that draws prompts to compare two models on.
+        tokenizer: a function that returns the tokenizer; None for models that read numbers.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Trained:
     tokenizer: Callable[[], PreTrainedTokenizerFast | None]
 
     def build(self, folder: Path) -> None:
-        """Write the model to ``folder``, as ``acdc.models.sources`` asks."""
+        """Write the model to ``folder``, for ``acdc.models.sources``."""
         from acdc.models.bridge import boot_native, save_native  # tasks import this module, and no TransformerLens
 
         bridge = boot_native(self.config())
@@ -58,7 +59,7 @@ class Trained:
             tokenizer.save_pretrained(folder)
 
     def network(self) -> Network:
-        """Return the model with the weights that the package has. Raises InputError where they are damaged."""
+        """Return the model with the weights in the package; raise InputError if they are damaged."""
         from safetensors.torch import load_file
 
         from acdc.models.toy.siit.network import Network
@@ -70,7 +71,7 @@ class Trained:
 
 
 def check_digest(path: Path) -> None:
-    """Raise InputError where a file of the assets is not the one whose digest is listed beside it."""
+    """Check that a file of the assets has the digest that is listed beside it; raise InputError if not."""
     lines = path.with_name(DIGESTS).read_text(encoding="utf-8").splitlines()
     listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     if listed.get(path.name) != of_file(path):
@@ -78,7 +79,7 @@ def check_digest(path: Path) -> None:
 
 
 def of_program(program: Program) -> Trained:
-    """Return the model that is trained to follow a program."""
+    """Return the description of the model that is trained to follow a program."""
     from acdc.models.toy.siit import training
 
     return Trained(
@@ -104,7 +105,7 @@ def train_again(trained: Trained, weights: Path, log: Path) -> Network:
 
 
 def compared(trained: Trained, network: Network) -> list[Row]:
-    """Return the measures of the package's model and of another one, and whether the other is as good."""
+    """Compare the measures of the package's model and of another one, and return whether the other is as good."""
     ours = trained.network()
     before, after = trained.measure(ours), trained.measure(network)
     prompts = trained.prompts(N_COMPARED, 0)
@@ -121,7 +122,7 @@ def load(name: str) -> Trained:
     """Return the trained model of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no trained model of that name.
     """
     if name not in trained_names():
         raise InputError(f"no model {name!r} was trained here: choose one of {', '.join(trained_names())}")

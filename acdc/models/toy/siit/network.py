@@ -1,6 +1,6 @@
-"""Compute a small decoder as a function of its weights, each prompt with edges of its own, with gradients.
+"""Compute a small decoder as a differentiable function of its weights, with edges of its own for each prompt.
 
-Edges are those of ``acdc.graph``. One that is not kept carries what its sender writes on the prompt's corrupted one.
+Edges are those of ``acdc.graph``. An edge that is not kept carries its sender's output on the corrupted prompt.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from acdc.graph import Graph
 
 Tensors = Mapping[str, Tensor]
-"""Weights by the names that TransformerLens native models have for them."""
+"""Weights by their names in TransformerLens native models."""
 Written = Float[Tensor, "prompt sender pos d_model"]
 
 
 def config_of(n_layers: int, n_ctx: int, n_tokens: int, **others: Any) -> dict[str, Any]:
-    """Return the config of a native model: GPT-2's kind, with few and narrow layers."""
+    """Return the config of a native model like GPT-2, with few and narrow layers."""
     return {
         "n_layers": n_layers,
         "n_heads": 4,
@@ -44,12 +44,12 @@ def config_of(n_layers: int, n_ctx: int, n_tokens: int, **others: Any) -> dict[s
 
 
 def graph_of(config: Mapping[str, Any]) -> Graph:
-    """Return the graph of a model."""
+    """Return the computational graph of a model."""
     return Graph(config["n_layers"], config["n_heads"], config["n_heads"], has_mlp=not config["attn_only"])
 
 
 def initial(config: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw weights to begin with: matrices that keep the size of what they are given, no biases."""
+    """Draw initial weights: matrices that preserve the scale of their inputs, and biases of zero."""
     n, d_mlp = config["d_model"], config["d_mlp"]
     width = config["n_heads"] * config["d_head"]
     shapes: dict[str, tuple[int, ...]] = {
@@ -76,8 +76,8 @@ class Network:
     """Compute a model's logits.
 
     Attributes:
-        config: see ``config_of``.
-        tensors: its weights.
+        config: the model's config, see ``config_of``.
+        tensors: the model's weights.
     """
 
     config: Mapping[str, Any]
@@ -88,7 +88,7 @@ class Network:
 
     @classmethod
     def new(cls, config: Mapping[str, Any], generator: torch.Generator) -> Network:
-        """Return a model to be trained, its weights drawn at random."""
+        """Return a model with random weights, to be trained."""
         return cls(config, {name: tensor.requires_grad_() for name, tensor in initial(config, generator).items()})
 
     def answers(
@@ -107,7 +107,7 @@ class Network:
         corrupted: Int[Tensor, "prompt pos"] | None = None,
         kept: Float[Tensor, "prompt sender receiver"] | None = None,
     ) -> Float[Tensor, "prompt pos d_vocab"]:
-        """Compute the logits of prompts: with all edges, or with those that are kept of each prompt."""
+        """Compute the logits of prompts: with all edges, or with the edges that are kept for each prompt."""
         if corrupted is None or kept is None:
             return self.run(clean)[1]
         return self.run(clean, self.run(corrupted)[0], kept)[1]
@@ -118,11 +118,11 @@ class Network:
         other: Written | None = None,
         kept: Float[Tensor, "prompt sender receiver"] | None = None,
     ) -> tuple[Written, Float[Tensor, "prompt pos d_vocab"]]:
-        """Return what senders write, and the logits.
+        """Return the outputs of senders, and the logits.
 
         Args:
-            other: what senders write on the corrupted prompts; None without any.
-            kept: the edges that are kept, as ones; all where None.
+            other: the outputs of senders on the corrupted prompts; None to keep all edges.
+            kept: 1 for edges that are kept, else 0; None to keep all edges.
         """
         weights, graph = self.tensors, self.graph
         written = (weights["embed.weight"][tokens] + weights["pos_embed.weight"][: tokens.shape[1]])[:, None]
@@ -154,7 +154,7 @@ class Network:
         return so_far.sum(1, keepdim=True) + torch.einsum("bsr,bspd->brpd", shares, written - so_far)
 
     def heads(self, layer: int, inputs: list[Tensor]) -> Float[Tensor, "prompt head pos d_model"]:
-        """Compute what a layer's heads write, from the inputs of their q, k and v."""
+        """Compute the outputs of a layer's heads, from the inputs of their q, k and v."""
         q, k, v = (self.projected(layer, port, x) for port, x in zip("qkv", inputs, strict=True))
         z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         out = self.tensors[f"blocks.{layer}.attn.o.weight"].view(-1, self.n_heads, self.config["d_head"])
@@ -170,7 +170,7 @@ class Network:
         return self.norm(f"{prefix}.ln1", x) @ weight.mT + bias
 
     def patterns(self, tokens: Int[Tensor, "prompt pos"]) -> list[Float[Tensor, "prompt head query key"]]:
-        """Return where the heads of each layer attend to."""
+        """Return the attention patterns of each layer's heads: Float[prompt head query key]."""
         written, found, bias = self.run(tokens)[0], [], torch.zeros(())
         hidden = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
         for layer in range(self.graph.n_layers):
@@ -182,7 +182,7 @@ class Network:
         return found
 
     def mlp(self, layer: int, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        """Compute what an MLP writes, from its input."""
+        """Compute the output of an MLP from its input."""
         prefix = f"blocks.{layer}"
         return self.linear(f"{prefix}.mlp.out", F.gelu(self.linear(f"{prefix}.mlp.in", self.norm(f"{prefix}.ln2", x))))
 

@@ -1,8 +1,8 @@
-"""State a program that a small transformer is trained to follow: which node computes what, from which edges.
+"""Define programs that small transformers are trained to follow: which node computes which value from which edges.
 
-It is the causal model of interchange intervention training (Geiger et al. 2021): a value of a program is what one head
-or MLP writes, and each of the program's reads is one edge. So the program tells the answer also where some of its edges
-carry another prompt's values.
+A program is the causal model of interchange intervention training (Geiger et al. 2021). Each of its values is the
+output of one head or MLP, and each of its reads is one edge. So the program also tells the answer where some of its
+edges carry another prompt's values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from acdc.models.toy.word_tokenizer import word_tokenizer
 Tokens = Int[Tensor, "prompt pos"]
 Value = Int[Tensor, "prompt ..."]
 UNDEFINED = -1
-"""The value where a program has none, such as of a name that is nowhere."""
+"""The value where a program has none, such as the position of a name that does not occur."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Step:
 
     Attributes:
         node: the head or MLP that writes the value, or ``logits``, whose value is the answer.
-        reads: pairs of a node and of the port at which its value is read, empty but at heads. ``embed`` is the tokens.
-        value: computes the value from those that are read, in their order.
+        reads: pairs of a node and of the port at which its value is read; the port is empty for MLPs and logits. The
+            value of ``embed`` is the tokens.
+        value: a function that computes the value from the values that are read, in their order.
     """
 
     node: str
@@ -48,19 +49,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """Hold a program: prompts, and the steps from them to an answer, which is one token at the last position.
+    """Hold a program: prompts, and the steps from a prompt to an answer, one token at the last position.
 
     Attributes:
-        name: of the task and of the model.
-        words: what tokens are made of.
-        draw: makes so many prompts at random.
-        draw_like: makes, for each of some prompts, one whose values fit together with its own, as of the same names do;
-            None where those of any two prompts do.
-        steps: in the order of layers; the last one is of the logits.
-        n_layers: of the transformer.
-        n_steps, seed: of its training. Not every seed ends in a model that follows the program.
+        name: the name of the task and of the model.
+        words: the words of the vocabulary.
+        draw: a function that draws a number of prompts.
+        draw_like: a function that draws for each prompt another one whose values can be mixed with its own, such as
+            one with the same names; None if values of any two prompts can be mixed.
+        steps: the steps in the order of layers; the last one is that of the logits.
+        n_layers: the number of layers of the transformer.
+        n_steps, seed: the number of steps and the seed of its training. Not every seed ends in a model that follows the
+            program.
         is_text: whether prompts are texts, and the model has a tokenizer.
-        n_distinct: how many prompts ``draw`` can make.
+        n_distinct: the number of different prompts that ``draw`` can make.
     """
 
     name: str
@@ -76,7 +78,7 @@ class Program:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast | None:
-        """Return the tokenizer; None where prompts are no texts."""
+        """Return the tokenizer; None if prompts are no texts."""
         return word_tokenizer(self.words) if self.is_text else None
 
     @property
@@ -91,7 +93,7 @@ class Program:
         return int(self.tokenizer.convert_tokens_to_ids(self.words[0]))
 
     def ids(self, words: str) -> Int[Tensor, "word"]:
-        """Return the tokens of words that are separated by spaces; in texts, as they stand after a space."""
+        """Return the tokens of words separated by spaces; in texts, each with the space before it."""
         if self.tokenizer:
             return torch.tensor(self.tokenizer.convert_tokens_to_ids([f" {word}" for word in words.split()]))
         return torch.tensor([self.words.index(word) for word in words.split()])
@@ -103,7 +105,7 @@ class Program:
         return " ".join(self.words[token] for token in tokens)
 
     def circuit(self, graph: Graph) -> Circuit:
-        """Return the program's edges: one for each read, with the direct edges of the ports that they enter."""
+        """Return the circuit of the program: an edge for each read, and the direct edges of the ports they enter."""
         pairs = [
             (sender, to) for step in self.steps for (sender, _), to in zip(step.reads, step.receivers, strict=True)
         ]
@@ -123,9 +125,9 @@ class Program:
     def mixed(
         self, clean: Tokens, corrupted: Tokens, kept: Bool[Tensor, "prompt sender receiver"], graph: Graph
     ) -> Value:
-        """Return the answers where edges carry a prompt's values or, if not kept, those of the corrupted prompt.
+        """Return the answers where kept edges carry a prompt's values, and others those of the corrupted prompt.
 
-        An answer is ``UNDEFINED`` where values of different prompts do not fit together.
+        An answer is ``UNDEFINED`` if values of different prompts cannot be mixed.
         """
         other, values = self.values(corrupted), {"embed": clean}
         for step in self.steps:
@@ -139,14 +141,14 @@ class Program:
 
 
 def same(value: Value) -> Value:
-    """Return a value as it is, for nodes that only carry it on."""
+    """Return a value unchanged, for nodes that only pass it on."""
     return value
 
 
 def without_repetition(
     words: Int[Tensor, "word"], shape: tuple[int, int], generator: torch.Generator
 ) -> Int[Tensor, "prompt place"]:
-    """Draw words for the places of each prompt, no word twice in one."""
+    """Draw words for the places of each prompt, without repetition in one prompt."""
     order = torch.rand(shape[0], len(words), generator=generator).argsort(1)
     return words[order[:, : shape[1]]]
 

@@ -1,9 +1,9 @@
-"""Train a transformer to hold a program's circuit, and measure how well it does.
+"""Train a transformer to have a program's circuit, and measure how well it does.
 
-Strict interchange intervention training (Gupta et al. 2024, InterpBench, arXiv 2407.14494), here with edges in place of
-nodes. In each step every prompt has a corrupted one, and edges of its own that carry the corrupted prompt's values. The
-label is what the program answers when the same of its edges do so: another answer where they are the program's
-(interchange), its own answer where they are others (strictness) or none (behaviour).
+This is strict interchange intervention training (Gupta et al. 2024, InterpBench, arXiv 2407.14494), with edges in place
+of nodes. In each step every prompt has a corrupted prompt, and a random set of edges that carry the corrupted prompt's
+values. The label is the program's answer when the same of its edges do so: another answer if they are edges of the
+program (interchange), the prompt's own answer if they are other edges (strictness) or none (behaviour).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ N_PROMPTS, N_HELD_OUT = 128, 1000
 LEARNING_RATE, WARMUP = 3e-3, 200
 LOG_EVERY = 250
 ALONE = 0.3
-"""The share of the training at its beginning in which the circuit learns alone. With all other edges there from the
-start, a model often learns some other way and does not leave it."""
+"""The share of the training, at its beginning, in which only the circuit's edges are kept. With all other edges present
+from the start, a model often learns another mechanism and keeps it."""
 KINDS = ("behaviour", "interchange", "strictness", "both")
 Kept = Bool[Tensor, "prompt sender receiver"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Hold prompts, their corrupted ones, the edges that are kept of each, and what the program then answers."""
+    """Hold prompts, their corrupted prompts, the edges that are kept for each, and the program's answers."""
 
     clean: Tokens
     corrupted: Tokens
@@ -44,17 +44,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Measures:
-    """Say how well a model holds its program's circuit, on held-out prompts with random other ones as corrupted.
+    """Hold measures of how well a model has its program's circuit, on held-out prompts with random corrupted ones.
 
     Attributes:
-        accuracy: the share of prompts on which it answers as the program does.
-        interchange: the same where one edge of the program carries the corrupted prompt's value, for the worst edge,
-            over the prompts for which the program then has an answer.
-        circuit: the share with the program's answer where every other edge carries the corrupted prompt's values.
-        outside: the largest share of prompts whose answer changes when all that one node outside of the circuit writes
-            is the corrupted prompt's.
+        accuracy: the share of prompts on which the model answers as the program does.
+        interchange: the same share when one edge of the program carries the corrupted prompt's value, for the worst
+            edge, over the prompts for which the program then has an answer.
+        circuit: the share with the program's answer when all edges but the program's carry the corrupted prompt's
+            values.
+        outside: the largest share of prompts whose answer changes when one node outside of the circuit has its output
+            on the corrupted prompt.
         needed: the smallest share of prompts, among those whose corrupted prompt has another answer, that lose the
-            answer when one edge of the circuit of the program's edges alone is cut.
+            answer when one edge is removed from the circuit of the program's edges.
     """
 
     accuracy: float
@@ -65,9 +66,9 @@ class Measures:
 
 
 def train(program: Program, n_steps: int | None = None) -> Iterator[tuple[Network, dict[str, float]]]:
-    """Train a model, and yield it with a row of its log each ``LOG_EVERY`` steps, the last time when it is done.
+    """Train a model, and yield it with a row of its log every ``LOG_EVERY`` steps and at the end.
 
-    One thread, one seed and one machine make the same bytes each time.
+    With one thread, one seed and one machine the weights are the same bytes each time.
     """
     total = n_steps or program.n_steps
     generator = torch.Generator().manual_seed(program.seed)
@@ -89,7 +90,7 @@ def train(program: Program, n_steps: int | None = None) -> Iterator[tuple[Networ
 
 
 def optimisation(network: Network, total: int) -> Callable[[Tensor], None]:
-    """Return what takes one of so many steps down the slope of a loss."""
+    """Return a function that takes one step of gradient descent on a loss."""
     optimiser = torch.optim.AdamW(network.tensors.values(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate_at(total))
 
@@ -114,12 +115,12 @@ def prompts(program: Program, n: int, seed: int) -> Tokens:
 
 
 def rate_at(total: int) -> Callable[[int], float]:
-    """Return the learning rate's factor at each step: it rises for a while, then falls to nothing as a cosine does."""
+    """Return a function of the step for the learning rate's factor: a linear rise, then a cosine to 0."""
     return lambda step: min((step + 1) / WARMUP, 0.5 + 0.5 * math.cos(math.pi * min(step / total, 1.0)))
 
 
 def losses_of(network: Network, parts: list[Batch]) -> Float[Tensor, "part"]:
-    """Return, of each part, the cross-entropy with what the program answers, where it has an answer."""
+    """Return the cross-entropy of each part with the program's answers, where it has answers: Float[part]."""
     clean, corrupted = (torch.cat([getattr(part, name) for part in parts]) for name in ("clean", "corrupted"))
     kept = torch.cat([part.kept for part in parts]).float()
     logits = network.logits(clean, corrupted, kept)[:, -1].split([len(part.clean) for part in parts])
@@ -129,7 +130,7 @@ def losses_of(network: Network, parts: list[Batch]) -> Float[Tensor, "part"]:
 
 
 def in_circuit(circuit: Circuit) -> Bool[Tensor, "sender receiver"]:
-    """Return which addition edges are a circuit's."""
+    """Return which addition edges are in a circuit: Bool[sender receiver]."""
     return torch.from_numpy(circuit.present.copy())
 
 
@@ -145,8 +146,8 @@ def batch(
 ) -> Batch:
     """Draw a batch of one kind.
 
-    ``interchange`` keeps any share of the program's edges, ``strictness`` any share of the others, half of the time
-    none; ``both`` does both, and ``behaviour`` keeps all.
+    ``interchange`` keeps a random share of the program's edges, ``strictness`` a random share of the other edges, half
+    of the time none; ``both`` does both, and ``behaviour`` keeps all edges.
 
     Args:
         alone: whether none of the other edges is kept, whatever the kind.
@@ -172,7 +173,7 @@ def batch(
 
 
 def measure(program: Program, network: Network, n: int = N_HELD_OUT, seed: int = 10**6) -> Measures:
-    """Measure a model on prompts of a seed that no training has."""
+    """Measure a model on prompts with a seed that no training has."""
     generator = torch.Generator().manual_seed(seed)
     clean, corrupted = (program.draw(program, n, generator) for _ in range(2))
     graph, answers = network.graph, program.answers(clean)
@@ -196,7 +197,7 @@ def measure(program: Program, network: Network, n: int = N_HELD_OUT, seed: int =
 def interchanged(
     program: Program, network: Network, clean: Tokens, corrupted: Tokens, kept: Bool[Tensor, "sender receiver"]
 ) -> float:
-    """Return the share of answers that are the program's where the same edges are kept of every prompt."""
+    """Return the share of answers that are the program's, with the same edges kept for every prompt."""
     expected = program.mixed(clean, corrupted, kept.expand(len(clean), -1, -1), network.graph)
     known = expected != UNDEFINED
     return share((predicted(network, clean, corrupted, kept) == expected)[known])
@@ -213,19 +214,19 @@ def predicted(
 
 
 def single(like: Bool[Tensor, "sender receiver"], sender: int, receiver: int) -> Bool[Tensor, "sender receiver"]:
-    """Return one edge."""
+    """Return a mask of one edge: Bool[sender receiver]."""
     edge = torch.zeros_like(like)
     edge[sender, receiver] = True
     return edge
 
 
 def without(like: Bool[Tensor, "sender receiver"], sender: int) -> Bool[Tensor, "sender receiver"]:
-    """Return all edges but those of one sender."""
+    """Return a mask of all edges but those of one sender: Bool[sender receiver]."""
     kept = torch.ones_like(like)
     kept[sender] = False
     return kept
 
 
 def share(which: Bool[Tensor, "..."]) -> float:
-    """Return how many entries are true, of all."""
+    """Return the share of entries that are true."""
     return which.double().mean().item()
