@@ -33,7 +33,8 @@ demo: $(INSTALLED)
 	@$(IN_VENV) python -P -m snakemake --cores all --configfile workflow/config/demo.yaml \
 	    -- figures/demo/$(DEMO)/circuit_logit_difference_corrupted_acdc.html results/demo/evaluation.csv
 	@$(IN_VENV) python -m acdc show results/demo/$(DEMO)/logit_difference/corrupted/acdc/0.3/circuit.json --most 12
-	@printf '%s\n' "" "These heads and MLPs of SmolLM2-135M move its answer to \"When Mary and John went to the store, John gave a drink to\"." \
+	@printf '%s\n' "" "These edges matter most to SmolLM2-135M for preferring \"Mary\" to \"John\" in prompts such as" \
+	    "\"When Mary and John went to the store, John gave a drink to\"." \
 	    "Look around in it:         figures/demo/$(DEMO)/circuit_logit_difference_corrupted_acdc.html (open it in a browser)" \
 	    "What it keeps, held out:   results/demo/evaluation.csv" \
 	    "How to read it:            docs/guide.md" \

@@ -11,9 +11,13 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
+import tempfile
 from pathlib import Path
 
 from PIL import Image
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -21,7 +25,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 IMAGES = Path(__file__).parent / "images"
-QUALITY = 85
+QUALITY, WIDTH = 85, 150  # of WebP; letters a line of a terminal
 SIDES = (("x", "width"), ("y", "height"))
 FIGURES = {
     "cost_seconds.png": "cost_seconds.png",
@@ -86,11 +90,25 @@ def notebook(browser: webdriver.Chrome, file: Path) -> None:
     shoot(browser, "notebook.webp")
 
 
+def console(browser: webdriver.Chrome, file: Path, folder: Path) -> None:
+    """Shoot what the workflow shows on a terminal, from the number of jobs to the end."""
+    lines = file.read_text(encoding="utf-8").replace("\r", "").split("\n")
+    first, last = (next(i for i, line in enumerate(lines) if sign in line) for sign in (" jobs: ", " jobs done "))
+    terminal = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    terminal.print(Text.from_ansi("\n".join(lines[first : last + 1])))
+    page = folder / "console.html"
+    page.write_text(terminal.export_html(theme=MONOKAI, inline_styles=True), encoding="utf-8")
+    browser.set_window_size(1300, 230 + 19 * (last - first))
+    browser.get(page.as_uri())
+    shoot(browser, "console.webp")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", type=Path, default=PAGE, help="(default: %(default)s)")
     parser.add_argument("--report", type=Path, default="report.html", help="(default: %(default)s)")
     parser.add_argument("--notebook", type=Path, help="quickstart.html, from `jupyter nbconvert --execute --to html`")
+    parser.add_argument("--console", type=Path, help="what a terminal showed, from `script --command 'make demo'`")
     files = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     for image, figure in FIGURES.items():
@@ -100,6 +118,9 @@ def main() -> None:
         report(browser, files.report)
         if files.notebook:
             notebook(browser, files.notebook)
+        if files.console:
+            with tempfile.TemporaryDirectory() as folder:
+                console(browser, files.console, Path(folder))
         errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     if errors:
         raise SystemExit(f"errors in the console: {errors}")
