@@ -98,7 +98,7 @@ def console(browser: webdriver.Chrome, file: Path, folder: Path) -> None:
     terminal.print(Text.from_ansi("\n".join(lines[first : last + 1])))
     page = folder / "console.html"
     page.write_text(terminal.export_html(theme=MONOKAI, inline_styles=True), encoding="utf-8")
-    browser.set_window_size(1300, 230 + 19 * (last - first))
+    browser.set_window_size(1400, 210 + 19 * (last - first))
     browser.get(page.as_uri())
     shoot(browser, "console.webp")
 
