@@ -88,7 +88,7 @@ def import_(
     by_score: bool = False,
     like: Path | None = None,
 ) -> None:
-    """Read a circuit that another tool found, and write it as circuit.json, for show, diff, evaluate and recover.
+    """Read a circuit that another tool found, and write it as circuit.json, for show, diff and evaluate.
 
     Effects or scores of edges in the file go into a trace.csv beside it, which draw and page read too. The names are
     labels: nothing is computed. Code in a file is refused, not run.
