@@ -62,8 +62,8 @@ def app() -> App:
     root = App(
         name="acdc",
         help="Find circuits in transformers (Conmy et al. 2023), and measure and draw them.\n\n"
-        "The workflow calls these commands with paths that it makes from the config. Every call is in .snakemake/log: it "
-        "can be pasted and changed. `acdc COMMAND --help` says what a command reads and writes.",
+        "The workflow calls these commands with paths that it makes from the config. Every call is in .snakemake/log: "
+        "it can be pasted and changed. `acdc COMMAND --help` says what a command reads and writes.",
         version=__version__,
         default_parameter=flags,
         help_format="plaintext",
