@@ -283,7 +283,7 @@ def find(
         else:
             found = [driver.find_one(made, full, values[0], where)]
     sweep = Sweep(replace(one, model=model) for one in found)
-    if where and (engine == "plain" or chosen.kind == "score"):  # a search writes what it finds when it is found
+    if where and (engine == "plain" or chosen.kind == "score"):  # a search writes its circuits itself
         sweep.save(where) if is_sweep else sweep[0].save(where)
     return sweep if is_sweep else sweep[0]
 

@@ -442,7 +442,7 @@ METHODS: Catalogue[Method] = Catalogue(
         code="acdc.methods.edge_pruning:EdgePruning",
         kind="search",
         sized_by="sparsity_target",
-        value_range=(0, 2),  # above 1 it is out of reach, and only presses on
+        value_range=(0, 2),  # above 1 it cannot be reached, and keeps the pressure up
         settings=(
             Setting(name="steps", default=1000, least=1, help="steps of training; the original's are 3000"),
             Setting(name="learning_rate", default=0.8, above=0, help="peak learning rate of AdamW"),

@@ -141,7 +141,7 @@ class Found:
         """Return the circuit as a row of a table: its labels, whether the search converged, its origin and its size."""
         return {**self.labels, "converged": self.result["converged"], "origin": self.result["origin"], **self.sizes}
 
-    # To look at.
+    # Measurements and views.
 
     def evaluate(
         self,

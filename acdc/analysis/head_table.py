@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BACKUP = "backup name mover"
-"""A published class of heads that act only if name movers are ablated, so that "name mover" or no name agrees with it."""
+"""A published class of heads that act only if name movers are ablated: "name mover" or no name agrees with it."""
 
 
 def logit_difference(engine: Engine) -> float:
