@@ -63,10 +63,10 @@ def prompts(
         columns: the table's own names of the four columns, see ``acdc.prompt_files.read``.
         bos: whether the tokenizer's beginning-of-sequence token is put before every prompt. ``auto``: before texts if
             the tokenizer itself does so, never before token ids.
-        unfit: ``refuse`` or ``leave_out`` (with a warning) prompts that do not fit the tokenizer and rows that lack an
-            entry.
-        answers: ``first_token``: an answer's text is tokenized by itself, its first token is the answer, as in MIB, and
-            prompts may end with a space.
+        unfit: whether prompts that do not fit the tokenizer, and rows that lack an entry, are refused (``refuse``), or
+            left out with a warning (``leave_out``).
+        answers: ``whole``: an answer is one token. ``first_token``: an answer's text is encoded by itself and its first
+            token is the answer, as in MIB; prompts may end with a space.
 
     Returns:
         The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts. ``targets``
@@ -318,7 +318,8 @@ def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
     """Run Algorithm 1 of the paper literally, with one forward pass through TransformerLens per tried edge.
 
     Raises:
-        InputError: the method is not ``acdc``, or query heads do not share their ports of keys and values.
+        InputError: the method is not ``acdc``, ``kv_heads`` is not ``grouped``, or the ablation does not suit the
+            prompts.
     """
     if settings["method"] != "acdc":
         raise InputError(f"method {settings['method']} has no plain form: leave engine out, or take method acdc")

@@ -131,7 +131,7 @@ class MaskedModel:
 
         Args:
             mask: the share of every edge.
-            given: changes that replace the computed ones, see ``Given``; embeddings have their clean outputs without.
+            given: changes that replace the computed ones, see ``Given``; by default embeddings have clean outputs.
             added: tensors that are added to receivers' inputs, see ``Added``.
         """
         weights, architecture = self.weights, self.weights.architecture
