@@ -92,6 +92,7 @@ def task_prompts(
     """Make the prompts of a task that ships, such as ``ioi``, or of a task that your own file defines.
 
     Args:
+        model: the model whose tokenizer is used.
         task: the name of a module of ``acdc.tasks``, or the path of a file that assigns ``TASK``.
         n_prompts: the number of clean prompts, each with its corrupted one.
         seed: the seed by which prompts are drawn.
@@ -350,6 +351,7 @@ def load(path: str | Path, trace: str | Path | None = None, *, value: float | st
     """Read the circuit in a file that acdc wrote, with the trace or the scores beside it.
 
     Args:
+        path: the file, circuit.json or circuits.json.
         trace: the file of the trace, if it is not beside the circuit.
         value: which of several circuits to read, such as its threshold or number of edges; ``Sweep.load`` reads all.
 
