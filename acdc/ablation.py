@@ -1,7 +1,7 @@
 """Define the ablations: what an edge carries once it is removed.
 
-A removed edge carries what its sender writes in the *ablated run*. An ``Ablation`` says how that run differs from a
-plain run on the corrupted prompts. The engine, the masked model and the oracle ask it; none of them compares names.
+A removed edge carries its sender's output in the *ablated run*. An ``Ablation`` says how that run differs from a plain
+run on the corrupted prompts. The engine, the masked model and the oracle call it; none of them compares names.
 
 The four that ship, with their sources:
 
@@ -54,7 +54,7 @@ class Ablation:
     Attributes:
         is_plain: whether the ablated run is a plain forward pass on the corrupted prompts, so that a circuit without
             edges has that pass's logits.
-        can_starve: whether a circuit may leave a receiver with nothing in its input but what biases write.
+        can_starve: whether a receiver in a circuit may have no input but biases.
     """
 
     is_plain = True

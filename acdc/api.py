@@ -63,10 +63,10 @@ def prompts(
         columns: the table's own names of the four columns, see ``acdc.prompt_files.read``.
         bos: whether the tokenizer's beginning-of-sequence token is put before every prompt. ``auto``: before texts if
             the tokenizer itself does so, never before token ids.
-        unfit: ``refuse`` or ``leave_out`` (with a warning) prompts that do not fit the tokenizer and rows that lack an
-            entry.
-        answers: ``first_token``: an answer's text is tokenized by itself, its first token is the answer, as in MIB, and
-            prompts may end with a space.
+        unfit: whether prompts that do not fit the tokenizer, and rows that lack an entry, are refused (``refuse``), or
+            left out with a warning (``leave_out``).
+        answers: ``whole``: an answer is one token. ``first_token``: an answer's text is encoded by itself and its first
+            token is the answer, as in MIB; prompts may end with a space.
 
     Returns:
         The dataset, scored at the last token of each prompt; ``dataset[:20]`` are its first 20 prompts. ``targets``
@@ -92,6 +92,7 @@ def task_prompts(
     """Make the prompts of a task that ships, such as ``ioi``, or of a task that your own file defines.
 
     Args:
+        model: the model whose tokenizer is used.
         task: the name of a module of ``acdc.tasks``, or the path of a file that assigns ``TASK``.
         n_prompts: the number of clean prompts, each with its corrupted one.
         seed: the seed by which prompts are drawn.
@@ -283,7 +284,7 @@ def find(
         else:
             found = [driver.find_one(made, full, values[0], where)]
     sweep = Sweep(replace(one, model=model) for one in found)
-    if where and (engine == "plain" or chosen.kind == "score"):  # a search writes what it finds when it is found
+    if where and (engine == "plain" or chosen.kind == "score"):  # a search writes its circuits itself
         sweep.save(where) if is_sweep else sweep[0].save(where)
     return sweep if is_sweep else sweep[0]
 
@@ -318,7 +319,8 @@ def plain(model: Model, prompts: Dataset, settings: dict[str, Any]) -> Found:
     """Run Algorithm 1 of the paper literally, with one forward pass through TransformerLens per tried edge.
 
     Raises:
-        InputError: the method is not ``acdc``, or query heads do not share their ports of keys and values.
+        InputError: the method is not ``acdc``, ``kv_heads`` is not ``grouped``, or the ablation does not suit the
+            prompts.
     """
     if settings["method"] != "acdc":
         raise InputError(f"method {settings['method']} has no plain form: leave engine out, or take method acdc")
@@ -349,6 +351,7 @@ def load(path: str | Path, trace: str | Path | None = None, *, value: float | st
     """Read the circuit in a file that acdc wrote, with the trace or the scores beside it.
 
     Args:
+        path: the file, circuit.json or circuits.json.
         trace: the file of the trace, if it is not beside the circuit.
         value: which of several circuits to read, such as its threshold or number of edges; ``Sweep.load`` reads all.
 

@@ -37,9 +37,9 @@ class Declared:
     """Declare a method, metric, ablation, level or format: the base class of all declarations.
 
     Attributes:
-        name: in configs, paths, flags and tables.
-        label: in figures and titles.
-        code: where the code is, as ``module:attribute``.
+        name: the name in configs, paths, flags and tables.
+        label: the name in figures and titles.
+        code: the declared code, as ``module:attribute``.
     """
 
     name: str
@@ -216,12 +216,14 @@ class Metric(Declared):
     """Declare a metric, which searches minimise and tables report.
 
     Attributes:
-        unit: of its values; empty where they have none.
-        is_distance: it measures how far a circuit is from the whole model: 0 there, where its slope is 0 too.
-        as_share: figures draw the share of the whole model's value that a circuit keeps.
-        published: how acdc/assets/published names it; empty where the paper has nothing of it.
-        tasks: tasks that have this metric though their own modules do not list it.
-        function: in place of code, for a metric of a notebook: see ``acdc.metrics.FunctionMetric``.
+        unit: the unit of its values; empty if they have none.
+        is_distance: whether it measures the distance of a circuit from the whole model, where it is 0 and its gradient
+            is 0 too.
+        as_share: whether figures draw the share of the whole model's value that a circuit keeps.
+        published: its name in acdc/assets/published; empty if the paper has no numbers for it.
+        tasks: the tasks that have this metric though their own modules do not list it.
+        function: the function of a metric that is declared in Python, in place of ``code``; see
+            ``acdc.metrics.FunctionMetric``.
     """
 
     unit: str = ""
@@ -245,8 +247,8 @@ class AblationEntry(Declared):
     """Declare an ablation, which decides the activation that a removed edge carries.
 
     Attributes:
-        run: what figures call the run without any edge.
-        published: the ablation that the paper's numbers beside ours are of.
+        run: the name in figures of the run without any edge.
+        published: the ablation in acdc/assets/published whose numbers are put beside ours.
     """
 
     run: str
@@ -258,7 +260,7 @@ class Level(Declared):
     """Declare a level at which a circuit is compared with a known one: what is counted, such as edges or nodes.
 
     Attributes:
-        published: how acdc/assets/published names it; empty where the paper has nothing of it.
+        published: its name in acdc/assets/published; empty if the paper has no numbers for it.
     """
 
     published: str = ""
@@ -442,7 +444,7 @@ METHODS: Catalogue[Method] = Catalogue(
         code="acdc.methods.edge_pruning:EdgePruning",
         kind="search",
         sized_by="sparsity_target",
-        value_range=(0, 2),  # above 1 it is out of reach, and only presses on
+        value_range=(0, 2),  # above 1 it cannot be reached, and keeps the pressure up
         settings=(
             Setting(name="steps", default=1000, least=1, help="steps of training; the original's are 3000"),
             Setting(name="learning_rate", default=0.8, above=0, help="peak learning rate of AdamW"),
@@ -721,7 +723,9 @@ def run_file(path: Path, name: str, sort: str) -> ModuleType:
     """Run a Python file as a module of the given name.
 
     Args:
-        sort: what messages call the file.
+        path: the file.
+        name: the name of the module.
+        sort: the name for such a file in messages.
 
     Raises:
         InputError: the file fails when it is run; the message has the file and the error.

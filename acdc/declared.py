@@ -157,7 +157,7 @@ class Declaration:
         return found
 
 
-# What a task lacks, in one sentence each.
+# Checks of a task's options, metrics and known circuits.
 
 
 def check_options(task: str, known: Mapping[str, str], given: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ def reading(path: Any, remedy: str, is_no: str = "") -> Iterator[None]:
     """
     try:
         if isinstance(path, Path) and not path.is_dir():
-            path.open("rb").close()  # libraries have words of their own for a file that is not there
+            path.open("rb").close()  # a missing file raises FileNotFoundError, not a library's error
         yield
     except (InputError, MemoryError):
         raise

@@ -126,7 +126,7 @@ def system_error(error: Exception) -> tuple[int | None, str | None]:
     return (int(said[1]), said[2]) if said else (None, None)
 
 
-# Before any compute.
+# Checks before any compute.
 
 
 def check_outputs(files: Path | Sequence[Path] | None) -> None:

@@ -149,7 +149,7 @@ def parts_of(value: Any, module: str, seen: set[int]) -> Iterator[bytes]:
             yield from parts_of(part, module, seen)
     elif isinstance(value, ModuleType):
         yield value.__name__.encode()
-    elif hasattr(value, "detach"):  # a tensor, whose pickle is another one each time
+    elif hasattr(value, "detach"):  # a tensor, whose pickle differs each time
         yield of_tensors({"": value}).encode()
     else:
         yield pickled(value)

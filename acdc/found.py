@@ -141,7 +141,7 @@ class Found:
         """Return the circuit as a row of a table: its labels, whether the search converged, its origin and its size."""
         return {**self.labels, "converged": self.result["converged"], "origin": self.result["origin"], **self.sizes}
 
-    # To look at.
+    # Measurements and views.
 
     def evaluate(
         self,
@@ -370,7 +370,7 @@ class Sweep(Sequence[Found]):
 
     @property
     def values(self) -> str:
-        """Return the circuits' values as a text; of more than ``MOST_VALUES``, some and the last."""
+        """Return the circuits' values as a text; of more than ``MOST_VALUES``, the first ones and the last."""
         values = [one.value for one in self.found]
         few = values if len(values) <= MOST_VALUES else [*values[: MOST_VALUES - 1], "...", values[-1]]
         return ", ".join(few)

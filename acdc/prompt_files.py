@@ -307,7 +307,7 @@ def written_id(text: str, where: str) -> int:
     return int(text)
 
 
-# Of a task.
+# Prompts of a task.
 
 
 def in_order(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
@@ -402,7 +402,7 @@ def of_separated(path: Path) -> list[dict[str, Any]]:
         reader = csv.DictReader(file, delimiter=SEPARATED[path.suffix.lower()], strict=True)
         rows: list[dict[Any, Any]] = list(reader)
     for i, row in enumerate(rows, 1):
-        beyond = row.pop(None, [])  # where DictReader puts what the header has no name for
+        beyond = row.pop(None, [])  # where DictReader puts entries beyond the header
         n_entries = sum(entry is not None for entry in row.values()) + len(beyond)
         if n_entries != len(row):
             raise InputError(

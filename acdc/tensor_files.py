@@ -49,7 +49,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
 def save_torch(data: Any, path: Path) -> None:
     """Write tensors and plain data to a file as ``torch.save`` does, whole or not at all."""
-    buffer = io.BytesIO()  # torch has words of its own for a disk that is full
+    buffer = io.BytesIO()  # so that a full disk raises OSError, not torch's own error
     torch.save(data, buffer)
     with whole(path) as partial:
         partial.write_bytes(buffer.getbuffer())

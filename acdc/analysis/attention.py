@@ -42,7 +42,7 @@ def patterns(weights: Weights, of: Run, rows: Rows) -> Iterator[Pattern]:
         yield full_pattern(weights, layer, of.state.ports(layer, n_ports), rows)
 
 
-# What heads may attend to.
+# Targets of attention.
 
 
 def matching(tokens: Int[Tensor, "prompt pos"], valid: Bool[Tensor, "prompt pos"]) -> dict[str, Target]:
@@ -87,7 +87,7 @@ def answering(data: Dataset) -> dict[str, Bool[Tensor, "prompt pos"]]:
     return {"answer": stands["correct"], "repeat": last & (wrong.sum(1, keepdim=True) > 1)}
 
 
-# How much they attend to it.
+# Measures of attention.
 
 
 def share(pattern: Pattern, target: Target) -> Float[Tensor, "head prompt"]:

@@ -32,7 +32,7 @@ ERRORS = 2.0
 """The number of standard errors over prompts by which the effect of a cut must differ from zero."""
 
 
-# Edges are cut.
+# Tests by cutting edges.
 
 
 def cut_circuit(engine: Engine, head: Node, cut: str) -> Circuit:
@@ -57,7 +57,7 @@ def cut_test(scorer: Scorer, head: Node, test: Test) -> dict[str, Any]:
     return {"cut": test.cut, "cut_effect": effect, "cut_error": error, "cut_passed": passed}
 
 
-# Tokens are swapped.
+# Tests by swapping tokens.
 
 
 def swapped_answer(data: Dataset) -> tuple[Dataset, Bool[Tensor, "prompt"]]:
@@ -79,7 +79,7 @@ def answer_effects(engine: Engine, data: Dataset) -> Float[Tensor, "head prompt"
     """Return each head's direct effect on the logit difference of a dataset's answers: Float[head prompt]."""
     of, rows = runs_of(engine.weights, data, data.clean)
     direction = answer_direction(engine.weights, data)
-    assert direction is not None  # only movers are asked for it
+    assert direction is not None  # only called for name movers, whose prompts have answers
     return direct_effects(engine.weights, of, rows, direction)
 
 

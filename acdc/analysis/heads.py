@@ -38,7 +38,7 @@ def heads_of(graph: Graph) -> list[Node]:
     return [node for node in graph.senders if node.component == "head"]
 
 
-# What a head writes.
+# Direct effects.
 
 
 def answer_direction(weights: Weights, data: Dataset) -> Float[Tensor, "scored d_model"] | None:
@@ -98,7 +98,7 @@ def direct_effects(
     return total / torch.bincount(rows.scored_prompt, minlength=rows.n_prompts)
 
 
-# What a head copies.
+# Copying.
 
 
 def copied_tokens(data: Dataset) -> Int[Tensor, "token"]:
@@ -131,13 +131,13 @@ def copying(weights: Weights, tokens: Int[Tensor, "token"]) -> dict[str, Float[T
             logits = weights.readout(final_norm(weights, written)) - offset
             for name, signed in (("copying", logits), ("anti_copying", -logits)):
                 whole = signed + offset
-                # Ties count against it: a head may write nothing that the logits read.
+                # Ties do not count as copying: a head's output may leave all logits equal.
                 rank = (whole >= whole.gather(1, tokens[:, None])).sum(1)
                 found[name].append((rank <= top).float().mean())
     return {name: torch.stack(shares) for name, shares in found.items()}
 
 
-# All together.
+# The table of measurements.
 
 
 def measured(engine: Engine, side: int) -> OfHeads:

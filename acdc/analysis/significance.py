@@ -203,7 +203,7 @@ def partial_necessity(scorer: Scorer, circuit: Circuit, reference: Iterable[Circ
     return more_than_quantile(scorer.count_above(own, others), len(others))
 
 
-# Their parts.
+# Parts of the tests.
 
 
 def binomial(n: int, chance: float) -> Float[np.ndarray, "n_plus_1"]:
@@ -228,7 +228,7 @@ def kernel(values: Scores, least: float) -> Float[np.ndarray, "prompt prompt"]:
 def effects(scorer: Scorer, circuit: Circuit) -> Mapping[Edge, float]:
     """Return for each edge of a circuit how far removing it moves the scores."""
     whole, reaching = scorer.of(circuit), circuit.reaching_logits()
-    found = dict.fromkeys(circuit.edges, 0.0)  # of edges that do not lead on to the logits
+    found = dict.fromkeys(circuit.edges, 0.0)  # for edges that do not lead on to the logits
     return found | {edge: scorer.distance(scorer.of(reaching.without(edge)), whole) for edge in reaching}
 
 
@@ -290,7 +290,7 @@ def of_paths(n_edges: int, allowed: Circuit, rng: Generator) -> Circuit:
     return drawn if drawn.n_edges >= n_edges else allowed
 
 
-# All of them.
+# All tests.
 
 IDEALIZED = ("equivalence", "independence", "minimality")
 """The tests whose null hypothesis states the desired property: a circuit passes if it is not rejected."""

@@ -1,4 +1,4 @@
-"""Commands that draw figures and pages."""
+"""Define the commands that draw figures and pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Thing = TypeVar("Thing")
 
 
 def of_each(things: Sequence[Thing], out: Sequence[Path]) -> Iterator[tuple[Thing, Sequence[Path]]]:
-    """Yield each thing that is drawn with its files, of which every thing has as many.
+    """Yield each thing that is drawn with its files, of which every thing has the same number.
 
     Raises:
         InputError: the files cannot be shared out evenly.
@@ -41,7 +41,7 @@ def roc(
     out: OutFiles,
     published: Path | None = None,
 ) -> None:
-    """Draw ROC curves (Figure 3 of the paper), one panel a task, a point a circuit, the darker the smaller it is.
+    """Draw ROC curves (Figure 3 of the paper): a panel per task, a point per circuit, darker for smaller circuits.
 
     Args:
         recovery: the study's table
@@ -60,7 +60,7 @@ def roc(
 
 
 def pareto(*, tables: list[Path], ablations: list[str], out: OutFiles) -> None:
-    """Draw the metrics of circuits against their number of edges (Figure 4 of the paper), a figure per ablation.
+    """Draw the metrics of circuits against their numbers of edges (Figure 4 of the paper), a figure per ablation.
 
     Args:
         tables: evaluations of a task's circuits, and its controls
@@ -78,7 +78,7 @@ def pareto(*, tables: list[Path], ablations: list[str], out: OutFiles) -> None:
 
 
 def curves(*, evaluation: Path, out: OutFiles) -> None:
-    """Draw how much of the metric circuits keep over their sizes, all methods in one figure.
+    """Draw the share of the metric that circuits keep against their size, all methods in one figure.
 
     Args:
         evaluation: the study's table
@@ -93,7 +93,7 @@ def curves(*, evaluation: Path, out: OutFiles) -> None:
 
 
 def cost(*, methods: Path, by: list[Literal["seconds", "evaluations"]], out: OutFiles) -> None:
-    """Draw what finding circuits costs against how good they are, all methods.
+    """Draw the cost of finding circuits against their quality, all methods.
 
     A point a method and search: 1 - the gap on held-out prompts and, where a circuit is known, the area under the ROC
     curve of edges, over seconds or evaluations of all its circuits.
@@ -142,7 +142,7 @@ def draw(
     heads: Path | None = None,
     attention: Path | None = None,
 ) -> None:
-    """Draw circuits (as Figure 1 of the paper does), their edges wider the more their removal costs or their score is.
+    """Draw circuits as in Figure 1 of the paper, with edges as wide as their effect or score.
 
     Try:
       python -m acdc draw --circuits results/test/planted/planted/logit_difference/corrupted/acdc/1/circuit.json \\
@@ -229,7 +229,7 @@ def collection(*, pages: list[Path], title: str, out: OutFile) -> None:
 
 
 def known_heads(table: Path | None, attention: Path | None) -> Heads | None:
-    """Return what heads do; None without a table. Raises InputError where there is attention and no table."""
+    """Read the measurements of heads; None without a table. Raise InputError for attention without a table."""
     if attention and not table:
         raise InputError("--attention goes with the table of heads: give it with --heads")
     return Heads.load(table, attention) if table else None

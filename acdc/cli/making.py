@@ -164,7 +164,7 @@ def retrain(build: str, *, weights: OutFile, steps: OutFile, compared: OutFile) 
 
     from acdc.models.toy.siit import files
 
-    torch.set_num_threads(1)  # sums of several threads are others each time
+    torch.set_num_threads(1)  # sums over several threads differ from run to run
     trained = files.load(build)
     write_table(files.compared(trained, files.train_again(trained, weights, steps)), compared)
 
@@ -185,7 +185,7 @@ def convert(folder: Path, processed: bool) -> None:
     from acdc.models.convert import weights_of
     from acdc.models.programs import try_model
 
-    (folder / DIGESTS).unlink(missing_ok=True)  # of the folder that this is a copy of
+    (folder / DIGESTS).unlink(missing_ok=True)  # a copied folder brings its old list along
     if processed:
         mark_processed(folder)
     weights_of(load_bridge(folder)).save(folder)

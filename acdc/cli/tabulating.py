@@ -1,4 +1,4 @@
-"""Commands that make the tables of a study."""
+"""Define the commands that make the tables of a study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from acdc.tables import read_table, read_tables, using, write_table
 
 
 def table(*files: Path, out: OutFile) -> None:
-    """Join tables into one; a column that one of them does not have is empty in its rows.
+    """Join tables into one; a column that a table lacks is empty in its rows.
 
     Args:
         files: .csv
@@ -42,7 +42,7 @@ def auc(*, recovery: Path, out: OutFile, published: Path | None = None) -> None:
 
 
 def auc_tables(*, auc: Path, out: OutFiles) -> None:
-    """Put the areas of ablations into the paper's tables: CSV, Markdown, LaTeX.
+    """Write the areas for ablations in the form of the paper's tables: CSV, Markdown, LaTeX.
 
     The form of Tables 2 and 3 of Conmy et al. 2023, whose numbers stand beside ours where there are some.
 
@@ -73,7 +73,7 @@ def auc_tables(*, auc: Path, out: OutFiles) -> None:
 
 
 def faithfulness(*, evaluation: Path, out: OutFile) -> None:
-    """Compute areas under faithfulness over circuit sizes, by method.
+    """Compute areas under faithfulness over circuits' sizes, by method.
 
     Area is that under the share of the metric that is kept, gap that between the share and 1. MIB's CPR and CMD take
     circuits of fixed sizes in place of those that a study has.
@@ -90,7 +90,7 @@ def faithfulness(*, evaluation: Path, out: OutFile) -> None:
 
 
 def methods(*, faithfulness: Path, timing: Path, circuits: list[Path], out: OutFile, auc: Path | None = None) -> None:
-    """Put all methods into one table: what they keep, recover and cost.
+    """Join the results of all methods in one table: faithfulness, recovery and cost.
 
     Evaluations are runs of the model: circuits measured by ACDC, steps of training, gradients of the scores.
 

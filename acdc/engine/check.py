@@ -85,7 +85,7 @@ class Expected:
                 try:
                     one.scored.add(name, program, data)
                     one.whole.add(name, program, every_position(data))
-                except Exception as error:  # whatever a library raises that cannot run the model
+                except Exception as error:  # any error of a library that cannot run the model
                     raise InputError(f"{name} cannot run this model: {first_line(error)}") from error
             del program
         return made

@@ -163,7 +163,7 @@ class ChangePatch(LayerPatch):
 
     def product(self, x: Float[Tensor, "... row d_in"], w: Float[Tensor, "d_in d_out"] | None) -> Tensor:
         """Multiply by one weight."""
-        assert w is not None  # only MLPs that have it are asked for it
+        assert w is not None  # only called for MLPs that have this weight
         return self.multiply(x, self.multiply.weight(w))
 
     def mlp_products(self, layer: int) -> dict[str, Float[Tensor, "row d"]]:

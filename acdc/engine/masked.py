@@ -131,7 +131,7 @@ class MaskedModel:
 
         Args:
             mask: the share of every edge.
-            given: changes that replace the computed ones, see ``Given``; embeddings have their clean outputs without.
+            given: changes that replace the computed ones, see ``Given``; by default embeddings have clean outputs.
             added: tensors that are added to receivers' inputs, see ``Added``.
         """
         weights, architecture = self.weights, self.weights.architecture
@@ -219,7 +219,7 @@ class MaskedModel:
     ) -> Float[Tensor, "head row d_model"]:
         """Compute the changes of the outputs of a layer's heads."""
         first, block, ports = self.graph.first_receiver(layer), self.weights.blocks[layer], []
-        # Unbound once, for each index would give a gradient as large as all of them.
+        # Unbound once, since every indexing would make a gradient as large as all of them.
         read = self.inputs(mask, first, self.graph.n_ports, changes, added).unbind()
         for port, change in enumerate(read):
             ablated = self.ablated.state["port", layer, port]

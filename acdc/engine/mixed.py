@@ -61,7 +61,7 @@ class MixedRemovals(Removals):
     def __init__(
         self, engine: Engine, circuit: Circuit, layer: int, metric: list[Metric], threshold: float, floor: float
     ) -> None:
-        assert engine.coarse is not None  # as who calls this has made sure of
+        assert engine.coarse is not None  # the caller checks that
         self.threshold, self.floor, self.coarse = threshold, floor, engine.coarse
         self.largest = self.coarse.unit(engine.device) * engine.model_logits.abs().max().item()
         self.logits: dict[int, tuple[Tensor, Tensor]] = {}

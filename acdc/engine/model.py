@@ -85,7 +85,7 @@ class Engine:
             Chunk(weights, self.graph, part, self.ablation, self.scratch, self.fixed, self.batched)
             for part in self.parts
         ]
-        self.gathered: dict[int, tuple[Metric, Tensor]] = {}  # with the metric, so that no other one gets its id
+        self.gathered: dict[int, tuple[Metric, Tensor]] = {}  # with the metric, so that its id stays unique
         self.model_logits = torch.cat([self.logits(chunk.clean["final", 0, 0]) for chunk in self.chunks])
 
     @property

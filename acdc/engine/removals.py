@@ -78,7 +78,7 @@ class Removals:
 
     def start(self, receiver: Node) -> None:
         """Prepare to try the edges into another receiver."""
-        # A plan says what reads the senders of this layer and of later ones. In this layer only MLPs read such.
+        # A plan depends on edges from senders of this layer and later ones. In this layer only MLPs receive such.
         if self.is_outdated:
             self.plan = Plan(self.circuit)
             self.drop_rows()

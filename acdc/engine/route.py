@@ -41,7 +41,7 @@ class Plan:
                 senders = [graph.sender_index[sender] for sender in graph.influenced(node)]
                 self.all_live[r] = (circuit.present[senders] & self.all_live).any()
         self.live_senders = any_along(circuit.present & self.all_live, 1)
-        if graph.coupled:  # what one head writes somewhere depends on all heads of its layer there
+        if graph.coupled:  # a head's output at a row depends on all heads of its layer there
             heads = np.array([s.layer if s.component == "head" else -1 for s in graph.senders])
             for layer in set(heads[self.live_senders]) - {-1}:
                 self.live_senders |= self.sends & (heads == layer)

@@ -226,7 +226,7 @@ class State(dict[tuple[str, int, int], Tensor]):
         whole = slice(None)
         rows_of: dict[str, slice | Tensor] = {"port": whole, "final": rows.scored}
         live = whole if len(rows.live) == rows.n else rows.live
-        # The ports of a layer read one tensor, and go on sharing it.
+        # The ports of a layer share one tensor, and still do so afterwards.
         at: dict[int, Tensor] = {}
         for (kind, _, _), value in self.items():
             if id(value) not in at:
@@ -281,7 +281,7 @@ def run(
 
     token, position = embeddings(weights, tokens, position_order)
     if split_embed:
-        assert isinstance(position, Tensor)  # as the graph has made sure of
+        assert isinstance(position, Tensor)  # the graph checks that
         resid = write(output(token)) + write(output(position))
     else:
         resid = write(output(token + position))
@@ -293,7 +293,7 @@ def run(
         z = [output(of_head) for of_head in full_attention(weights, layer, state.ports(layer, graph.n_ports), rows)]
         state.update({("z", layer, head): of_head for head, of_head in enumerate(z)})
         if weights.architecture.norm_after:
-            # What is given has been scaled.
+            # The fixed outputs are scaled already.
             scale = torch.ones_like(z[0][:, :1]) if fixed else scale_after(weights, layer, torch.stack(z))
             state["scale", layer, 0] = scale
         for of_head, project_out in zip(z, block.outputs, strict=True):

@@ -111,19 +111,19 @@ class Block:
     @cached_property
     def gate(self) -> Linear:
         """Return the MLP's gate projection."""
-        assert self.w_gate is not None  # only gated MLPs are asked for it
+        assert self.w_gate is not None  # only called for gated MLPs
         return Linear(self.w_gate, self.b_gate)
 
     @cached_property
     def up(self) -> Linear:
         """Return the MLP's projection to its hidden layer."""
-        assert self.w_in is not None  # attention-only layers are not asked for it
+        assert self.w_in is not None  # not called for attention-only layers
         return Linear(self.w_in, self.b_in)
 
     @cached_property
     def down(self) -> Linear:
         """Return the MLP's projection back to the residual stream."""
-        assert self.w_out is not None  # attention-only layers are not asked for it
+        assert self.w_out is not None  # not called for attention-only layers
         return Linear(self.w_out, self.b_out)
 
 
@@ -155,14 +155,14 @@ class Weights:
 
     def position(self, pos: Int[Tensor, "row"]) -> Float[Tensor, "row d_model"]:
         """Return the position embeddings at some positions."""
-        assert self.pos_embed is not None  # rotary models are not asked for them
+        assert self.pos_embed is not None  # not called for rotary models
         return self.pos_embed[pos]
 
     def rotation(
         self, table: int, pos: Int[Tensor, "row"]
     ) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row dim"]]:
         """Return the cosine and sine of the rotations at some positions."""
-        assert self.rotary_cos is not None and self.rotary_sin is not None  # only rotary models are asked for them
+        assert self.rotary_cos is not None and self.rotary_sin is not None  # only called for rotary models
         return self.rotary_cos[table][pos], self.rotary_sin[table][pos]
 
     def save(self, folder: Path) -> None:

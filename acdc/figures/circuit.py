@@ -55,7 +55,7 @@ def draw(
     widths: str = "effect of removing it",
     heads: Heads | None = None,
 ) -> Figure:
-    """Draw a circuit's edges, coloured by the input that they enter, the wider the more their removal costs.
+    """Draw a circuit, with edges coloured by the input that they enter and as wide as their effects.
 
     Only nodes that an edge is drawn to or from appear, and the logits. An edge into a key/value head that query heads
     share is drawn to each of them that is in the circuit. Not drawn, but counted below, are edges into nodes that send
@@ -106,7 +106,7 @@ def additions(circuit: Circuit) -> list[Edge]:
 
 
 def strength_by_edge(circuit: Circuit, effects: pd.DataFrame) -> dict[Edge, float]:
-    """Return the size of every edge's effect, in the circuit's order; direct edges have none."""
+    """Return the absolute effect of every addition edge, in the circuit's order."""
     kept = effects[(effects["kind"] == "addition") & ~effects["removed"].astype(bool)]
     effect = dict(zip(zip(kept["sender"], kept["receiver"], strict=True), kept["effect"].abs(), strict=True))
     strengths = {}
@@ -188,12 +188,12 @@ def arrow(path: Path, width: float, edge: Edge, end: Node) -> FancyArrowPatch:
 
 
 def opacity(width: float) -> float:
-    """Return how opaque an arrow is: thin ones are fainter."""
+    """Return the opacity of an arrow, lower for thinner arrows."""
     return 0.35 + 0.6 * (width - 0.5) / 1.7
 
 
 def draw_nodes(axes: Axes, layout: Layout, heads: Heads | None) -> None:
-    """Draw the nodes: heads are ellipses, in the colour of their name where they have one, others boxes."""
+    """Draw the nodes: heads as ellipses in the colour of their name, other components as boxes."""
     for node, box in layout.boxes.items():
         head = node.component == "head"
         fill = fill_of(heads.name(node.name) if heads else NONE) if head else "#E3E3E3"
@@ -247,7 +247,7 @@ def add_names(axes: Axes, names: list[str]) -> None:
 
 
 def add_legend(axes: Axes, inches: float, text: str, lines: list[Line2D]) -> None:
-    """Add a legend of one line, that far above the figure's lower side."""
+    """Add a legend of one line, at a height in inches above the figure's lower side."""
     left, y = axes.get_xlim()[0] + 0.1, axes.get_ylim()[0] + inches
     axes.text(left, y, text, va="center", fontsize=7)
     axes.add_artist(Legend(

@@ -1,4 +1,4 @@
-"""Draw what finding circuits costs against how good they are."""
+"""Draw the cost of finding circuits against their quality."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def of_searches(methods: pd.DataFrame, by: str) -> Iterator[tuple[dict[str, str]
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame, by: str, measure: str) -> None:
-    """Draw one search by one measure."""
+    """Draw the panel of one search by one measure."""
     for row in rows.to_dict("records"):
         if row["method"] == RANDOM:
             axes.axhline(max(row[measure], LOWEST), color=GREY, linestyle=LEVEL_DASH, linewidth=0.8, zorder=1)

@@ -24,9 +24,9 @@ def arrow_ends(graph: Graph, edge: Edge, live: Set[Node]) -> list[Node]:
 
 
 def strongest(ends: dict[Edge, list[Node]], strengths: dict[Edge, float], n: int) -> list[Edge]:
-    """Choose at most ``n`` edges, strongest first, each with the strongest way from it to the logits.
+    """Choose at most ``n`` edges, the strongest first, each with its strongest path to the logits.
 
-    The strongest alone would leave heads hanging in the air whose way on is one weak edge.
+    The strongest edges alone would leave some heads without a path to the logits.
     """
     order = sorted(ends, key=lambda edge: -strengths[edge])
     onward = {edge.sender: edge for edge in reversed(order)}  # the strongest edge of a sender overwrites the others
@@ -42,23 +42,23 @@ def strongest(ends: dict[Edge, list[Node]], strengths: dict[Edge, float], n: int
 
 
 def input_of(receiver: Node) -> str:
-    """Return which input a receiver is: q, k, v, mlp or logits."""
+    """Return the name of a receiver's input: q, k, v, mlp or logits."""
     return receiver.port or receiver.component
 
 
 def counted(n: int, kind: str = "") -> str:
-    """Return a number of edges in words."""
+    """Return a number of edges as a text."""
     return f"1 {kind}edge" if n == 1 else f"{n:,} {kind}edges"
 
 
 def line_width(strengths: Iterable[float]) -> Callable[[float], float]:
-    """Return the width of an effect in points, on a log scale of at most ``DECADES`` decades."""
+    """Return a function from an effect to a width in points, on a log scale of at most ``DECADES`` decades."""
     low, high = strength_range(strengths)
     norm = LogNorm(low, high, clip=True) if low < high else lambda _: 1.0
     return lambda strength: 0.5 + 1.7 * float(norm(max(strength, low)))
 
 
 def strength_range(strengths: Iterable[float]) -> tuple[float, float]:
-    """Return the weakest and strongest effect that are told apart; an effect of zero has no place on a log scale."""
+    """Return the weakest and the strongest effect on the log scale, where an effect of zero has no place."""
     positive = [s for s in strengths if s > 0] or [1.0]
     return max(min(positive), max(positive) * 10.0**-DECADES), max(positive)

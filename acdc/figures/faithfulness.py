@@ -1,4 +1,4 @@
-"""Draw how much of the metric circuits keep over their sizes, all methods at once (Mueller et al. 2025, MIB)."""
+"""Draw faithfulness over circuits' sizes, all methods in one figure (Mueller et al. 2025, MIB)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def of_searches(evaluation: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.D
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw one search."""
+    """Draw the panel of one search."""
     is_random = rows["origin"] == CONTROL
     random = rows[is_random]
     draw_random(axes, random.assign(y=random["kept"].clip(LOWEST, HIGHEST)), "-")
@@ -121,7 +121,7 @@ def draw_method(axes: Axes, rows: pd.DataFrame, color: str, marker: str) -> None
 
 
 def turns(kept: pd.Series) -> pd.Series:
-    """Return which circuits keep another share than the one before or the one after; the ends do."""
+    """Return which circuits have another share than a neighbour, and the first and the last circuit."""
     return (kept.diff().abs() > SEEN) | (kept.diff(-1).abs() > SEEN) | kept.index.isin(kept.index[[0, -1]])
 
 

@@ -1,4 +1,4 @@
-"""Say what a head does beside a drawing: the colours of names, and terms and texts for a page."""
+"""Format facts about heads for drawings and pages: colours of names, terms and texts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ VERDICTS = {True: "as the name predicts", False: "not as the name predicts"}
 
 
 def fill_of(name: str) -> str:
-    """Return the colour that a head of a name is filled with; white where it has none."""
+    """Return the colour that fills a head of a name; white for a head without one."""
     if name not in NAME_COLORS:
         return "#FFFFFF"
     parts = (int(NAME_COLORS[name][i : i + 2], 16) for i in (1, 3, 5))
@@ -59,7 +59,7 @@ def border_of(name: str, otherwise: str) -> str:
 
 
 def facts_of(heads: Heads, head: str) -> list[list[str]]:
-    """Return terms and texts about a head: its name, how the tests went, its attention and its scores."""
+    """Return terms and texts about a head: its name, its tests, its attention and its scores."""
     row = heads.rows.get(head)
     if row is None:
         return []
@@ -67,7 +67,7 @@ def facts_of(heads: Heads, head: str) -> list[list[str]]:
 
 
 def name_of(row: Mapping[str, Any], n_heads: int) -> str:
-    """Return the name with its score and rank."""
+    """Return a head's name with its score and rank, as a text."""
     if row["name"] == NONE:
         return "none: no rule holds"
     failed = ", fails its test" if failed_of(row) else ""
@@ -80,7 +80,7 @@ def failed_of(row: Mapping[str, Any]) -> bool:
 
 
 def tests_of(row: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield what the tests of a head's name measured."""
+    """Yield the results of the tests of a head's name, as terms and texts."""
     if "cut_effect" in row:
         better = "worse" if row["cut_effect"] > 0 else "better"
         change = f"{label(row['tested_by'])} gets {better} by {two(abs(row['cut_effect']))}"
@@ -94,26 +94,26 @@ def tests_of(row: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def verdict(row: Mapping[str, Any], key: str) -> str:
-    """Return whether a test came out as predicted; nothing where it predicts nothing."""
+    """Return whether a test came out as predicted, as a text; an empty text without a prediction."""
     return f": {VERDICTS[str(row[key]) == 'True']}" if key in row else ""
 
 
 def attention_of(row: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield how much a head attends from the scored position to the labelled ones, clean and corrupted."""
+    """Yield a head's attention from the scored position to labelled words, on clean and corrupted prompts."""
     for key, value in row.items():
         if key.startswith("END->") and not key.endswith("_corrupted"):
             yield [f"attends {key.replace('->', ' to ')}", both(row, key, value)]
 
 
 def scores_of(row: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield a head's scores."""
+    """Yield a head's scores, as terms and texts."""
     for key, term in SCORES.items():
         if key in row:
             yield [term, both(row, key, row[key])]
 
 
 def both(row: Mapping[str, Any], key: str, value: float) -> str:
-    """Return a measure on the clean prompts and, where it has one, on the corrupted ones."""
+    """Return a measure on the clean prompts and, if there is one, on the corrupted prompts, as a text."""
     other = row.get(f"{key}_corrupted")
     return two(value) if other is None else f"{two(value)}, corrupted {two(other)}"
 

@@ -1,4 +1,4 @@
-"""Hold what several figures share: panels, order of methods, random circuits, legends, and what cannot be drawn."""
+"""Share parts of several figures: panels, order of methods, random circuits, legends."""
 
 from __future__ import annotations
 
@@ -78,19 +78,19 @@ def name_outer_axes(grid: Sequence[Axes], x: str, y: str | None = None) -> None:
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Return names of methods, each once, in the catalogue's order; those that it has not come last."""
+    """Return distinct names of methods in the catalogue's order; unknown ones come last."""
     names = list(dict.fromkeys(methods))
     return [name for name in METHODS if name in names] + [name for name in names if name not in METHODS]
 
 
 def is_compared(methods: pd.Series) -> pd.Series:
-    """Return which rows are of methods that look at prompts: others are controls, and compared with."""
+    """Return which rows are of methods that use the prompts; the others are controls."""
     blind = [method.name for method in METHODS.values() if not method.uses_prompts]
     return ~methods.isin(blind)
 
 
 def not_converged(rows: pd.DataFrame) -> pd.Series:
-    """Return which circuits are of a search that ended too early. Nobody knows it of imported ones."""
+    """Return which circuits are known to come from a search that did not converge."""
     return rows["converged"].astype(str) == "False"
 
 
@@ -112,7 +112,7 @@ def draw_random(axes: Axes, rows: pd.DataFrame, dash: Any) -> None:
 
 
 def of_one_size(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return random circuits with the median of ``size`` over those of one rank in their seeds, which differ a little.
+    """Return random circuits with the median of ``size`` over the circuits of one rank in their seeds.
 
     A seed decides how many edges reach the logits, and how many direct edges there are.
     """
@@ -124,22 +124,22 @@ def of_one_size(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def method_handles(methods: Sequence[str], **looks: Any) -> list[Line2D]:
-    """Return a legend's entry for each method."""
+    """Return a legend entry for each method."""
     return [Line2D([], [], color=look(name)[0], marker=look(name)[1], label=label(name), **looks) for name in methods]
 
 
 def hollow_handle(text: str) -> Line2D:
-    """Return the legend's entry of hollow markers."""
+    """Return the legend entry of hollow markers."""
     return Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label=text)
 
 
 def published_handle(text: str, size: float) -> Line2D:
-    """Return the legend's entry of the paper's own numbers."""
+    """Return the legend entry of the paper's own numbers."""
     return Line2D([], [], **published_look(size), label=text)
 
 
 def published_look(size: float) -> dict[str, Any]:
-    """Return how the paper's own numbers are marked: circles around ours."""
+    """Return the marker of the paper's own numbers: circles around ours."""
     return {
         "color": INK, "linestyle": "", "marker": "o", "markersize": size, "markerfacecolor": "none",
         "markeredgewidth": 0.8,
@@ -147,7 +147,7 @@ def published_look(size: float) -> dict[str, Any]:
 
 
 def chance_handle() -> Line2D:
-    """Return the legend's entry of the line of chance."""
+    """Return the legend entry of the line of chance."""
     return Line2D([], [], color=GREY, linewidth=0.6, linestyle=CHANCE_DASH, label="chance")
 
 
@@ -155,7 +155,7 @@ def chance_handle() -> Line2D:
 
 
 def refuse_not_finite(column: pd.Series) -> None:
-    """Raise InputError, which names column and row, where a value is NaN or infinite."""
+    """Check that a column has no NaN or infinite value; raise InputError that names the row if it has."""
     bad = column.isna()
     if pd.api.types.is_numeric_dtype(column):
         bad |= np.isinf(column)

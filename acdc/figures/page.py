@@ -83,7 +83,7 @@ def page(
 
 
 def places(nodes: Iterable[Node]) -> dict[str, Any]:
-    """Return where every node of the sweep stands, and the labels of the layers."""
+    """Return the position of every node of the sweep, and the labels of the layers."""
     order = {"tok_embed": 0, "embed": 1, "pos_embed": 2, "head": 3, "mlp": 4}  # a set has another in every process
     present = sorted(set(nodes), key=lambda node: (node.layer, order.get(node.component, 5), node.head or 0))
     layers = {layer: [node for node in present if node.layer == layer] for layer in sorted({n.layer for n in present})}
@@ -114,19 +114,19 @@ def places(nodes: Iterable[Node]) -> dict[str, Any]:
 
 
 def zoom(across: int, up: int) -> float:
-    """Return how much of its size so many nodes across and up have on a laptop."""
+    """Return the scale at which a number of nodes across and up fits a laptop's screen."""
     return min(CANVAS[0] / (ACROSS * (across + 1)), CANVAS[1] / (UP * (up + 1)))
 
 
 def spacing(across: int, up: int) -> tuple[float, float]:
-    """Return how far nodes stand from each other: at the least or, where there is room, farther."""
+    """Return the distances between nodes: the smallest ones or, if there is room, larger ones."""
     size = min(zoom(across, up), 1.0)
     wide, high = CANVAS[0] / (size * (across + 1)), CANVAS[1] / (size * (up + 1))
     return min(max(wide, ACROSS), STRETCH * ACROSS), min(max(high, UP), STRETCH * UP)
 
 
 def layer_label(layer: int, inner: Sequence[int], lies: bool) -> str:
-    """Return what stands beside a layer; where layers are columns, only the first says what the number is of."""
+    """Return the label of a layer; if layers are columns, only the first one has the word."""
     return f"layer {layer}" if not lies or layer == inner[0] else str(layer)
 
 
@@ -138,13 +138,14 @@ def names_of(shown: Sequence[Shown]) -> list[list[str]]:
 
 @dataclass
 class Shown:
-    """Hold what the page shows of one circuit.
+    """Hold the parts of the page for one circuit.
 
     Attributes:
-        node_effects: by name, of removing all that a node sends.
-        heads: what heads do; None where it is not known.
-        strengths: sizes of the effects of edges or, where there are none, of their scores.
-        ends: of the edges that lead on to the logits, the nodes that read them.
+        found: the circuit.
+        node_effects: by the node's name, the effect of removing its outgoing edges.
+        heads: the measured heads; None if they are unknown.
+        strengths: the absolute effects of edges or, without effects, their absolute scores.
+        ends: for each edge that leads on to the logits, the nodes that read it.
         drawn: the edges that are drawn, the strongest first.
         arrows: those edges, one for every node that reads them.
     """
@@ -166,7 +167,7 @@ class Shown:
         self.arrows = [(edge, end) for edge in self.drawn for end in self.ends[edge]]
 
     def data(self, rows: Mapping[int, int]) -> dict[str, Any]:
-        """Return what the page's script reads.
+        """Return the data of the circuit for the page's script.
 
         Args:
             rows: by layer, which of the rows of nodes it is.
@@ -183,7 +184,7 @@ class Shown:
         }
 
     def name(self, node: Node) -> str:
-        """Return the name that is proposed for a node; ``NONE`` where there is none."""
+        """Return the proposed name of a node; ``NONE`` if there is none."""
         return self.heads.name(node.name) if self.heads and node.component == "head" else NONE
 
     @property
@@ -213,7 +214,7 @@ class Shown:
         return "; ".join(parts)
 
     def node(self, node: Node) -> dict[str, Any]:
-        """Return what the page knows of a node."""
+        """Return the data of a node for the page's script."""
         label = f"{node.layer}.{node.head}" if node.component == "head" else node.name.replace("_", " ")
         name = self.name(node)
         failed = self.heads is not None and failed_of(self.heads.rows.get(node.name, {}))
@@ -232,7 +233,7 @@ class Shown:
         }
 
     def node_facts(self, node: Node) -> list[list[str]]:
-        """Return terms and texts: what a node writes and reads, and what removing it does."""
+        """Return terms and texts about a node: its hook points, its edges, and the effect of removing it."""
         sends = node.component != "logits"
         facts = facts_of(self.heads, node.name) if self.heads else []
         facts += [["writes", hook(node.sender_hook, node.index)]] if sends else []
@@ -247,7 +248,7 @@ class Shown:
         return facts
 
     def edge(self, edge: Edge, end: Node, width: float, rows: Mapping[int, int]) -> dict[str, Any]:
-        """Return what the page knows of an edge to one of the nodes that read it."""
+        """Return the data of an arrow for the page's script: an edge to one of the nodes that read it."""
         effect = self.found.effects.get(key_of(edge))
         facts = [["from", hook(*edge.sender_hook)], ["to", hook(*edge.receiver_hook)]]
         if effect is not None:
@@ -270,7 +271,7 @@ class Shown:
 
 
 def width_of(node: Node, label: str) -> float:
-    """Return how wide a node is: heads and MLPs stand close together, and the others have words."""
+    """Return the width of a node: at least ``WIDTH`` for heads and MLPs, that of the name for other nodes."""
     return max(WIDTH, LETTER * len(label)) if node.component in ("head", "mlp") else 1.2 * LETTER * len(label)
 
 

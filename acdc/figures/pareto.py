@@ -1,4 +1,4 @@
-"""Draw how small circuits are against how much of the model's behaviour they keep."""
+"""Draw the sizes of circuits against how much of the model's behaviour they keep."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def check(table: pd.DataFrame) -> list[str]:
 
 
 def controls(table: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return the rows of one control."""
+    """Return the rows of one control, such as the full graph."""
     return table[(table["origin"] == CONTROL) & (table["method"] == method)]
 
 
@@ -104,12 +104,12 @@ class Search:
 
     @property
     def has_values(self) -> bool:
-        """Return whether values stand at the points: of counts, the axis says as much."""
+        """Return whether values are written at the points; counts of edges or nodes are on the axis already."""
         return self.size_by not in COUNTS
 
 
 def searches(table: pd.DataFrame) -> list[Search]:
-    """Return a line for every method, minimised metric and ablation of circuits that are no controls."""
+    """Return a line for every method, minimised metric and ablation, without controls."""
     found = table[table["origin"] != CONTROL]
     metrics, ablations = list(dict.fromkeys(found["metric"])), ablations_of(table)
     lines = []
@@ -126,13 +126,13 @@ def searches(table: pd.DataFrame) -> list[Search]:
 
 
 def fill(color: str, i: int) -> dict[str, Any]:
-    """Return how markers of the i-th minimised metric are filled."""
+    """Return the fill of markers for the i-th minimised metric."""
     style, is_white = FILLS[i % len(FILLS)]
     return {"fillstyle": style, "markerfacecolor": "white" if is_white else color, "markerfacecoloralt": "white"}
 
 
 def ablations_of(table: pd.DataFrame) -> list[str]:
-    """Return the ablations of a table; the whole model ablates nothing."""
+    """Return the ablations in a table, without that of the whole model, which has none."""
     return list(dict.fromkeys(table.loc[table["method"] != "full", "ablation"]))
 
 
@@ -145,7 +145,7 @@ def dash_of(ablation: str, ablations: list[str]) -> Any:
 
 
 def drawn_values(table: pd.DataFrame, metric: str) -> pd.Series:
-    """Return what is drawn of a metric, see ``pareto``."""
+    """Return the values of a metric to draw, see ``pareto``."""
     if not is_share(metric):
         return table[metric]
     full = full_value(table, metric)
@@ -251,13 +251,13 @@ def add_legend(figure: Figure, table: pd.DataFrame, series: list[Search]) -> Non
 
 
 def legend_title(series: list[Search]) -> str | None:
-    """Return what the numbers at the points are, such as "threshold"; None where there are none."""
+    """Return the title for the numbers at the points, such as "threshold"; None if there are none."""
     sizes = dict.fromkeys(label(s.size_by) for s in series if s.has_values)
     return f"numbers at the points: {', '.join(sizes)}" if sizes else None
 
 
 def freeze(figure: Figure) -> None:
-    """Lay out once: labels are placed by where things are, which a second layout would move."""
+    """Lay out the figure once and for all, since labels depend on the positions of other parts."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
@@ -275,7 +275,7 @@ def spread(labels: list[Annotation]) -> None:
 
 
 def with_units(series: list[Search]) -> list[Search]:
-    """Return searches whose values have units, such as 0.1 nats, if they are in several: else 0.1 is not 0.1."""
+    """Return searches whose values have units, such as 0.1 nats, if their metrics have different units."""
     metrics = {str(s.rows["metric"].iloc[0]) for s in series}
     units = {metric: METRICS[metric].unit if metric in METRICS else "" for metric in metrics}
     if len(set(units.values())) < 2:
@@ -298,12 +298,12 @@ def label_values(axes: Axes, series: list[Search], y: pd.Series) -> None:
 
 
 def marker_box(point: np.ndarray, dpi: float) -> Bbox:
-    """Return what a marker covers, in pixels."""
+    """Return the box that a marker covers, in pixels."""
     return Bbox([point - 2.5 * dpi / 72, point + 2.5 * dpi / 72])
 
 
 def label_point(axes: Axes, row: pd.Series, points: np.ndarray, own: int, taken: list[Bbox]) -> Bbox | None:
-    """Write a value at the first offset where it covers nothing and is nearest to its own point; None where none is."""
+    """Write a value at the first free place that is nearest to its own point; return None if there is none."""
     for dx, dy in LABEL_OFFSETS:
         text = axes.annotate(
             row["value"], (row[REACHING], row["y"]), xytext=(dx, dy), textcoords="offset points", fontsize=6,

@@ -51,7 +51,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Layout:
-    """Hold where everything of a drawing stands."""
+    """Hold the positions of all parts of a drawing."""
 
     boxes: dict[Node, Box]
     rows: dict[int, float]  # y of every layer that has nodes
@@ -80,7 +80,7 @@ def arrange(circuit: Circuit, links: list[tuple[Node, Node]]) -> Layout:
 
 
 def raised(node: Node, in_layer: dict[int, list[Node]]) -> float:
-    """Return how far a node stands above its row: an MLP does that shares it with heads."""
+    """Return how far a node is above its row, as an MLP that shares the row with heads is."""
     return RAISE if node.component == "mlp" and len(in_layer[node.layer]) > 1 else 0.0
 
 
@@ -125,7 +125,7 @@ def without_drift(pull: dict[Node, float]) -> np.ndarray:
 
 
 def apart(wanted: np.ndarray, width: float) -> np.ndarray:
-    """Return places in the order of the wanted ones, near them, at least a slot apart and inside the drawing."""
+    """Return positions in the order of the wanted ones and near them, at least a slot apart, inside the drawing."""
     order = np.argsort(wanted, kind="stable")
     steps = np.arange(len(wanted)) * SLOT
     low, high = SLOT / 2, width - SLOT / 2 - steps[-1]
@@ -138,7 +138,7 @@ def apart(wanted: np.ndarray, width: float) -> np.ndarray:
 
 
 def arrow_path(sender: Box, receiver: Box, side: float, others: np.ndarray, width: float) -> Path:
-    """Return a curve that leaves upwards, arrives from below and bows past other nodes where it can.
+    """Return a curve that leaves upwards, arrives from below and avoids other nodes if it can.
 
     Args:
         side: where along the receiver's lower side it arrives, in widths from the centre.
@@ -162,7 +162,7 @@ def sideways(sender: Box, receiver: Box) -> Path:
 
 
 def curve(start: np.ndarray, end: np.ndarray, bow: float, end_bow: float) -> Path:
-    """Return a Bezier curve that is pushed aside at both ends."""
+    """Return a Bezier curve whose inner points are pushed sideways."""
     rise = (end[1] - start[1]) * 0.4
     points = [start, start + (bow, rise), end + (end_bow, -rise), end]
     return Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])

@@ -73,7 +73,7 @@ def first_known(found: pd.DataFrame, of_trained: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw one search, a line per method."""
+    """Draw the panel of one search, with a line per method."""
     for y, row in enumerate(rows.to_dict("records")):
         color, marker = look(row["method"])
         axes.plot([row["auc_reset"], row["auc"]], [y, y], color=color, zorder=2)

@@ -1,4 +1,4 @@
-"""Draw ROC curves, in the layout of the paper's figure: how much of the known circuits found ones recover."""
+"""Draw ROC curves of the recovery of known circuits, in the layout of the paper's figure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def of_panels(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def beside(table: pd.DataFrame) -> pd.Series:
-    """Return, by row, the metric that its panel is named by: beside the paper's of every task the first other one."""
+    """Return for each row the metric that names its panel: its own or, for a metric of every task, the task's own."""
     of_every_task = [metric.name for metric in METRICS.values() if metric.published not in ("", OWN)]
     is_own = ~table["metric"].isin(of_every_task)
     own = table[is_own].drop_duplicates(PLACE)[[*PLACE, "metric"]].rename(columns={"metric": "own"})

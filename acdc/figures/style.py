@@ -1,4 +1,4 @@
-"""Give all figures one look, and one way to be saved."""
+"""Define the look of all figures, and save them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def looks() -> dict[str, tuple[str, str]]:
 
 
 def spare_looks() -> Iterator[tuple[str, str]]:
-    """Yield looks of colours that nobody has taken: first with markers that nobody has, then every other pair."""
+    """Yield unused looks: unused colours first with unused markers, then with all other markers."""
     declared = METHODS.entries.values()
     colors = [color for color in SPARE_COLORS if color not in {method.color for method in declared}]
     markers = sorted(SPARE_MARKERS, key={method.marker for method in declared}.__contains__)  # those not taken first
@@ -100,7 +100,7 @@ def spare_looks() -> Iterator[tuple[str, str]]:
 
 
 def style() -> AbstractContextManager[None]:
-    """Return the look of every figure for a ``with`` statement, after which the caller's settings come back."""
+    """Return a context manager that gives figures their look, and then restores the caller's settings."""
     return matplotlib.rc_context(RC)
 
 

@@ -23,7 +23,15 @@ from acdc.metrics import MetricKind
 
 
 def eap(engine: Engine, kind: MetricKind) -> Scored:
-    """Score edges by EAP, the gradient at the clean run. Removing an edge of positive score makes the metric worse."""
+    """Score edges by EAP, the gradient at the clean run. Removing an edge of positive score makes the metric worse.
+
+    Args:
+        engine: the model on the discovery prompts.
+        kind: the metric's class.
+
+    Returns:
+        The score of every addition edge in the metric's unit, Float[sender receiver].
+    """
     return Scored(over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING])), evaluations=1)
 
 
@@ -35,6 +43,9 @@ def eap_ig(engine: Engine, kind: MetricKind, *, ig_steps: int, ig_ends: str) -> 
         ig_ends: which ends are among the inputs: ``ablated`` takes 0, 1, ... m - 1 of m steps, as the authors' code
             does; ``clean`` 1, 2, ... m, as that code did before; ``both`` 0, 1, ... m. One step with both ends is that
             code's ``clean-corrupted``.
+
+    Returns:
+        Scores as those of ``eap``.
     """
     scores = over_prompts(engine, lambda model: edge_scores(model, kind, inputs_between(model, ig_steps, ig_ends)))
     return Scored(scores, evaluations=ig_steps + (ig_ends == "both"))
@@ -55,6 +66,9 @@ def eap_ig_activations(engine: Engine, kind: MetricKind, *, ig_steps: int) -> Sc
 
     Args:
         ig_steps: m; the gradients are taken at 1, 2, ... m of m steps from the part's ablated to its clean output.
+
+    Returns:
+        Scores as those of ``eap``.
     """
     parts = list(parts_of(engine.graph))
     scores = over_prompts(engine, lambda model: edge_scores(model, kind, outputs_between(model, parts, ig_steps)))

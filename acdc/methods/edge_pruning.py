@@ -211,7 +211,7 @@ def certain(score: Float[np.ndarray, "thing"], groups: Iterable[Group]) -> Float
 def kept(score: Float[np.ndarray, "thing"], groups: Iterable[Group]) -> Bool[np.ndarray, "thing"]:
     """Return which scores are kept: those of the largest deterministic masks, as many as the sum of all these masks.
 
-    The authors search for a threshold that keeps so many, and may be off by one where their search stops.
+    The authors search for a threshold that keeps this number, and may be off by one where their search stops.
     """
     share = certain(score, groups)
     best = np.lexsort((-score, -share))[: round(share.sum())]

@@ -28,7 +28,11 @@ OF_QUERIES, OF_KEYS, OF_VALUES = 0.25, 0.25, 0.5
 
 
 def gim(engine: Engine, kind: MetricKind) -> Scored:
-    """Score edges as EAP does, by modified gradients. Removing an edge of positive score makes the metric worse."""
+    """Score edges as EAP does, by modified gradients. Removing an edge of positive score makes the metric worse.
+
+    Returns:
+        The score of every addition edge, Float[sender receiver].
+    """
     scores = over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING]), GimModel)
     return Scored(scores, evaluations=1)
 

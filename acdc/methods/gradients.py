@@ -47,7 +47,7 @@ def gradients(
     mask = replace(Mask.of(Circuit.full(model.graph), model.weights.embed), all_present=True)
     n_rows, d_model = model.ablated.sender.shape[1:]
     mask.direct = mask.direct[:, None, None].repeat(1, n_rows, 1).requires_grad_()
-    # One tensor for all would have a gradient as large as itself at each of these places.
+    # One tensor for all receivers would get a gradient of its whole size from each of these places.
     added = {
         first: mask.direct.new_zeros(n, n_rows, d_model, requires_grad=True) for first, n in model.graph.read_together
     }

@@ -24,7 +24,11 @@ SMALLEST_NORM = 1e-6
 
 
 def hisp(engine: Engine, kind: MetricKind) -> Scored:
-    """Score every port and MLP by its importance, which is at least 0."""
+    """Score every port and MLP by its importance, which is at least 0.
+
+    Returns:
+        The score of every receiver, Float[receiver]; NaN for the logits. The L2 norm of a layer's scores is 1.
+    """
     scores = over_prompts(engine, lambda model: slopes(model, kind))
     layer = np.array([node.layer for node in engine.graph.receivers])
     for i in range(engine.graph.n_layers):

@@ -11,7 +11,11 @@ from acdc.metrics import MetricKind
 
 
 def random_order(engine: Engine, kind: MetricKind, *, order_seed: int) -> Scored:
-    """Score the edges of an engine's model at random."""
+    """Score the edges of an engine's model at random.
+
+    Returns:
+        A score in [0, 1) for every addition edge, Float[sender receiver].
+    """
     return Scored(random_scores(engine.graph, order_seed), evaluations=0)
 
 

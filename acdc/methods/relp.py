@@ -29,7 +29,11 @@ SMALLEST = 1e-6
 
 
 def relp(engine: Engine, kind: MetricKind) -> Scored:
-    """Score edges as EAP does, by RelP's coefficients. Removing an edge of positive score makes the metric worse."""
+    """Score edges as EAP does, by RelP's coefficients. Removing an edge of positive score makes the metric worse.
+
+    Returns:
+        The score of every addition edge, Float[sender receiver].
+    """
     scores = over_prompts(engine, lambda model: edge_scores(model, kind, [NOTHING]), RelpModel)
     return Scored(scores, evaluations=1)
 

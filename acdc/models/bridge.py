@@ -130,7 +130,7 @@ def private(module: Module) -> Module:
 
 def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
     """Make a bridge of a Hugging Face model, which becomes a part of the bridge."""
-    # TransformerLens knows a model by this list, which only models that were saved have.
+    # TransformerLens recognises a model by this list, which only saved models have.
     model.config.architectures = [type(model).__name__]
     # The quicker ways to run a mixture of experts do not compute in float64.
     model.set_experts_implementation("eager")
@@ -140,7 +140,7 @@ def boot(model: PreTrainedModel, tokenizer: Any | None) -> TransformerBridge:
         loaded = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         try:
             bridge = TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=loaded)
-        except Exception as error:  # whatever a library raises that does not know the model
+        except Exception as error:  # any error of a library that does not know the model
             raise InputError(f"TransformerLens cannot run {type(model).__name__}: {first_line(error)}") from error
     if tokenizer is None:
         bridge.tokenizer = None

@@ -96,7 +96,7 @@ def loading(folder: Path) -> Iterator[None]:
     """Turn any error of Transformers into an InputError that names the model's folder."""
     try:
         yield
-    except Exception as error:  # whatever a library raises for a model that it does not know, or for broken files
+    except Exception as error:  # any error of a library for an unknown model or broken files
         if "trust_remote_code" in str(error):
             raise InputError(
                 f"model folder {folder} brings code of its own, which is not run: take a model whose architecture"

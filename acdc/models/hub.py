@@ -261,7 +261,7 @@ def saying(what: str, instead: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # libraries of several kinds and makers are in the way from the hub to the disk
+    except Exception as error:  # several libraries are involved between the hub and the disk
         reason, remedy = explained(error)
         raise InputError(
             f"{what} could not be downloaded from the Hugging Face hub at {constants.ENDPOINT}: {reason}: {remedy}, "

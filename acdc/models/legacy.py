@@ -94,7 +94,7 @@ def save_tokenizer(source: Path, folder: Path) -> None:
     elif name:
         try:
             AutoTokenizer.from_pretrained(name, **NO_CODE).save_pretrained(folder)
-        except Exception as error:  # whatever libraries raise of the hub
+        except Exception as error:  # any error of a library that uses the hub
             reason, remedy = hub.explained(error)
             warnings.warn(
                 f"the model has no tokenizer and reads numbers alone, for that of {name}, which its config.json names, "

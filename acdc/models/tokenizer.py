@@ -36,7 +36,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     kind: Any = PreTrainedTokenizerFast if is_all_in_file(folder) else AutoTokenizer
     try:
         tokenizer = kind.from_pretrained(folder, **NO_CODE)
-    except Exception as error:  # whatever a library raises that lacks a file, a package or the format
+    except Exception as error:  # any error of a library for a missing file, package or format
         raise InputError(f"the tokenizer in {folder} does not load: {first_line(error)}") from error
     check_same(folder, tokenizer)
     return tokenizer
@@ -77,7 +77,7 @@ def check_same(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 def beginning_of(tokenizer: Any) -> int | None:
     """Return the beginning-of-sequence token; None if the vocabulary has none."""
     token = tokenizer.bos_token_id
-    # Of a name that the vocabulary lacks, the id is that of unknown words.
+    # If the vocabulary lacks the token, its id is that of unknown words.
     return token if token is not None and tokenizer.convert_ids_to_tokens(token) == tokenizer.bos_token else None
 
 

@@ -122,5 +122,5 @@ TASK = Task(
     make_dataset=make_dataset,
     metrics=("kl_divergence", "docstring_metric"),
     known_circuits={"attn-only-4l": {"published": from_file("docstring")}},
-    bos=False,  # the paper's prompts begin with it, here as they do there
+    bos=False,  # the dataset has the token already, as the paper's does
 )

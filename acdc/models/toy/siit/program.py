@@ -89,7 +89,7 @@ class Program:
     @property
     def begin(self) -> int:
         """Return the token that texts begin with: the first word, without a space."""
-        assert self.tokenizer is not None  # only texts are asked for it
+        assert self.tokenizer is not None  # only called for texts
         return int(self.tokenizer.convert_tokens_to_ids(self.words[0]))
 
     def ids(self, words: str) -> Int[Tensor, "word"]:

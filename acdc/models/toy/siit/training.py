@@ -153,7 +153,7 @@ def batch(
         alone: whether none of the other edges is kept, whatever the kind.
     """
     clean, corrupted = (program.draw(program, n, generator) for _ in range(2))
-    if program.draw_like:  # else hardly any interchange of names that have to match would have an answer
+    if program.draw_like:  # else values of two prompts could rarely be mixed
         corrupted[::2] = program.draw_like(program, clean[::2], generator)
     shape = (n, *truth.shape)
     chance = torch.rand(n, 1, 1, generator=generator)
