@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from acdc.engine.masked import NOTHING, Added, Given, Mask, MaskedModel
 
 Rules = Mapping[Callable[..., Any], Callable[..., Any]]
 """Replacements of torch's functions."""
@@ -29,6 +31,22 @@ class Modified(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         return self.rules.get(func, func)(*args, **(kwargs or {}))
+
+
+class ModifiedModel(MaskedModel):
+    """Compute the masked model's logits, with the gradients of some functions modified."""
+
+    rules: ClassVar[Rules] = {}
+    """Replacements of torch's functions by others of the same values."""
+
+    def logits(
+        self,
+        mask: Mask,
+        given: Given = NOTHING,
+        added: Added = NOTHING,
+    ) -> Float[Tensor, "scored d_vocab"]:
+        with Modified(self.rules):
+            return super().logits(mask, given, added)
 
 
 def partly(x: Float[Tensor, "..."], part: float | Tensor) -> Float[Tensor, "..."]:

@@ -8,15 +8,15 @@ factor. The constants are those of the authors' code (gim-explain 0.1.4).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine.masked import NOTHING, Added, Given, Mask, MaskedModel
+from acdc.engine.masked import NOTHING
 from acdc.engine.model import Engine
-from acdc.methods.backward import NORMS, Modified, partly
+from acdc.methods.backward import NORMS, ModifiedModel, partly
 from acdc.methods.driver import Scored
 from acdc.methods.eap import edge_scores
 from acdc.methods.gradients import over_prompts
@@ -37,25 +37,6 @@ def gim(engine: Engine, kind: MetricKind) -> Scored:
     return Scored(scores, evaluations=1)
 
 
-class GimModel(MaskedModel):
-    """Compute the masked model's logits with GIM's modified gradients."""
-
-    def logits(
-        self,
-        mask: Mask,
-        given: Given = NOTHING,
-        added: Added = NOTHING,
-    ) -> Float[Tensor, "scored d_vocab"]:
-        with Modified(RULES):
-            return super().logits(mask, given, added)
-
-    def attention(self, layer: int, ports: Float[Tensor, "port row d_head"]) -> Float[Tensor, "head row d_head"]:
-        n_heads, n_kv = self.graph.n_heads, self.graph.n_kv_heads
-        parts = [OF_QUERIES] * n_heads + [OF_KEYS] * n_kv + [OF_VALUES] * n_kv
-        part = torch.tensor(parts).to(ports)[:, None, None]
-        return super().attention(layer, partly(ports, part))
-
-
 class Softmax(torch.autograd.Function):
     """Compute a softmax over the last dimension, with the gradient of a softmax at ``TEMPERATURE``."""
 
@@ -72,4 +53,13 @@ class Softmax(torch.autograd.Function):
         return softer * (gradient - (gradient * softer).sum(-1, keepdim=True)), None
 
 
-RULES = {**NORMS, Tensor.softmax: Softmax.apply}
+class GimModel(ModifiedModel):
+    """Compute the masked model's logits with GIM's modified gradients."""
+
+    rules: ClassVar = {**NORMS, Tensor.softmax: Softmax.apply}
+
+    def attention(self, layer: int, ports: Float[Tensor, "port row d_head"]) -> Float[Tensor, "head row d_head"]:
+        n_heads, n_kv = self.graph.n_heads, self.graph.n_kv_heads
+        parts = [OF_QUERIES] * n_heads + [OF_KEYS] * n_kv + [OF_VALUES] * n_kv
+        part = torch.tensor(parts).to(ports)[:, None, None]
+        return super().attention(layer, partly(ports, part))

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc.engine.masked import NOTHING, Added, Given, Mask, MaskedModel
+from acdc.engine.masked import NOTHING
 from acdc.engine.model import Engine
 from acdc.engine.weights import Block
-from acdc.methods.backward import NORMS, Modified, Rules, partly
+from acdc.methods.backward import NORMS, ModifiedModel, partly
 from acdc.methods.driver import Scored
 from acdc.methods.eap import edge_scores
 from acdc.methods.gradients import over_prompts
@@ -38,24 +38,6 @@ def relp(engine: Engine, kind: MetricKind) -> Scored:
     return Scored(scores, evaluations=1)
 
 
-class RelpModel(MaskedModel):
-    """Compute the masked model's logits, with RelP's coefficients in place of gradients."""
-
-    def logits(
-        self,
-        mask: Mask,
-        given: Given = NOTHING,
-        added: Added = NOTHING,
-    ) -> Float[Tensor, "scored d_vocab"]:
-        with Modified(RULES):
-            return super().logits(mask, given, added)
-
-    def mlp(self, block: Block, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-        out = super().mlp(block, x)
-        # All of a gated MLP's gradient goes through the product.
-        return partly(out, 0.5) if self.weights.architecture.gated else out
-
-
 def by_identity(f: Callable[..., Tensor], x: Float[Tensor, "..."], **how: Any) -> Float[Tensor, "..."]:
     """Compute an activation function f with the gradient f(x) / x."""
     away = x.detach().sign()
@@ -63,11 +45,19 @@ def by_identity(f: Callable[..., Tensor], x: Float[Tensor, "..."], **how: Any) -
     return bottom * (f(x, **how) / bottom).detach()
 
 
-RULES: Rules = {
-    **NORMS,
-    F.gelu: partial(by_identity, F.gelu),
-    F.silu: partial(by_identity, F.silu),
-    F.relu: partial(by_identity, F.relu),
-    # The square of a rectified x, which is an activation too.
-    Tensor.square: partial(by_identity, Tensor.square),
-}
+class RelpModel(ModifiedModel):
+    """Compute the masked model's logits, with RelP's coefficients in place of gradients."""
+
+    rules: ClassVar = {
+        **NORMS,
+        F.gelu: partial(by_identity, F.gelu),
+        F.silu: partial(by_identity, F.silu),
+        F.relu: partial(by_identity, F.relu),
+        # The square of a rectified x, which is an activation too.
+        Tensor.square: partial(by_identity, Tensor.square),
+    }
+
+    def mlp(self, block: Block, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        out = super().mlp(block, x)
+        # All of a gated MLP's gradient goes through the product.
+        return partly(out, 0.5) if self.weights.architecture.gated else out
