@@ -72,7 +72,7 @@ def shoot(browser: webdriver.Chrome, name: str) -> None:
 
 
 def report(browser: webdriver.Chrome, file: Path) -> None:
-    """Shoot what the report opens on."""
+    """Shoot the first view of the report."""
     browser.get(file.resolve().as_uri())
     WebDriverWait(browser, 10).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".prose img"))
     shoot(browser, "report.webp")
@@ -91,7 +91,7 @@ def notebook(browser: webdriver.Chrome, file: Path) -> None:
 
 
 def console(browser: webdriver.Chrome, file: Path, folder: Path) -> None:
-    """Shoot what the workflow shows on a terminal, from the number of jobs to the end."""
+    """Shoot the console of a workflow, from its first line of its own to the end."""
     lines = file.read_text(encoding="utf-8").replace("\r", "").split("\n")
     first, last = (next(i for i, line in enumerate(lines) if sign in line) for sign in (" jobs: ", " jobs done "))
     terminal = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)

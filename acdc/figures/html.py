@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 LIBRARY = "cytoscape.min.js"
 LEFT_OUT = "/* the library */"
-"""What stands for the library in pages of a collection, which holds it once."""
+"""The placeholder of the library in the pages of a collection, which holds the library once."""
 SEAL = "<!-- "
-"""What a page's SHA-256 stands behind."""
+"""The text before a page's SHA-256."""
 MOST_ROWS = 400
-"""Rows of a table that a page shows at once: more make a browser slow."""
+"""The most rows of a table that a page shows at once: more make a browser slow."""
 
 
 def text_of(file: str) -> str:
@@ -41,7 +41,7 @@ def as_json(data: Any) -> str:
 
 
 def packed(text: str) -> str:
-    """Return text compressed, as letters and digits that a page's script can unpack; the same bytes on every run."""
+    """Return text compressed by gzip and written in base64, which ``unpack.js`` reads; the same bytes on every run."""
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
 
 
@@ -49,8 +49,8 @@ def filled(template: str, parts: dict[str, str], **texts: str) -> str:
     """Fill a template of ``acdc/assets/page``.
 
     Args:
-        parts: by name, what stands in the page as it is: styles, scripts and JSON.
-        texts: by name, what people have named, whose signs mean nothing in the page.
+        parts: by name, styles, scripts and JSON, which stand in the page as they are.
+        texts: by name, titles and other names that people have chosen, which are escaped.
     """
     environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
     marked = {name: markupsafe.Markup(part) for name, part in parts.items()}
@@ -58,7 +58,7 @@ def filled(template: str, parts: dict[str, str], **texts: str) -> str:
 
 
 def sealed(page: str) -> str:
-    """Return an interactive page with its SHA-256 in a comment at its end, by which a damaged one is told."""
+    """Return an interactive page with its SHA-256 in a comment at its end, so that a damaged page is recognised."""
     return f"{page}{SEAL}{of_text(page)} -->\n"
 
 
