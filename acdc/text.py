@@ -375,7 +375,7 @@ def last_scored(
     )
 
 
-# The token that marks the beginning.
+# The beginning-of-sequence (BOS) token.
 
 
 def begun(data: Dataset, tokenizer: PreTrainedTokenizerBase | None, bos: Bos) -> Dataset:
