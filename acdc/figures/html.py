@@ -41,7 +41,7 @@ def as_json(data: Any) -> str:
 
 
 def packed(text: str) -> str:
-    """Return text compressed by gzip and written in base64, which ``unpack.js`` reads; the same bytes on every run."""
+    """Return text compressed by gzip and written in base64, for a page's script; the same bytes on every run."""
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
 
 
