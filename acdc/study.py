@@ -312,6 +312,10 @@ class Study:
         """Return the searches and methods whose sweeps are drawn."""
         return [(search, method) for search in self.searches for method in search.methods if search.drawn(method)]
 
+    def drawing(self, search: Search, method: Method) -> str:
+        """Return the path of a sweep's drawings, without the value and the suffix."""
+        return f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}".format(**search.labels, method=method.name)
+
     def resampled(self, w: Any) -> Batch:
         """Return the job that a resampling repeats: one method of a search."""
         search = self.search(w)
@@ -573,11 +577,8 @@ class Study:
     def figures(self) -> list[str]:
         """Return the paths of the study's figures, without suffixes."""
         names = self.of_searches(f"{FIGURES}/pareto_{{ablation}}")
-        for search in self.searches:
-            drawing = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}".format
-            for method in search.methods:
-                path = drawing(**search.labels, method=method.name)
-                names += [f"{path}_{value}" for value in search.drawn(method)]
+        for search, method in self.drawings():
+            names += [f"{self.drawing(search, method)}_{value}" for value in search.drawn(method)]
         whole = []
         if any(sum(method.uses_prompts for method in search.methods) >= COMPARED for search in self.searches):
             whole += ["faithfulness", *(f"cost_{cost}" for cost in COSTS)]
@@ -590,8 +591,7 @@ class Study:
 
     def pages(self) -> list[str]:
         """Return an interactive page for every sweep that is drawn."""
-        pattern = f"{FIGURES}/circuit_{{metric}}_{{ablation}}_{{method}}.html"
-        return [pattern.format(**search.labels, method=method.name) for search, method in self.drawings()]
+        return [f"{self.drawing(search, method)}.html" for search, method in self.drawings()]
 
     def page_files(self) -> list[str]:
         """Return all interactive pages, one of all of them, and the tables as pages."""

@@ -72,7 +72,7 @@ rule curves:
 
 for search, method in STUDY.drawings():
     about = {**search.labels, "method": method.name}
-    drawing = f"{FIGURES}/{TASK}/circuit_{{metric}}_{{ablation}}_{{method}}".format(**about)
+    drawing = STUDY.drawing(search, method)
     LABELS[search.rule("draw", method.name)] = {"kind": "draw", **about}
 
     rule:
