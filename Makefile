@@ -50,7 +50,7 @@ gpu-report: $(INSTALLED)
 	$(IN_VENV) python -m benchmarks.gpu_report $(ARGS)
 
 docs-images: $(INSTALLED)
-	$(IN_VENV) python docs/screenshots.py $(ARGS)
+	$(IN_VENV) python -m docs.screenshots $(ARGS)
 
 api: $(INSTALLED)
 	$(IN_VENV) python -m docs.reference

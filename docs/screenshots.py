@@ -24,6 +24,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.chromium import chromium
+
 IMAGES = Path(__file__).parent / "images"
 QUALITY, WIDTH = 85, 150  # of WebP; letters a line of a terminal
 SIDES = (("x", "width"), ("y", "height"))
@@ -38,15 +40,6 @@ FIGURES = {
 }
 """Images by the figures of the default study that they are."""
 PAGE = "figures/default/smollm2-135m-q4/ioi/circuit_logit_difference_corrupted_acdc.html"
-
-
-def chromium() -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1440,887"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
 
 
 def page(browser: webdriver.Chrome, file: Path) -> None:
@@ -113,7 +106,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     for image, figure in FIGURES.items():
         shutil.copyfile(Path("figures/default", figure), IMAGES / image)
-    with chromium() as browser:
+    with chromium("1440,887") as browser:
         page(browser, files.page)
         report(browser, files.report)
         if files.notebook:

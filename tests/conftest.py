@@ -15,6 +15,8 @@ from jaxtyping import config, install_import_hook
 if TYPE_CHECKING:
     from selenium import webdriver
 
+    from tests.checkout import Checkout
+
 CHECKED = (
     *("engine", "methods", "metrics", "data", "graph", "ablation", "reference", "analysis"),
     *("models.bridge", "models.reset"),
@@ -49,17 +51,19 @@ def unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Return a checkout without any generated file, for dry runs and for what is refused."""
+    from tests.checkout import Checkout
+
+    return Checkout(tmp_path_factory.mktemp("fresh"))
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[webdriver.Chrome]:
-    from selenium import webdriver
-
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("no chromium and chromedriver on PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+    from tests.chromium import chromium
+
+    with chromium("1300,900") as chrome:
         yield chrome

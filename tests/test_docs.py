@@ -58,10 +58,10 @@ ELSEWHERE = (
     *("cd", "git clone", "conda env create", "conda activate", "source .venv/bin/activate", "pip install"),
     *("docker build", "docker save", "apptainer build", "buildah bud", "sacct", "cat results/test/logs/"),
 )
-"""What is not ours to test."""
+"""Commands that are not ours to test."""
 ASSIGNED = re.compile(r"([A-Z_]+)=\S*")
 BLANK = re.compile(r"<[^<>]+>")
-"""What a reader fills in."""
+"""A placeholder that the reader replaces."""
 
 
 def commands(text: str) -> Iterator[str]:
@@ -91,12 +91,6 @@ def split(block: str) -> Iterator[str]:
                 command = []
             else:
                 command.append(word)
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> Checkout:
-    """Nothing is generated here."""
-    return Checkout(tmp_path_factory.mktemp("fresh"))
 
 
 def test_the_readme_has_the_two_commands():
@@ -327,7 +321,7 @@ def test_a_flag_exists(text):
 
 FILE = re.compile(r"(acdc|benchmarks|docs|notebooks|profiles|tests|workflow)/[\w./*<>-]+(?=$|::)")
 MADE = ("docs/api", "workflow/extensions/", "workflow/rules/tasks/", "acdc/tasks/<name>.py")
-"""What is made by a command or by the reader."""
+"""Paths that a command or the reader makes."""
 
 
 def files(text: str) -> Iterator[str]:
@@ -372,7 +366,7 @@ def outputs() -> str:
 # Python.
 
 ROOTS = {"acdc": acdc, "found": acdc.Found, "loaded": acdc.Found, "model": acdc.Model, "prompts": acdc.Dataset}
-"""What pages call things."""
+"""Objects of the package by the names that pages give them."""
 TRIED = {
     "README.md": "tests/test_package.py",
     "docs/extending.md": "tests/test_extending.py",

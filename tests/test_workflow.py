@@ -30,12 +30,6 @@ PLANTED = "results/test/planted/planted/logit_difference/corrupted"
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> Checkout:
-    """Return a checkout without any generated file, for dry runs and for what is refused."""
-    return Checkout(tmp_path_factory.mktemp("fresh"))
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Checkout:
     """Return a checkout after the whole small study, which is run once."""
     checkout = Checkout(tmp_path_factory.mktemp("finished"))
