@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 SHAPE = 12, 27
-"""How many senders and receivers the graph has."""
+"""The numbers of the graph's senders and receivers."""
 
 
 class Run(NamedTuple):

@@ -24,7 +24,7 @@ from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 LARGE = (".safetensors", ".pth", ".bin", ".whl")
-"""How files end that the hub keeps apart from Git, known by their SHA-256; and wheels, of a package index."""
+"""The suffixes of files that the hub keeps apart from Git, by their SHA-256, and of a package index's wheels."""
 HTML = b"<html><body>Welcome to our network. Please log in.</body></html>"
 CHUNK = 1024
 KINDS = ("revision", "resolve", "tree")
@@ -42,7 +42,7 @@ def error(status: int, code: str = "", message: str = "") -> Answer:
 
 
 PAGE: Answer = (200, {"Content-Type": "text/html"}, HTML)
-"""What a network with a login answers in the hub's place."""
+"""The page that a network with a login sends in the hub's place."""
 
 
 @dataclass

@@ -18,8 +18,8 @@ from acdc.models.architecture import Architecture
 N_VOCAB, N_CTX, D_HEAD, SHARP = 24, 41, 72, 40.0
 END = N_VOCAB - 1
 SIZES = {"token": N_VOCAB, "before": N_VOCAB, "pos": N_CTX, "first": N_CTX, "avoid": N_CTX, "out": N_VOCAB}
-"""What parts of the residual stream hold: the token, the one before, the position, where the same token stood first,
-the position to avoid, and what the model answers."""
+"""The dimensions of the residual stream's parts: the token, the token before, the position, the first position of the
+same token, the position to avoid, and the model's answer."""
 D_MODEL = sum(SIZES.values())
 NAMES = {
     "a0.h0": "previous token",

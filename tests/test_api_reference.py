@@ -21,7 +21,7 @@ LOADED = "return performance.getEntriesByType('resource').map(entry => entry.nam
 
 
 class Page(HTMLParser):
-    """What a page has: anchors, links, what it loads, its scripts and styles, and its text."""
+    """Read a page's anchors, links, loaded files, scripts and styles, and text."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Page]:
-    """Every page by its path in docs/api."""
+    """Return every page by its path in docs/api."""
     checkout = Checkout(tmp_path_factory.mktemp("reference"))
     result = checkout.run(sys.executable, "-m", "docs.reference")
     assert (result.returncode, result.stdout) == (0, "Open docs/api/acdc.html in a browser.\n")
@@ -114,7 +114,7 @@ def test_a_function_has_its_arguments_and_sections(pages, name):
 # What is named in docs and docstrings.
 
 GUIDES = ("README.md", "docs/python.md", "docs/extending.md", "docs/guide.md")
-"""What these name has to be in the reference."""
+"""Pages whose dotted names have to be in the reference."""
 IMPORT = re.compile(r"^ *from (acdc[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 
 

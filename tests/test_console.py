@@ -1,4 +1,4 @@
-"""What the workflow shows on the console: of records that are made by hand, and of a part of the small study."""
+"""Test the workflow's console, on hand-made records and in runs of a part of the small study."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class TestTerminal:
 
 
 class TestInstall:
-    """Who asks for an output of his own has Snakemake's own."""
+    """Snakemake's own console stays for a user who gives an option about output."""
 
     def refused(self, run: Run) -> bool:
         handlers = list(run.manager.logger.handlers)

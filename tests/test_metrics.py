@@ -104,7 +104,7 @@ def test_l2_is_the_mean_over_the_vocabulary_of_the_squared_difference_to_the_mod
 
 
 RIGHT = torch.tensor([[[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]], [[9.0, 9.0], [0.5, 0.5], [4.0, 0.0]]])
-"""What is to be said of two prompts at three positions, the first of which is not scored."""
+"""The targets of two prompts at three positions, the first of which is not scored."""
 CORRUPTED = torch.tensor([[[9.0, 9.0], [0.0, 1.0], [0.0, 0.0]], [[9.0, 9.0], [0.5, 0.5], [1.0, 0.0]]])
 ROWS = 4  # scored rows, at the third of which clean and corrupted outputs are the same
 

@@ -38,7 +38,7 @@ LOWEST, HIGHEST = -0.5, 1.6
 SEEN = 0.01
 """A difference of shares that can be seen."""
 MARGIN = 0.12
-"""What a panel has beyond its shares."""
+"""The room that a panel has above and below its shares."""
 
 
 def curves(evaluation: pd.DataFrame) -> Figure:

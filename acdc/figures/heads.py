@@ -19,7 +19,7 @@ NAME_COLORS = {
 }
 """The colour of a head's border and, fainter, of the head, by its name."""
 PALER = 0.7
-"""How far from its colour to white a head is filled, so that its label can be read."""
+"""The share of white in the fill of a named head, so that its label can be read."""
 SCORES = {
     "direct_effect": "direct effect on the logit difference",
     "copying": "copies answers",

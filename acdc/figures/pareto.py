@@ -25,7 +25,7 @@ KEYS = (*LABELS, *SIZE, "origin", "seed", REACHING)
 NO_METRICS = {*KEYS, *COUNTS, PRUNED, "converged"}
 """Every other column is a metric."""
 FILLS = (("full", False), ("full", True), ("bottom", False), ("left", False))
-"""How markers of the first minimised metric are filled, of the second and so on: which part, and whether in white."""
+"""The fills of markers, for the first minimised metric, the second and so on: the filled part, and whether in white."""
 AXIS = 30
 """Characters that fit beside an axis."""
 LABEL_OFFSETS = ((0, 5), (0, -5), (5, 0), (-5, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  # points

@@ -33,10 +33,10 @@ COLUMNS, SIDE, BESIDE, ROW_HEIGHT = 4, 1.4, 1.05, 1.85  # panels; inches, of a p
 PUBLISHED = 7.5
 """The size of the circles of the paper's points, in points."""
 OWN = "own"
-"""What the paper's points name a metric that is the task's own."""
+"""The name in the paper's points for a metric that is the task's own."""
 PLACE = ["task", "model", "ablation"]
 PANEL = [*PLACE, "beside"]
-"""What a panel is of; ``beside``: the metric that it is named by."""
+"""The columns whose values make a panel; ``beside`` is the metric in its title."""
 
 
 def roc(table: pd.DataFrame, published: pd.DataFrame, level: str) -> Figure:

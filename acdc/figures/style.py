@@ -26,7 +26,7 @@ MUTED = ("#332288", "#882255", "#117733", "#44AA99", "#999933", "#AA4499", "#88C
 LIGHT = ("#EE8866", "#77AADD")
 SPARE_COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY, *MUTED, *LIGHT)
 SPARE_MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "*", "H")
-"""What methods without a look of their own get: those that nobody declares, one after the other."""
+"""The markers of methods that declare none, one after the other, as the colours above."""
 UNKNOWN = (GREY, "X")
 """The look of what the catalogue has not, such as circuits of another tool."""
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))

@@ -104,7 +104,7 @@ class TestByHand:
         assert independence(x, y, 0.0, rng).statistic == pytest.approx(expected)
 
     def test_of_three_prompts_the_p_value_is_the_share_of_six_orders(self):
-        """Of the six orders of 0, 1, 5 beside 0, 1, 5, only the observed one reaches the observed value."""
+        """The observed order reaches the observed value, and the five other orders of 0, 1 and 5 do not."""
         x = np.array([0.0, 1.0, 5.0])
         p_value = independence(x, x, 0.0, default_rng(0)).p_value
         assert p_value == pytest.approx(1 / 6, abs=0.04)

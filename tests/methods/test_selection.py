@@ -216,7 +216,7 @@ def test_pruning_changes_nothing_that_a_circuit_does(kind, ablation):
 
 @pytest.mark.parametrize("ablation", ("zero", "mean"))
 def test_a_node_without_inputs_is_not_dead_where_the_ablated_run_is_fixed(ablation):
-    """What the node computes of ablated inputs is not what it is fixed to write."""
+    """The node's fixed output differs from the output that it would compute from ablated inputs."""
     setup = engine("gpt2", ablation)
     graph = setup.graph
     alone = Circuit.from_edges(graph, [Edge(Node(0, "mlp"), graph.receivers[-1])])

@@ -1,4 +1,4 @@
-"""What the workflow shows on the console: a line for every job, by stage, instead of its block and shell command.
+"""Show a line for every job on the console, by stage, instead of its block and shell command.
 
 The Snakefile puts it in front of Snakemake's own console, and only where that is as Snakemake makes it by default: any
 option about output (--quiet, --verbose, --dry-run, --debug-dag, another logger plugin) leaves Snakemake's own, as does
@@ -37,16 +37,16 @@ SKIPPED_LINES = (
 """Beginnings of lines that are no event of Snakemake's and in its log file alone."""
 NOTHING_TO_DO = "Nothing to be done"
 COMMAND = re.compile(r"Command '.*' (?=returned |died )", re.DOTALL)
-"""What Snakemake's exceptions say, with what every command begins with; the job's own command follows below."""
+"""A command in the text of Snakemake's exceptions, which Snakemake tells again below."""
 SHOWN_SECONDS = 5
-"""How long a job takes at least whose line says how long it took."""
+"""The least seconds of a job whose line says how long it took."""
 SHOWN_METHODS, SHOWN_VALUES = 4, 3
 BOLD, DIM, RED, GREEN = "1", "2", "31", "32"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is said of a job, when it started, and its files."""
+    """Hold a job's stage, its description, its start and its files."""
 
     stage: str
     text: str
