@@ -59,8 +59,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("fresh"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[webdriver.Chrome]:
+    """Return a Chromium of the test's own: a page may write to the console's log after the test that opened it."""
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("no chromium and chromedriver on PATH")
     from tests.chromium import chromium

@@ -347,12 +347,10 @@ def test_of_a_graph_that_does_not_fit_the_part_up_to_the_logits_is_shown(browser
     """In a narrow frame, such as a notebook's, with labels that can be read."""
     whole = [found("1", Circuit.full(Graph(n_layers, 1, 1)))]
     (tmp_path / "large.html").write_text(page(whole, {}, "t", "1"), encoding="utf-8")
-    size = browser.get_window_size()
     browser.set_window_size(800, 600)
     browser.get((tmp_path / "large.html").as_uri())
     x, y = place(browser, "logits")
     width, height, label = in_graph(browser, "[cy.width(), cy.height(), cy.zoom() * data.font]")
-    browser.set_window_size(size["width"], size["height"])
     assert label >= 10.99
     assert 0.7 * width < x < width if lies else 0 < y < 0.2 * height
 
