@@ -1,25 +1,30 @@
-"""Run the command line in a forked child, which has imported the libraries and may be killed or spoilt."""
+"""Run the command line in a forked child, which has imported the libraries and may be killed or spoilt.
+
+Children are forks of a server that does nothing else, not of the tests' process: once that has computed a gradient
+beside a device, pretended or real, autograd refuses to run in its forks.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import importlib
 import io
+import multiprocessing
 import os
-import pkgutil
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-import acdc
 from acdc.cli import main
 
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["tests.faults.imports"])
 MOST_PRINTED = 2**20
 """Bytes that a command can print."""
 LONGEST = 30
@@ -34,41 +39,39 @@ class Ended(NamedTuple):
     err: str
 
 
-def import_all() -> None:
-    """Import what commands import when they run, so that no child has to."""
-    for module in pkgutil.walk_packages(acdc.__path__, "acdc."):
-        if module.name != "acdc.__main__":
-            importlib.import_module(module.name)
+def nothing() -> None:
+    """Spoil nothing."""
 
 
-def run(arguments: Sequence[object], folder: Path, spoil: Callable[[], object] = lambda: None) -> Ended:
+def run(arguments: Sequence[object], folder: Path, spoil: Callable[[], object] = nothing) -> Ended:
     """Run ``acdc`` with these arguments, in a folder and in a child.
 
     Args:
-        spoil: what the child does first, such as to replace a function by one that kills.
+        spoil: what the child does first, such as to replace a function by one that kills. It is pickled: a function of
+            a module, or a ``partial`` of one.
     """
-    pipes = [os.pipe() for _ in range(2)]
-    for _, end in pipes:
-        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, MOST_PRINTED)
-    child = os.fork()
-    if child == 0:
-        be_child([str(argument) for argument in arguments], folder, spoil, *(end for _, end in pipes))
-    for _, end in pipes:
-        os.close(end)
-    _, status = os.waitpid(child, 0)
+    pipes = [SERVER.Pipe(duplex=False) for _ in range(2)]
+    ends = [end for _, end in pipes]
+    for end in ends:
+        fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, MOST_PRINTED)
+    child = SERVER.Process(target=be_child, args=([str(argument) for argument in arguments], folder, spoil, *ends))
+    child.start()
+    for end in ends:
+        end.close()
+    child.join()
     texts = []
     for beginning, _ in pipes:
-        with os.fdopen(beginning, "rb") as printed:
+        with beginning, os.fdopen(beginning.fileno(), "rb", closefd=False) as printed:
             texts.append(printed.read().decode(errors="replace"))
-    return Ended(os.waitstatus_to_exitcode(status), *texts)
+    return Ended(child.exitcode, *texts)
 
 
-def be_child(arguments: list[str], folder: Path, spoil: Callable[[], object], out: int, err: int) -> None:
+def be_child(arguments: list[str], folder: Path, spoil: Callable[[], object], out: Connection, err: Connection) -> None:
     """Run the command, and end the process as Python would."""
     status = 1
     try:
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
         sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(i, "wb"), write_through=i == 2) for i in (1, 2))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(LONGEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -67,9 +68,10 @@ def make(folder: Path) -> None:
     for command in MAKE:
         ended = forks.run(command, folder)
         assert ended.status == 0, (command, ended.err)
-    killed = forks.run([*CIRCUITS, "--out", "begun"], folder, lambda: stop_at_checkpoint(2))
+    killed = forks.run([*CIRCUITS, "--out", "begun"], folder, partial(stop_at_checkpoint, 2))
     assert killed.status == 77 and (folder / "begun/acdc/0.01/checkpoint.pt").exists(), killed.err
-    killed = forks.run([*STABILITY, "--work", "work", "--out", "stability.csv"], folder, lambda: stop_at_checkpoint(5))
+    resampled = [*STABILITY, "--work", "work", "--out", "stability.csv"]
+    killed = forks.run(resampled, folder, partial(stop_at_checkpoint, 5))
     assert killed.status == 77 and list((folder / "work").rglob("circuit.json")), killed.err
     write_edge_list(folder)
 

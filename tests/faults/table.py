@@ -273,7 +273,6 @@ def cases() -> Iterator[Case]:
 @cache
 def study() -> Path:
     """Return the folder of the study, which is made once."""
-    forks.import_all()
     folder = Path(tempfile.mkdtemp(dir=IN_MEMORY))
     atexit.register(removed, folder, os.getpid())
     small_study.make(folder)

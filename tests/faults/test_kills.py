@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_replacing(nth: int, after: bool) -> Callable[[], None]:
-    """Return what makes a process kill itself before or after it moves its nth file or folder into place."""
+def kill_at_replacing(nth: int, after: bool) -> None:
+    """Make this process kill itself before or after it moves its nth file or folder into place."""
     seen: list[int] = []
 
     def counted(move: Callable) -> Callable:
@@ -50,14 +51,11 @@ def at_replacing(nth: int, after: bool) -> Callable[[], None]:
 
         return moved
 
-    def spoil() -> None:
-        os.replace, os.rename = counted(os.replace), counted(os.rename)
-
-    return spoil
+    os.replace, os.rename = counted(os.replace), counted(os.rename)
 
 
-def while_writing() -> None:
-    """Make the process kill itself halfway through the first file that it writes, or after a library wrote one."""
+def kill_while_writing() -> None:
+    """Make this process kill itself halfway through the first file that it writes, or after a library wrote one."""
 
     def half(path: Path, data: str | bytes, **_: object) -> None:
         with path.open("wb") as file:
@@ -66,13 +64,13 @@ def while_writing() -> None:
         kill()
 
     Path.write_text = Path.write_bytes = half
-    at_replacing(1, after=False)()
+    kill_at_replacing(1, after=False)
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "while it writes": while_writing,
-    "after the first output": at_replacing(1, after=True),
-    "before the third output": at_replacing(3, after=False),
+    "while it writes": kill_while_writing,
+    "after the first output": partial(kill_at_replacing, 1, after=True),
+    "before the third output": partial(kill_at_replacing, 3, after=False),
 }
 
 
@@ -87,7 +85,7 @@ def test_a_killed_command_is_run_again_to_the_same_bytes(name, arguments):
         before = forks.signatures(folder)
         assert forks.run(arguments, folder).status == 0
         expected = outputs(folder, before, name)
-    moments = list(MOMENTS.values()) if len(expected) > 1 else [while_writing]
+    moments = list(MOMENTS.values()) if len(expected) > 1 else [kill_while_writing]
     assert was_killed(name, arguments, moments[0], expected)
     for spoil in moments[1:]:
         was_killed(name, arguments, spoil, expected)  # it may have fewer outputs
@@ -111,20 +109,23 @@ def test_every_rule_is_killed_here():
     assert CALLED and {arguments[0] for arguments in COMMANDS.values()} >= CALLED
 
 
+def fetched(command: list[str]) -> str:
+    """Write a wheel, as pip would."""
+    Path(command[command.index("--dest") + 1], "none-1-py3-none-any.whl").write_bytes(WHEEL)
+    return ""
+
+
+def replace_pip() -> None:
+    """Make this process ask no package index."""
+    wheel.failure = fetched
+
+
+def replace_pip_and_kill() -> None:
+    replace_pip()
+    kill_at_replacing(1, after=False)
+
+
 def test_a_killed_download_leaves_no_half_of_a_wheel():
-    """In place of pip, a function writes the wheel: no package index is asked."""
-
-    def fetched(command: list[str]) -> str:
-        Path(command[command.index("--dest") + 1], "none-1-py3-none-any.whl").write_bytes(WHEEL)
-        return ""
-
-    def replace_pip() -> None:
-        wheel.failure = fetched
-
-    def replace_pip_and_kill() -> None:
-        replace_pip()
-        at_replacing(1, after=False)()
-
     with a_copy() as folder:
         before = forks.signatures(folder)
         assert forks.run(FETCH, folder, replace_pip_and_kill).status == -signal.SIGKILL

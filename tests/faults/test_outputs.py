@@ -21,7 +21,7 @@ def copy() -> Iterator[Path]:
         yield folder
 
 
-def refused(arguments: list[str], folder: Path, spoil: Callable[[], object] = lambda: None) -> str:
+def refused(arguments: list[str], folder: Path, spoil: Callable[[], object] = forks.nothing) -> str:
     """Run a command; return the one sentence in which it is refused, while every file stays as it was."""
     before = forks.signatures(folder)
     ended = forks.run(arguments, folder, spoil)
@@ -63,14 +63,14 @@ def test_a_folder_that_may_not_be_written_to(copy, arguments):
     assert "closed may not be read or written by you: change its permissions, or give another path" in said
 
 
-def almost_full(n_bytes: int) -> Callable[[], None]:
-    """Return what makes a process fail as on a full disk, once it writes more than so many bytes to a file."""
+LIMIT = 40
+"""Bytes of a file that an almost full disk has room for: less than any output has."""
 
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
-    return limit
+def fill_disk() -> None:
+    """Make this process fail as on a full disk, once it writes more than ``LIMIT`` bytes to a file."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
 
 QUICK = {name: ([*given], out) for name, (given, out) in TO_FILES.items() if name not in FROM_ELSEWHERE}
@@ -79,20 +79,19 @@ FULL = {**QUICK, **{name: (given, "o") for name, given in TO_FOLDERS.items()}}
 
 @pytest.mark.parametrize(("arguments", "out"), FULL.values(), ids=FULL)
 def test_a_disk_that_is_full(copy, arguments, out):
-    """The limit is below every output. Where a command has several, the others are whole or as they were."""
-    ended = forks.run([*arguments, out], copy, almost_full(40))
+    """Where a command has several outputs, the others are whole or as they were."""
+    ended = forks.run([*arguments, out], copy, fill_disk)
     said = forks.one_sentence(ended)
     # Of a temporary file that a library writes there is no name.
     assert "larger than a file may be here" in said or "(File too large)" in said, (ended.status, ended.err[-1500:])
-    assert all(path.stat().st_size != 40 for path in copy.rglob("*") if path.is_file())
+    assert all(path.stat().st_size != LIMIT for path in copy.rglob("*") if path.is_file())
     assert not [path for path in copy.rglob("*.partial")]
 
 
 def test_what_was_there_before_a_full_disk_stays(copy):
     before = (copy / "auc.csv").read_bytes()
-    assert "auc.csv cannot be written" in refused(
-        ["auc", "--recovery", "recovery.csv", "--out", "auc.csv"], copy, almost_full(40)
-    )
+    said = refused(["auc", "--recovery", "recovery.csv", "--out", "auc.csv"], copy, fill_disk)
+    assert "auc.csv cannot be written" in said
     assert (copy / "auc.csv").read_bytes() == before
 
 
