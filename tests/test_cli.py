@@ -115,6 +115,16 @@ class TestHelp:
         assert result.returncode != 0 and "Traceback" not in result.stderr + result.stdout
         assert result.stderr.startswith("acdc: ") or result.stdout.startswith("acdc: ")
 
+    def test_a_study_is_checked_in_a_checkout(self, refused, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        assert "is no checkout of acdc" in refused("check", "config.yaml")
+
+    def test_what_an_installed_package_lacks_for_a_check_is_named(self, refused, monkeypatch):
+        monkeypatch.setitem(sys.modules, "jsonschema", None)  # as where it is not installed
+        monkeypatch.delitem(sys.modules, "acdc.config", raising=False)
+        said = refused("check", "workflow/config/test.yaml")
+        assert "check needs the package jsonschema" in said and "pip install '.[workflow]'" in said
+
     def test_help_imports_no_torch(self):
         code = "import sys; from acdc.cli import main\ntry: main(['circuits', '--help'])\nexcept SystemExit: pass\n"
         code += "print('torch' in sys.modules, 'transformers' in sys.modules)"

@@ -18,7 +18,13 @@ def check(*config: Path) -> None:
     Args:
         config: files over workflow/config/default.yaml, as --configfile gives them to Snakemake
     """
-    from acdc.study import SCHEMA, Study, read_configs
+    try:
+        from acdc.config import SCHEMA, read_configs
+    except ModuleNotFoundError as error:  # an installed package has it only with the extra `workflow`
+        raise InputError(
+            f"check needs the package {error.name}: in a checkout of acdc, run pip install '.[workflow]'"
+        ) from None
+    from acdc.study import Study
 
     root = Path.cwd()
     if not (root / SCHEMA).exists():
