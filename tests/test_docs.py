@@ -24,9 +24,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import acdc
 from acdc import tasks
 from acdc.cli import app
+from acdc.config import PROMPT_KEYS, VALIDATOR, schema
 from acdc.models.toy.random_decoder import LLAMA
 from acdc.models.toy.word_tokenizer import word_tokenizer
-from acdc.study import PROMPT_KEYS, PROMPTS, VALIDATOR, schema
+from acdc.study import PROMPTS
 from tests.checkout import PAGES, ROOT, Checkout
 from tests.named import ENDINGS, part, thing
 from tests.test_study import CONFIGS, study

@@ -17,9 +17,10 @@ import yaml
 from transformers import AutoModelForCausalLM as AutoModel
 from transformers import Gemma2Config, LlamaConfig, PreTrainedConfig
 
+from acdc.config import read_configs
 from acdc.data import Dataset
 from acdc.found import Found
-from acdc.study import SPLITS, read_configs
+from acdc.study import SPLITS
 from acdc.tasks import load
 from tests.checkout import ROOT, Checkout
 from tests.gpt2 import gpt2_tokenizer

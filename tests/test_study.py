@@ -15,8 +15,9 @@ import yaml
 from snakemake.utils import update_config
 
 from acdc import catalogue, fingerprint
+from acdc.config import check_keys, merged, read_configs
 from acdc.errors import InputError
-from acdc.study import Study, check_keys, merged, read_configs
+from acdc.study import Study
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests/golden"

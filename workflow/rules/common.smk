@@ -17,11 +17,11 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from acdc import study as studies
 from acdc.catalogue import ABLATIONS, LEVELS, METHODS, METRICS
+from acdc.config import PROMPT_KEYS, check_keys
 from acdc.errors import InputError
 from acdc.resources import Needs
-from acdc.study import COSTS, PROMPT_KEYS, SPLITS, TABLE_FORMATS
+from acdc.study import COSTS, SPLITS, TABLE_FORMATS, Study
 from workflow.scripts import console
 
 OWN_SOFTWARE = ("CONDA_PREFIX", "SINGULARITY_CONTAINER", "LOADEDMODULES")
@@ -47,8 +47,8 @@ shell.prefix(start_of_jobs().replace("{", "{{").replace("}", "}}"))  # Snakemake
 
 try:
     for file in map(Path, workflow.configfiles):
-        studies.check_keys(file)
-    STUDY = studies.Study(config, Path(workflow.basedir))
+        check_keys(file)
+    STUDY = Study(config, Path(workflow.basedir))
 except InputError as error:
     raise WorkflowError(f"config: {error}") from None
 config.update(STUDY.config)  # with every default: rules and captions read it
