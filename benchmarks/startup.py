@@ -1,22 +1,26 @@
 """Measure what every stage of the workflow costs before it computes, against ``import torch``.
 
-Run it in a checkout where the small study is finished (snakemake --configfile workflow/config/test.yaml). Of every
-stage one job of that study is done again, as Snakemake would call it, in turns with ``import torch``; what such a job
-computes takes a fraction of a second, so its time is that of starting.
+Run: snakemake --cores all --configfile workflow/config/test.yaml && python -m benchmarks.startup
+
+Of every stage one job of the small study is done again, as Snakemake would call it, in turns with ``import torch``;
+what such a job computes takes a fraction of a second, so its time is that of starting.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 CONFIG = "workflow/config/test.yaml"
 SMALL = "tracr_reverse"
 """A task whose jobs compute next to nothing."""
-ROUNDS = 5
+MADE = Path("results/test/evaluation.csv")
 
 
 def commands() -> dict[str, str]:
@@ -34,17 +38,24 @@ def commands() -> dict[str, str]:
 
 
 def seconds(command: str) -> float:
-    """Return how long a shell command takes."""
+    """Return how long a shell command takes, whose ``python`` is this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = time.monotonic()
-    subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": path}, **quiet)
     return time.monotonic() - started
 
 
 def main() -> None:
     """Print a table of medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    if not MADE.exists():
+        parser.error(f"there is no {MADE}: run snakemake --cores all --configfile {CONFIG} first")
     every = {"import torch": f"{sys.executable} -c 'import torch'", **commands()}
     taken: dict[str, list[float]] = {name: [] for name in every}
-    for _ in range(ROUNDS):
+    for _ in range(repeats):
         for name, command in every.items():
             taken[name].append(seconds(command))
     medians = {name: statistics.median(times) for name, times in taken.items()}
