@@ -406,39 +406,44 @@ class TestKilled:
     @pytest.fixture(scope="class")
     @classmethod
     def killed(cls, finished) -> Path:
-        """Return the folder of a killed run; beside it is one of a run that was let alone."""
+        """Return the folder of a killed run, its checkpoint marked; beside it is one of a run that was let alone."""
         alone = finished.start(*cls.command("alone"))
         killed = finished.root / "killed/acdc" / cls.VALUE
         cls.kill_at_checkpoint(finished.start(*cls.command("killed")), killed / "checkpoint.pt")
         assert alone.wait(timeout=120) == 0
+        assert [path.name for path in killed.iterdir()] == ["checkpoint.pt"]
+        cls.mark(killed / "checkpoint.pt")
         return killed
 
-    def test_it_goes_on_from_its_checkpoint(self, finished, killed):
-        assert [path.name for path in killed.iterdir()] == ["checkpoint.pt"]
-        shutil.copytree(killed, finished.root / "edited/acdc" / self.VALUE)
-        self.mark(killed / "checkpoint.pt")
-        again = finished.run(*self.command("killed"))
+    @pytest.fixture(scope="class")
+    @classmethod
+    def resumed(cls, finished, killed) -> Path:
+        """Return the folder of a run that went on from a copy of the killed one."""
+        shutil.copytree(killed, resumed := finished.root / "resumed/acdc" / cls.VALUE)
+        again = finished.run(*cls.command("resumed"))
         assert again.returncode == 0, again.stdout
+        return resumed
 
+    def test_it_goes_on_from_its_checkpoint(self, finished, resumed):
         alone = finished.root / "alone/acdc" / self.VALUE
         expected = finished.circuit(alone / "circuit.json")
         expected["result"]["evaluations"] += 1000  # so it went on from the marked checkpoint
-        found = finished.circuit(killed / "circuit.json")
+        found = finished.circuit(resumed / "circuit.json")
         assert found.pop("sha256") != expected.pop("sha256")
         assert found == expected
-        assert (killed / "trace.csv").read_bytes() == (alone / "trace.csv").read_bytes()
-        assert sorted(path.name for path in killed.iterdir()) == sorted(self.FILES)
+        assert (resumed / "trace.csv").read_bytes() == (alone / "trace.csv").read_bytes()
+        assert sorted(path.name for path in resumed.iterdir()) == sorted(self.FILES)
 
-    def test_it_starts_afresh_where_the_search_was_edited_meanwhile(self, finished, killed):
+    def test_it_starts_afresh_where_the_search_was_edited_meanwhile(self, finished, killed, resumed):
         """A finished circuit of other code is not taken for one of this code either."""
-        folder = finished.root / "edited/acdc" / self.VALUE
-        self.mark(folder / "checkpoint.pt")
-        before = finished.circuit(killed / "circuit.json")
+        before = finished.circuit(resumed / "circuit.json")
+        for name, left in (("begun", killed), ("done", resumed)):
+            shutil.copytree(left, finished.root / name / "acdc" / self.VALUE)
         module = finished.root / self.SEARCH
         text = module.read_text()
         try:
             module.write_text(text.replace("N_ROUNDINGS = 16", "N_ROUNDINGS = 17"))
-            for name in ("edited", "killed"):
+            for name in ("begun", "done"):
                 again = finished.run(*self.command(name))
                 assert again.returncode == 0, again.stdout
                 found = finished.circuit(f"{name}/acdc/{self.VALUE}/circuit.json")
@@ -489,7 +494,7 @@ class TestKilled:
         for name in self.FILES:
             expected = finished.root / "fresh/acdc" / self.VALUE / name
             assert (checkpoint.parent / name).read_bytes() == expected.read_bytes(), name
-        before = finished.circuit(killed / "circuit.json")["settings"]["weights_sha256"]
+        before = finished.circuit(f"alone/acdc/{self.VALUE}/circuit.json")["settings"]["weights_sha256"]
         assert finished.circuit(checkpoint.parent / "circuit.json")["settings"]["weights_sha256"] != before
 
 
