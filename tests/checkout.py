@@ -25,7 +25,8 @@ SMALL: dict[str, Any] = yaml.safe_load((ROOT / CONFIG).read_text())
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/*.md")),
-    *(ROOT / folder / "README.md" for folder in ("acdc/assets/words", "benchmarks", "data", "figures", "results")),
+    *(ROOT / folder / "README.md" for folder in ("acdc/assets/words", "data", "figures", "results")),
+    *sorted(ROOT.glob("benchmarks/*.md")),
     *sorted(ROOT.glob("tests/vectors/**/README.md")),
 ]
 """The documentation."""

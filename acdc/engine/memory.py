@@ -39,7 +39,7 @@ def keep_freed_memory() -> None:
     """Make the C library keep freed memory for reuse, instead of returning it to the operating system.
 
     A search frees and takes tensors of tens of MiB all the time. The operating system fills fresh pages with zeros,
-    which took a fifth of a KL search's time (benchmarks/README.md). This is for a process that does nothing else, and
+    which took a fifth of a KL search's time (benchmarks/history.md). This is for a process that does nothing else, and
     works only with glibc.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
