@@ -22,9 +22,8 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.chromium import chromium
+from tests.chromium import chromium, wait_until
 
 IMAGES = Path(__file__).parent / "images"
 QUALITY, WIDTH = 85, 150  # of WebP; letters a line of a terminal
@@ -54,7 +53,7 @@ def page(browser: webdriver.Chrome, file: Path) -> None:
     browser.find_element(By.ID, "slider").send_keys(Keys.ARROW_RIGHT)
     browser.find_element(By.ID, "upstream").click()
     browser.find_element(By.ID, "search").send_keys("16.0")
-    WebDriverWait(browser, 5).until(lambda b: not b.execute_script("return cy.animated()"))
+    wait_until(browser, lambda b: not b.execute_script("return cy.animated()"))
     shoot(browser, "page_head.webp")
 
 
@@ -67,7 +66,7 @@ def shoot(browser: webdriver.Chrome, name: str) -> None:
 def report(browser: webdriver.Chrome, file: Path) -> None:
     """Shoot the first view of the report."""
     browser.get(file.resolve().as_uri())
-    WebDriverWait(browser, 10).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".prose img"))
+    wait_until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".prose img"))
     shoot(browser, "report.webp")
 
 
@@ -75,9 +74,9 @@ def notebook(browser: webdriver.Chrome, file: Path) -> None:
     """Shoot the beginning of an executed notebook, down to the circuit."""
     browser.set_window_size(1100, 1580)
     browser.get(file.resolve().as_uri())
-    frame = WebDriverWait(browser, 10).until(lambda b: b.find_element(By.TAG_NAME, "iframe"))
+    frame = wait_until(browser, lambda b: b.find_element(By.TAG_NAME, "iframe"))
     browser.switch_to.frame(frame)
-    WebDriverWait(browser, 10).until(lambda b: b.execute_script("return 'cy' in window"))
+    wait_until(browser, lambda b: b.execute_script("return 'cy' in window"))
     browser.switch_to.default_content()
     browser.get_log("browser")  # the page asks for scripts of other hosts, which it does without
     shoot(browser, "notebook.webp")

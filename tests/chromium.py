@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from typing import TypeVar
 
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+PATIENCE = 60
+"""Seconds after which a page counts as broken: busy machines are slow."""
+Found = TypeVar("Found")
 
 
 def chromium(size: str) -> webdriver.Chrome:
@@ -19,3 +26,8 @@ def chromium(size: str) -> webdriver.Chrome:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+
+
+def wait_until(browser: webdriver.Chrome, condition: Callable[[webdriver.Chrome], Found]) -> Found:
+    """Wait until a condition of the browser is true; return what it returned."""
+    return WebDriverWait(browser, PATIENCE).until(condition)

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from selenium.webdriver.support.ui import WebDriverWait
 
 import acdc
 from tests.checkout import PAGES, ROOT, Checkout
+from tests.chromium import wait_until
 from tests.named import is_name, names_something, thing
 
 LOADED = "return performance.getEntriesByType('resource').map(entry => entry.name)"
@@ -86,7 +86,7 @@ def test_no_page_has_a_path_of_this_machine(pages):
 def test_the_search_finds_without_a_network(pages, browser):
     browser.get(pages["acdc.html"].file.as_uri())
     browser.find_element("css selector", "input[type=search]").send_keys("evaluate")
-    found = WebDriverWait(browser, 20).until(lambda b: b.find_elements("css selector", "section.search-result"))
+    found = wait_until(browser, lambda b: b.find_elements("css selector", "section.search-result"))
     assert any("Found.evaluate" in result.text for result in found)
     assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
     assert {name.partition(":")[0] for name in browser.execute_script(LOADED)} <= {"file", "data"}

@@ -272,5 +272,5 @@ class TestUnlock:
         job = subprocess.Popen(["sleep", "60"], cwd=tmp_path, env=environment)
         result = unlock(tmp_path)
         assert result.returncode == 0, result.stderr
-        assert job.wait(timeout=1) == -signal.SIGTERM
+        assert job.wait(timeout=60) == -signal.SIGTERM
         assert not list(tmp_path.glob(".snakemake/locks/*"))

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from acdc.errors import InputError
 from acdc.figures import html
 from acdc.figures.page import page
+from tests.chromium import wait_until
 from tests.figures.test_page import SWEEP
 
 TITLES = ["first & <second>", "the other"]
@@ -57,7 +58,7 @@ def test_a_collection_shows_the_page_that_is_chosen(pages, tmp_path, browser):
 def wait_for_page(browser, title: str) -> None:
     """Wait until the frame shows the page of a title, with its graph."""
     is_there = "return document.title === arguments[0] && 'cy' in window"
-    WebDriverWait(browser, 10).until(lambda b: b.execute_script(is_there, title))
+    wait_until(browser, lambda b: b.execute_script(is_there, title))
 
 
 def test_a_page_that_was_changed_or_is_none_is_refused_by_name(pages):
@@ -78,7 +79,7 @@ def shown(browser) -> list[list[str]]:
 def test_a_table_is_sorted_and_searched(tmp_path, browser, monkeypatch):
     (tmp_path / "table.html").write_text(html.table(ROWS, "a table"))
     browser.get((tmp_path / "table.html").as_uri())
-    WebDriverWait(browser, 10).until(shown)
+    wait_until(browser, shown)
     first = ["ioi", "220", "1.05", "True"], ["months", "1000", "", "False"], ["<b>ioi</b>", "34081", "34081", ""]
     assert shown(browser) == [*first]
     kept = browser.find_elements(By.TAG_NAME, "th")[2]
@@ -96,6 +97,6 @@ def test_of_a_long_table_the_first_rows_are_shown(tmp_path, browser, monkeypatch
     monkeypatch.setattr(html, "MOST_ROWS", 2)
     (tmp_path / "table.html").write_text(html.table(ROWS, "a table"))
     browser.get((tmp_path / "table.html").as_uri())
-    WebDriverWait(browser, 10).until(shown)
+    wait_until(browser, shown)
     assert len(shown(browser)) == 2
     assert browser.find_element(By.ID, "count").text == "3 of 3 rows, the first 2 shown"

@@ -18,7 +18,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from acdc.errors import InputError
 from acdc.figures import page as module
@@ -28,6 +28,7 @@ from acdc.graph import Circuit, Edge, Graph
 from acdc.heads import Heads
 from acdc.trace import key_of
 from tests.checkout import ROOT
+from tests.chromium import wait_until
 
 GRAPH = Graph(2, 4, 2)  # each key and value head is shared by two heads
 LARGE = ["embed a0.h0.q", "embed a0.h3.q", "a0.h0 a1.h1.k", "a0.h0 m0", "m0 logits", "a1.h2 logits", "embed a1.h2.q"]
@@ -254,7 +255,7 @@ def test_the_background_can_be_dragged_and_the_wheel_zooms(opened):
     zoom = in_graph(opened, "cy.zoom()")
     over = ScrollOrigin.from_element(opened.find_element(By.ID, "graph"))
     ActionChains(opened).scroll_from_origin(over, 0, 100).perform()
-    WebDriverWait(opened, 5).until(lambda _: in_graph(opened, "cy.zoom()") < zoom)
+    wait_until(opened, lambda _: in_graph(opened, "cy.zoom()") < zoom)
 
 
 def test_a_click_isolates_the_paths_to_the_logits(opened):
