@@ -21,6 +21,7 @@ from selenium.webdriver.common.by import By
 
 from acdc.cli import main
 from tests.checkout import CONFIG, ROOT, SMALL, SNAKEMAKE, Checkout
+from tests.chromium import wait_until
 from tests.test_docs import commands, of_pages
 from tests.test_study import GOLDEN
 
@@ -231,6 +232,10 @@ class TestEndToEnd:
         assert set(browser.execute_script("return Object.keys(results)")) == pages  # all circuits are in circuits.html
         headline = browser.find_element(By.CSS_SELECTOR, ".prose img")
         assert headline.rect["y"] < 200 and headline.size["width"] > 600
+        wait_until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".vega-embed canvas"))  # the graph of rules
+        browser.set_window_size(800, 700)  # less than the graph and the menu need
+        panes = "[...document.querySelectorAll('.h-screen')]"
+        assert browser.execute_script(f"return {panes}.every(pane => pane.scrollWidth === pane.clientWidth)")
 
     def test_one_page_has_all_circuits(self, finished, browser):
         browser.get((finished.root / "figures/test/circuits.html").as_uri())
