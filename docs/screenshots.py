@@ -67,6 +67,7 @@ def report(browser: webdriver.Chrome, file: Path) -> None:
     """Shoot the first view of the report."""
     browser.get(file.resolve().as_uri())
     wait_until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".prose img"))
+    wait_until(browser, lambda b: not b.execute_script("return document.getAnimations().length"))  # links fade in
     shoot(browser, "report.webp")
 
 
