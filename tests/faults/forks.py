@@ -24,7 +24,7 @@ import torch
 from acdc.cli import main
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.faults.imports"])
+SERVER.set_forkserver_preload(["tests.faults.imports", "tests.faults.forks"])
 MOST_PRINTED = 2**20
 """Bytes that a command can print."""
 LONGEST = 30

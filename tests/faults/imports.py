@@ -8,4 +8,3 @@ import acdc
 for module in pkgutil.walk_packages(acdc.__path__, "acdc."):
     if module.name != "acdc.__main__":
         importlib.import_module(module.name)
-importlib.import_module("tests.faults.forks")
